@@ -1,0 +1,70 @@
+"""Generative models that are not giant text-to-image models, with the habits of diffusers.
+
+Importing this package imports neither torch nor diffusers; a public name is imported when it is first used:
+
+    from hf_genmodels import VAEPipeline
+    pipe = VAEPipeline.from_pretrained("runs/vae")
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# In a source checkout `pipelines/`, `training/` and `model_cards/` lie beside this folder; an installed package has them inside.
+_ROOT = Path(__file__).resolve().parent.parent
+if (_ROOT / "setup.py").is_file() and (_ROOT / "pipelines").is_dir():
+    __path__.append(str(_ROOT))
+
+# public name -> the module that defines it
+_PUBLIC = {
+    # networks
+    "Autoencoder": "hf_genmodels.models.autoencoder",
+    "Classifier": "hf_genmodels.models.classifier",
+    "VAE": "hf_genmodels.models.vae",
+    # pipelines
+    "AutoPipeline": "hf_genmodels.pipelines.auto",
+    "AutoencoderPipeline": "hf_genmodels.pipelines.autoencoder",
+    "GenerativePipeline": "hf_genmodels.pipelines.base",
+    "VAEPipeline": "hf_genmodels.pipelines.vae",
+    # the rest of what other people's code needs
+    "UserError": "hf_genmodels.errors",
+    "FAMILIES": "hf_genmodels.families",
+    "Family": "hf_genmodels.families",
+    "DataArguments": "hf_genmodels.data",
+    "DataSpec": "hf_genmodels.data",
+    "load_data": "hf_genmodels.data",
+    # diffusers finds the loading methods of a component by these base classes of the library it names
+    "ModelMixin": "diffusers",
+    "SchedulerMixin": "diffusers",
+}
+__all__ = ["__version__", *_PUBLIC]
+
+if TYPE_CHECKING:
+    from diffusers import ModelMixin, SchedulerMixin
+
+    from .data import DataArguments, DataSpec, load_data
+    from .errors import UserError
+    from .families import FAMILIES, Family
+    from .models.autoencoder import Autoencoder
+    from .models.classifier import Classifier
+    from .models.vae import VAE
+    from .pipelines.auto import AutoPipeline
+    from .pipelines.autoencoder import AutoencoderPipeline
+    from .pipelines.base import GenerativePipeline
+    from .pipelines.vae import VAEPipeline
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

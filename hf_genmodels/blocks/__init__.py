@@ -1,0 +1,1 @@
+"""Layers used by two or more networks."""

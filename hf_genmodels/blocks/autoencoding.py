@@ -1,0 +1,180 @@
+"""Trunks of encoders and decoders: from an image or a vector to features, and back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from ..errors import UserError
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """"batch", "group" (8 channels a group where that divides, else one group) or "none" over (batch, channels, ...)."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "group":
+        return nn.GroupNorm(channels // 8 if channels % 8 == 0 else 1, channels)
+    return nn.Identity()
+
+
+def dense_layers(widths: Sequence[int], activation: str) -> list[nn.Module]:
+    """Linear + activation from each width to the next; no layers for a single width."""
+    layers: list[nn.Module] = []
+    for width_in, width_out in zip(widths, widths[1:]):
+        layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
+    return layers
+
+
+def halvings(sample_size: int, num_halvings: int) -> list[int]:
+    """Sizes after 0, 1, ... stride-2 convolutions of kernel 4 and padding 1: each is half the one before, rounded down.
+
+    Raises:
+        UserError: The image is too small for that many.
+    """
+    sizes = [sample_size >> k for k in range(num_halvings + 1)]
+    if sizes[-1] < 1:
+        raise UserError(
+            f"resolution {sample_size} is too small for {num_halvings} stride-2 blocks (block_out_channels); "
+            f"use at least {2**num_halvings} or fewer blocks"
+        )
+    return sizes
+
+
+class MLPTrunk(nn.Sequential):
+    """Flatten, then Linear + activation for each hidden width. (batch, channels, height, width) or (batch, dim) -> (batch, width)."""
+
+    def __init__(self, in_features: int, hidden_dims: Sequence[int], activation: str) -> None:
+        super().__init__(nn.Flatten(), *dense_layers([in_features, *hidden_dims], activation))
+        self.out_features = hidden_dims[-1] if hidden_dims else in_features
+
+
+class ConvTrunk(nn.Sequential):
+    """DCGAN-style: Conv 4x4 stride 2, norm (not after the first), activation for each width; flatten; dense layers.
+
+    (batch, channels, height, width) -> (batch, out_features).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        sample_size: int,
+        block_out_channels: Sequence[int],
+        dense_dims: Sequence[int],
+        norm: str,
+        activation: str,
+    ) -> None:
+        sizes = halvings(sample_size, len(block_out_channels))
+        layers: list[nn.Module] = []
+        for index, (width_in, width_out) in enumerate(zip([in_channels, *block_out_channels], block_out_channels)):
+            normed = norm != "none" and index > 0
+            layers.append(nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=not normed))
+            if normed:
+                layers.append(norm_layer(norm, width_out))
+            layers.append(ACTIVATIONS[activation]())
+        flat = block_out_channels[-1] * sizes[-1] ** 2
+        super().__init__(*layers, nn.Flatten(), *dense_layers([flat, *dense_dims], activation))
+        self.out_features = dense_dims[-1] if dense_dims else flat
+
+
+class MLPHead(nn.Sequential):
+    """Linear + activation for each hidden width, a last Linear, reshape to `out_shape`: (batch, latent_dim) -> (batch, *out_shape)."""
+
+    def __init__(
+        self, latent_dim: int, hidden_dims: Sequence[int], out_shape: Sequence[int], activation: str
+    ) -> None:
+        widths = [latent_dim, *hidden_dims]
+        super().__init__(
+            *dense_layers(widths, activation),
+            nn.Linear(widths[-1], math.prod(out_shape)),
+            nn.Unflatten(1, tuple(out_shape)),
+        )
+
+
+class ConvHead(nn.Sequential):
+    """The mirror of `ConvTrunk`: dense layers to the smallest map, then ConvTranspose 4x4 stride 2, norm, activation.
+
+    The last layer has neither norm nor activation. (batch, latent_dim) -> (batch, out_channels, sample_size, sample_size).
+    """
+
+    def __init__(
+        self,
+        latent_dim: int,
+        out_channels: int,
+        sample_size: int,
+        block_out_channels: Sequence[int],
+        dense_dims: Sequence[int],
+        norm: str,
+        activation: str,
+    ) -> None:
+        sizes = halvings(sample_size, len(block_out_channels))[::-1]
+        widths = list(block_out_channels)[::-1]
+        smallest = (widths[0], sizes[0], sizes[0])
+        layers: list[nn.Module] = [
+            *dense_layers([latent_dim, *dense_dims, math.prod(smallest)], activation),
+            nn.Unflatten(1, smallest),
+        ]
+        for index, (width_in, width_out) in enumerate(zip(widths, [*widths[1:], out_channels])):
+            last = index == len(widths) - 1
+            normed = norm != "none" and not last
+            # An odd size lost its last row when it was halved; output_padding gives it back.
+            odd = sizes[index + 1] - 2 * sizes[index]
+            layers.append(
+                nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1, output_padding=odd, bias=not normed)
+            )
+            if normed:
+                layers.append(norm_layer(norm, width_out))
+            if not last:
+                layers.append(ACTIVATIONS[activation]())
+        super().__init__(*layers)
+
+
+def build_trunk(
+    architecture: str,
+    in_channels: int,
+    sample_size: int | None,
+    *,
+    hidden_dims: Sequence[int],
+    block_out_channels: Sequence[int],
+    norm: str,
+    activation: str,
+) -> MLPTrunk | ConvTrunk:
+    """The encoder's trunk: "mlp" (`hidden_dims` layers) or "conv" (`block_out_channels`, then `hidden_dims` dense layers)."""
+    if architecture == "conv":
+        if sample_size is None:
+            raise UserError("architecture 'conv' needs images, but the data are vectors; use --architecture mlp")
+        return ConvTrunk(in_channels, sample_size, block_out_channels, hidden_dims, norm, activation)
+    return MLPTrunk(in_channels * (sample_size or 1) ** 2, hidden_dims, activation)
+
+
+def build_head(
+    architecture: str,
+    latent_dim: int,
+    out_channels: int,
+    sample_size: int | None,
+    *,
+    hidden_dims: Sequence[int],
+    block_out_channels: Sequence[int],
+    norm: str,
+    activation: str,
+) -> MLPHead | ConvHead:
+    """The decoder that mirrors `build_trunk`; `hidden_dims` in the decoder's own order."""
+    if architecture == "conv":
+        assert sample_size is not None  # build_trunk, called first, has refused vectors
+        return ConvHead(latent_dim, out_channels, sample_size, block_out_channels, hidden_dims, norm, activation)
+    out_shape = (out_channels,) if sample_size is None else (out_channels, sample_size, sample_size)
+    return MLPHead(latent_dim, hidden_dims, out_shape, activation)
+
+
+def check_sample(sample: Tensor, in_channels: int, sample_size: int | None) -> None:
+    """Compare a batch with the shape a network was built for.
+
+    Raises:
+        UserError: The shapes differ; the message has both.
+    """
+    expected = (in_channels,) if sample_size is None else (in_channels, sample_size, sample_size)
+    if tuple(sample.shape[1:]) != expected:
+        raise UserError(f"the network takes samples of shape {expected}, got {tuple(sample.shape[1:])}")

@@ -1,0 +1,243 @@
+"""Model cards: what a model is, how it was trained and what was measured, from the files of its folder."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from .errors import UserError
+from .families import FAMILIES, Family
+from .loading import read_json
+
+logger = logging.getLogger(__name__)
+
+KEEP_MARKER = "<!-- Written by hf_genmodels; what you add below this line is kept when the card is written again. -->"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+TOKEN_OPTION = re.compile(r"\s--hub[_-]token(=|\s+)\S+")
+DATA_OPTIONS = (
+    "dataset_config_name",
+    "revision",
+    "train_split",
+    "validation_split",
+    "exclude_label",
+    "max_train_samples",
+    "resolution",
+    "center_crop",
+    "random_flip",
+)
+
+
+def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, license: str | None = None) -> ModelCard:
+    """Describe a trained model by what its folder holds; a section without facts is left out.
+
+    Args:
+        folder: A training output folder, or any folder written by `save_pretrained`. Read are `model_index.json`, the
+            networks' `config.json` and, where they exist, `metrics.json`, `training_args.json`, `losses.png` and the
+            newest pictures of `samples/`.
+        repo_id: Repository that the card's snippet loads from; the folder by default.
+        license: Identifier of the weights' licence, such as "apache-2.0".
+
+    Returns:
+        The card; its metadata hold the figures as evaluation results.
+
+    Raises:
+        UserError: The folder holds no model of a known family, or a damaged file.
+    """
+    folder = Path(folder)
+    family = _family(folder)
+    metrics, training = _optional_json(folder / "metrics.json"), training_arguments(folder)
+    options = training.get("arguments", {})
+    model_name = (repo_id or folder.resolve().name).split("/")[-1]
+    data_name, is_hub_id = _data_name(options)
+    train, validation = metrics.get("train", {}), metrics.get("validation", {})
+    metadata = ModelCardData(
+        library_name="hf_genmodels",
+        pipeline_tag=family.pipeline_tag,
+        license=license,
+        tags=["hf_genmodels", family.name],
+        datasets=[data_name] if is_hub_id else None,
+        model_name=model_name,
+        eval_results=_eval_results(family, metrics, options) or None,
+    )
+    text = (
+        _environment()
+        .get_template(f"{family.name}.md")
+        .render(
+            metadata=metadata.to_yaml(),
+            model_name=model_name,
+            source=repo_id or folder.as_posix(),
+            options=options,
+            networks={name: _config(path) for name, path in component_folders(folder).items()},
+            pictures=[(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
+            has_losses=(folder / "losses.png").is_file(),
+            command=training.get("command"),
+            step=metrics.get("step"),
+            seconds=metrics.get("seconds"),
+            environment=metrics.get("environment"),
+            data_name=_described_data(data_name, is_hub_id),
+            data_options={name: options[name] for name in DATA_OPTIONS if options.get(name) not in (None, False)},
+            losses={
+                name: {"train": train.get(name), "validation": validation.get(name)} for name in [*train, *validation]
+            },
+            evaluation=metrics.get("evaluation", []),
+            license=license,
+            keep_marker=KEEP_MARKER,
+        )
+    )
+    return ModelCard(re.sub(r"\n{3,}", "\n\n", text))
+
+
+def write_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, license: str | None = None) -> Path:
+    """Write `README.md` into a model's folder, see `make_card`.
+
+    An earlier card's licence and what was added at its end are kept; a README.md of the user's own is left alone.
+
+    Returns:
+        The path of the card.
+    """
+    folder = Path(folder)
+    path, addition = folder / "README.md", "\n"
+    if path.is_file():
+        if KEEP_MARKER not in path.read_text(encoding="utf-8"):
+            logger.warning("%s was not written by hf_genmodels and is left as it is", path)
+            return path
+        earlier = ModelCard.load(path, ignore_metadata_errors=True)
+        license = license or earlier.data.license
+        addition = earlier.text.split(KEEP_MARKER, 1)[1]
+    card = make_card(folder, repo_id=repo_id, license=license)
+    card.text = card.text.rstrip("\n") + addition
+    card.save(path)
+    return path
+
+
+def training_arguments(folder: Path) -> dict[str, Any]:
+    """`training_args.json` of a folder without the access token, {} if there is none."""
+    training = _optional_json(folder / "training_args.json")
+    training.get("arguments", {}).pop("hub_token", None)
+    if "command" in training:
+        training["command"] = TOKEN_OPTION.sub("", training["command"])
+    return training
+
+
+def _family(folder: Path) -> Family:
+    """The family of a folder; where several share a pipeline, the one that training recorded."""
+    recorded = training_arguments(folder).get("family")
+    if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
+        return FAMILIES[recorded]
+    pipeline = read_json(folder / "model_index.json").get("_class_name")
+    families = [family for family in FAMILIES.values() if family.pipeline is not None and family.pipeline == pipeline]
+    if not families:
+        raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
+    return next((family for family in families if family.name == recorded), families[0])
+
+
+def component_folders(folder: Path) -> dict[str, Path]:
+    """Folders of the networks and schedulers by name; a family without a pipeline has its one network in `folder` itself."""
+    if not (folder / "model_index.json").is_file():
+        return {_family(folder).name: folder}
+    index = read_json(folder / "model_index.json")
+    return {path.name: path for path in sorted(folder.iterdir()) if path.name in index and path.is_dir()}
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    return {name: value for name, value in _optional_json(folder / "config.json").items() if not name.startswith("_")}
+
+
+def newest_pictures(folder: Path) -> list[tuple[str, Path]]:
+    """The newest picture of each kind in `samples/` (`<kind>-<step>.png`), with its caption."""
+    newest: dict[str, tuple[int, Path]] = {}
+    for path in sorted((folder / "samples").glob("*.png")):
+        kind, _, step = path.stem.rpartition("-")
+        if step.isdecimal() and int(step) >= newest.get(kind, (-1, path))[0]:
+            newest[kind] = int(step), path
+    return [
+        (f"Step {step}" if kind == "step" else f"{kind.replace('_', ' ').capitalize()} at step {step}", path)
+        for kind, (step, path) in newest.items()
+    ]
+
+
+def _data_name(options: Mapping[str, Any]) -> tuple[str | None, bool]:
+    """Name of the training data, and whether that is an id on the Hub; of a local path only the last part."""
+    name = options.get("dataset_name") or options.get("train_data_dir")
+    if name is None or name.startswith("builtin:"):
+        return name, False
+    if options.get("dataset_name") is None or Path(name).exists() or not HUB_ID.fullmatch(name):
+        return Path(name).name, False
+    return name, True
+
+
+def _described_data(name: str | None, is_hub_id: bool) -> str | None:
+    if name is None:
+        return None
+    if is_hub_id:
+        return f"[{name}](https://huggingface.co/datasets/{name})"
+    return f"`{name}`, which comes with hf_genmodels" if name.startswith("builtin:") else f"`{name}`, local files"
+
+
+def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[str, Any]) -> list[EvalResult]:
+    """The finite held-out figures, in the Hub's form; their settings go along as arguments."""
+    data_name = _data_name(options)[0] or "unknown"
+    held_out = {"dataset": data_name, "split": options.get("validation_split")}
+    figures = [
+        {"name": name, "value": value, "settings": held_out} for name, value in metrics.get("validation", {}).items()
+    ]
+    results = []
+    for figure in [*figures, *metrics.get("evaluation", [])]:
+        settings = {name: value for name, value in figure.get("settings", {}).items() if value is not None}
+        dataset, split = settings.pop("dataset", data_name), settings.pop("split", None)
+        if math.isfinite(figure["value"]):
+            results.append(
+                EvalResult(
+                    task_type=family.pipeline_tag,
+                    task_name=family.title,
+                    dataset_type=dataset,
+                    dataset_name=dataset,
+                    dataset_config=options.get("dataset_config_name") if dataset == data_name else None,
+                    dataset_split=split,
+                    metric_type=re.sub(r"\W+", "_", figure["name"].lower()),
+                    metric_name=figure["name"],
+                    metric_value=figure["value"],
+                    metric_args=settings or None,
+                )
+            )
+    return results
+
+
+def _environment() -> Any:
+    """Jinja with this package's templates. `ModelCard.from_template` knows no loader, which `extends` needs."""
+    import jinja2
+
+    folder = files("hf_genmodels.model_cards")
+    environment = jinja2.Environment(
+        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
+    environment.filters["number"] = lambda value: "" if value is None else f"{value:.5g}"
+    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
+    environment.filters["facts"] = _facts
+    return environment
+
+
+def _facts(values: Mapping[str, Any]) -> str:
+    """{"num_samples": 5000, ...} -> "num samples: 5000, ..."; of a hash the first 12 digits."""
+    shown = {name: value for name, value in values.items() if value is not None}
+    return ", ".join(
+        f"{name.replace('_', ' ')}: {value[:12] if name.endswith('sha256') else value}"
+        for name, value in shown.items()
+    )
+
+
+def _optional_json(path: Path) -> dict[str, Any]:
+    return read_json(path) if path.is_file() else {}

@@ -1,0 +1,86 @@
+"""The options every training script takes about its data. Their names are those of diffusers' example scripts."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+
+@dataclass
+class DataArguments:
+    """Which images to learn from, and their size. Exactly one of `dataset_name` and `train_data_dir` is given."""
+
+    dataset_name: str | None = field(
+        default=None,
+        metadata={
+            "help": "The data: a data set on the Hub (`user/name`), a local folder of images or of parquet files, or "
+            "a set that comes with the library (`builtin:digits`, `builtin:toy2d`, `builtin:shapes`)."
+        },
+    )
+    dataset_config_name: str | None = field(
+        default=None, metadata={"help": "The variant of the data set, for example `ring8` of `builtin:toy2d`."}
+    )
+    revision: str | None = field(
+        default=None,
+        metadata={"help": "The branch, tag or commit of the data set on the Hub. Default: its main branch."},
+    )
+    train_data_dir: str | None = field(
+        default=None,
+        metadata={"help": "A local folder of images; the names of its sub-folders, if it has any, become the labels."},
+    )
+    image_column: str = field(default="image", metadata={"help": "The column that holds the images."})
+    label_column: str = field(
+        default="label",
+        metadata={"help": "The column that holds the classes. A set without a `label` column has no classes."},
+    )
+    exclude_label: str | None = field(
+        default=None,
+        metadata={
+            "help": "A class (its name, or its index) to leave out of the training images and of the validation "
+            "images the loss is measured on, as anomaly detection needs. Evaluation still sees every class."
+        },
+    )
+    train_split: str = field(default="train", metadata={"help": "The split to learn from."})
+    validation_split: str | None = field(
+        default=None,
+        metadata={
+            "help": "The split the validation loss is measured on. Default: `validation` if there is one, else "
+            "`test`, else none."
+        },
+    )
+    cache_dir: str | None = field(
+        default=None, metadata={"help": "Where downloaded and converted data sets are kept. Default: the Hub's cache."}
+    )
+    streaming: bool = field(
+        default=False,
+        metadata={"help": "Read the data as it comes instead of downloading it whole; shuffles within a buffer."},
+    )
+    on_bad_image: Literal["error", "skip"] = field(
+        default="error",
+        metadata={
+            "help": "What to do with a file that is no image or has another mode or size than the rest: stop with an "
+            "`error` that names it, or `skip` it and report how many were skipped."
+        },
+    )
+    resolution: int | None = field(
+        default=None,
+        metadata={
+            "help": "Resize the shorter side to this many pixels, then crop to a square. Default: keep the images as "
+            "they are; they must then be square and of one size."
+        },
+    )
+    center_crop: bool = field(
+        default=False, metadata={"help": "Crop training images at the centre. Default: at a random place."}
+    )
+    random_flip: bool = field(
+        default=False, metadata={"help": "Mirror every other training image, chosen at random, left to right."}
+    )
+    max_train_samples: int | None = field(
+        default=None,
+        metadata={"help": "Learn from only this many images, drawn with the seed (the first ones when streaming)."},
+    )
+    dataloader_num_workers: int = field(
+        default=0,
+        metadata={
+            "help": "Processes that decode images ahead of training. Sets decoded into memory (up to 2 GiB) need "
+            "none; the batches are the same for every number."
+        },
+    )

@@ -1,0 +1,186 @@
+"""Data sets -> batches, in an order that depends on the seed and not on how the work is split.
+
+Epoch e visits the examples in an order that is a function of (seed, e). A global batch is `accumulation * world_size *
+batch_size` consecutive entries of it; micro-batch m of rank r is the slice that begins at `(m * world_size + r) *
+batch_size`. So N processes, or N accumulated micro-batches, see exactly what one process with an N times larger batch
+sees, and training can go on from any position.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..errors import UserError
+from .sets import AUGMENTATION, NUM_DRAWS, ORDER, Batch, ImageDataset, StreamedDataset, generator
+
+
+class _Collate(torch.utils.data.Dataset):
+    """What a worker process does: work in, batch out. A user's error is handed back, for it to arrive as one line."""
+
+    def __init__(self, dataset: ImageDataset) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, work: Any) -> Batch | UserError:
+        try:
+            return self.dataset.collate(work)
+        except UserError as error:
+            return error
+
+
+class TrainingBatches:
+    """The shuffled, augmented, endless batches one process trains on.
+
+    Random flips and crops are a function of (seed, epoch, index), so that they too do not depend on the number of
+    processes or workers.
+
+    Args:
+        dataset: From `load_data`.
+        batch_size: Examples in a micro-batch of one process.
+        accumulation: Micro-batches a process accumulates for one update.
+        rank: This process.
+        world_size: Number of processes.
+        seed: Decides about order and augmentation.
+        num_workers: Processes that decode ahead; unused for data held in memory. The batches are the same.
+
+    Raises:
+        UserError: A global batch is larger than the data.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        *,
+        batch_size: int,
+        accumulation: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+        seed: int = 0,
+        num_workers: int = 0,
+    ) -> None:
+        self.dataset = dataset
+        self.batch_size = batch_size
+        self.accumulation = accumulation
+        self.rank = rank
+        self.world_size = world_size
+        self.seed = seed
+        self.num_workers = 0 if dataset.in_memory else num_workers
+        self.global_batch_size = accumulation * world_size * batch_size
+        if dataset.spec.num_examples is not None and dataset.spec.num_examples < self.global_batch_size:
+            self._too_large(dataset.spec.num_examples)
+
+    def _too_large(self, num_examples: int) -> None:
+        raise UserError(
+            f"a global batch of {self.global_batch_size} ({self.batch_size} x {self.accumulation} accumulated x "
+            f"{self.world_size} processes) is larger than the {num_examples} training examples of "
+            f"{self.dataset.spec.name}: lower --train_batch_size"
+        )
+
+    @property
+    def batches_per_epoch(self) -> int | None:
+        """Micro-batches of this process in an epoch, incomplete global batches left out; None when streaming."""
+        if self.dataset.spec.num_examples is None:
+            return None
+        return self.dataset.spec.num_examples // self.global_batch_size * self.accumulation
+
+    def start(self, position: int) -> Iterator[Batch]:
+        """Endless batches of this process, beginning after its first `position` ones.
+
+        Takes the same time for every position, except when streaming, where the stream is read up to it.
+        """
+        work = self._stream_work(position) if isinstance(self.dataset, StreamedDataset) else self._map_work(position)
+        if self.num_workers == 0:
+            yield from map(self.dataset.collate, work)
+            return
+        # Its own generator: the loader would otherwise draw from torch's global one, and change the training noise.
+        loader = torch.utils.data.DataLoader(
+            _Collate(self.dataset),
+            batch_size=None,
+            sampler=_Endless(work),
+            num_workers=self.num_workers,
+            generator=torch.Generator(),
+        )
+        for batch in loader:
+            if isinstance(batch, UserError):
+                raise batch
+            yield batch
+
+    def _map_work(self, position: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
+        per_epoch, count = self.batches_per_epoch, self.dataset.spec.num_examples
+        assert per_epoch is not None and count is not None
+        first_epoch, first_batch = divmod(position, per_epoch)
+        for epoch in itertools.count(first_epoch):
+            order = generator(self.seed, epoch, ORDER).permutation(count)
+            draws = (
+                generator(self.seed, epoch, AUGMENTATION).random((NUM_DRAWS, count))
+                if self.dataset.augmented
+                else None
+            )
+            for batch in range(first_batch if epoch == first_epoch else 0, per_epoch):
+                begin = (batch * self.world_size + self.rank) * self.batch_size
+                indices = order[begin : begin + self.batch_size]
+                yield indices, None if draws is None else draws[:, indices]
+
+    def _stream_work(self, position: int) -> Iterator[tuple[list[Any], np.ndarray | None]]:
+        assert isinstance(self.dataset, StreamedDataset)
+        batch = 0
+        for epoch in itertools.count():
+            groups = _grouped(self.dataset.shuffled(self.seed, epoch), self.global_batch_size)
+            for number, group in enumerate(groups):
+                if len(group) < self.global_batch_size:
+                    if number == 0:
+                        self._too_large(len(group))
+                    break
+                for micro in range(self.accumulation):
+                    if batch >= position:
+                        begin = (micro * self.world_size + self.rank) * self.batch_size
+                        examples = group[begin : begin + self.batch_size]
+                        yield examples, self._stream_draws(epoch, examples)
+                    batch += 1
+
+    def _stream_draws(self, epoch: int, examples: list[Any]) -> np.ndarray | None:
+        if not self.dataset.augmented:
+            return None
+        drawn = [generator(self.seed, epoch, AUGMENTATION, example.index).random(NUM_DRAWS) for example in examples]
+        return np.stack(drawn, axis=1)
+
+
+class _Endless(torch.utils.data.Sampler):
+    """Hands a DataLoader its work."""
+
+    def __init__(self, work: Iterator[Any]) -> None:
+        self.work = work
+
+    def __iter__(self) -> Iterator[Any]:
+        return self.work
+
+
+def _grouped(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while group := list(itertools.islice(iterator, size)):
+        yield group
+
+
+def evaluation_batches(
+    dataset: ImageDataset, *, batch_size: int, rank: int = 0, world_size: int = 1
+) -> Iterator[Batch]:
+    """Every example once, in order and without augmentation; the last batch may be short.
+
+    Batch k goes to rank `k % world_size`, so that ranks share no example.
+
+    Args:
+        dataset: From `load_data` or `load_split`.
+        batch_size: Examples in a batch.
+        rank: This process.
+        world_size: Number of processes.
+    """
+    if isinstance(dataset, StreamedDataset):
+        for group in itertools.islice(_grouped(dataset.examples(), batch_size), rank, None, world_size):
+            yield dataset.collate((group, None))
+        return
+    for begin in range(rank * batch_size, len(dataset), world_size * batch_size):
+        yield dataset.collate((np.arange(begin, min(begin + batch_size, len(dataset))), None))

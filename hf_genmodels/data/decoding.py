@@ -1,0 +1,268 @@
+"""One stored image -> one array, in its own precision, or a reason why not.
+
+Pillow opens a file lazily, so its mode and size cost one header; only `pixels` decodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+# Formats Pillow decodes by itself. Others, such as EPS, would start a program on the file's content.
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000")
+
+EXIF_ORIENTATION = 0x0112
+
+
+class BadImage(Exception):
+    """An image that cannot be used. Its text continues the sentence "<file> ..." and says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """An image as it is stored: the bytes of a file, or the path of one."""
+
+    data: bytes | pa.Buffer | None
+    path: str | None
+
+
+# An image column holds files; an array column holds arrays.
+Record = Encoded | np.ndarray
+
+
+class Kind(NamedTuple):
+    """What the values of an image are. All images of a data set have the same kind.
+
+    Attributes:
+        label: Words for an error message.
+        channels: Number of channels; the dimension of a vector.
+        value_scale: The stored value that means white.
+        dtype: Name of the numpy type the values are kept in.
+        vector: Whether it is no image at all.
+    """
+
+    label: str
+    channels: int
+    value_scale: float
+    dtype: str
+    vector: bool = False
+
+
+class Header(NamedTuple):
+    """Kind and size of an image; height and width are 0 for a vector."""
+
+    kind: Kind
+    height: int
+    width: int
+
+
+_GREY16 = Kind("16-bit grey (I;16)", 1, 65535.0, "uint16")
+PILLOW_KINDS = {
+    "1": Kind("1-bit black and white", 1, 255.0, "uint8"),
+    "L": Kind("8-bit grey (L)", 1, 255.0, "uint8"),
+    "P": Kind("palette (P)", 3, 255.0, "uint8"),
+    "RGB": Kind("RGB", 3, 255.0, "uint8"),
+    "I;16": _GREY16,
+    "I;16B": _GREY16,
+    "I;16L": _GREY16,
+    "I": _GREY16,
+    "F": Kind("float grey (F)", 1, 1.0, "float32"),
+}
+
+
+def _pillow_kind(image: Image.Image) -> Kind:
+    if "transparency" in image.info or "A" in image.getbands():
+        raise BadImage(f"has an alpha channel (mode {image.mode}): save it without transparency")
+    if image.mode not in PILLOW_KINDS:
+        raise BadImage(f"has mode {image.mode}: save it as grey or RGB")
+    raw_mode = image.tile[0][3] if image.tile else ""  # type: ignore[attr-defined]
+    if image.mode == "RGB" and "16" in str(raw_mode if isinstance(raw_mode, str) else raw_mode[0]):
+        raise BadImage("is 16-bit RGB, which Pillow would cut to 8 bits: save it as .npy")
+    return PILLOW_KINDS[image.mode]
+
+
+def _pillow_pixels(image: Image.Image, turned: bool) -> np.ndarray:
+    if turned:
+        image = ImageOps.exif_transpose(image)
+    if image.mode in ("1", "P"):
+        image = image.convert("L" if image.mode == "1" else "RGB")
+    pixels = np.asarray(image)
+    if image.mode == "I" and (pixels.min() < 0 or pixels.max() > 65535):
+        raise BadImage(f"holds values from {pixels.min()} to {pixels.max()}, not 0 to 65535: save it as 16-bit grey")
+    return pixels if pixels.ndim == 3 else pixels[:, :, None]
+
+
+def _array_header(array: np.ndarray) -> Header:
+    if array.ndim not in (1, 2, 3) or array.size == 0:
+        raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
+    if array.ndim == 1:
+        return Header(Kind(f"a vector of {len(array)} values", len(array), 1.0, "float32", True), 0, 0)
+    if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
+        raise BadImage(f"holds {array.dtype} values: store uint8, uint16 or float in [0, 1]")
+    channels = 1 if array.ndim == 2 else array.shape[2]
+    if array.dtype in (np.uint8, np.uint16):
+        kind = Kind(f"a {array.dtype} array with {channels} channel(s)", channels, 0.0, array.dtype.name)
+        kind = kind._replace(value_scale=float(np.iinfo(array.dtype).max))
+    else:
+        kind = Kind(f"a float array with {channels} channel(s)", channels, 1.0, "float32")
+    return Header(kind, array.shape[0], array.shape[1])
+
+
+def _file(record: Encoded) -> IO[bytes]:
+    if record.data is not None:
+        return pa.BufferReader(record.data)
+    if record.path is None:
+        raise BadImage("is empty")
+    if "://" in record.path:
+        from datasets.utils.file_utils import xopen
+
+        return xopen(record.path, "rb")
+    return open(record.path, "rb")
+
+
+@contextmanager
+def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
+    """Opens an image: `(header, pixels)`, where `pixels()` is `(height, width, channels)`, or `(dim,)` for a vector.
+
+    Raises:
+        BadImage: It cannot be read, or has a mode that would have to be changed to be used.
+    """
+    if isinstance(record, np.ndarray):
+        array = record
+        yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
+        return
+    try:
+        if record.data is None and record.path is not None and record.path.endswith(".npy"):
+            array = np.load(record.path, mmap_mode="r", allow_pickle=False)
+            if array.ndim == 1:
+                raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
+            yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
+            return
+        with _file(record) as file, Image.open(file, formats=FORMATS) as image:
+            # Pillow looks for the orientation of a PNG in its whole data; where it is in the header, `info` has it.
+            turn = image.getexif().get(EXIF_ORIENTATION, 1) if "exif" in image.info else 1
+            width, height = image.size if turn < 5 else image.size[::-1]
+            header = Header(_pillow_kind(image), height, width)
+            yield header, lambda: _pillow_pixels(image, turned=turn != 1)
+    except UnidentifiedImageError as error:
+        raise BadImage("is no image: remove it, or save it again") from error
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise BadImage(f"cannot be read ({_first_line(error)}): remove it, or save it again") from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
+
+
+def resized_shape(height: int, width: int, resolution: int) -> tuple[int, int]:
+    """Height and width after the shorter side became `resolution`."""
+    scale = resolution / min(height, width)
+    return max(resolution, round(height * scale)), max(resolution, round(width * scale))
+
+
+def resize(pixels: np.ndarray, resolution: int, value_scale: float) -> np.ndarray:
+    """Resizes the shorter side to `resolution` with Pillow's Lanczos filter; unchanged if it already has that size.
+
+    8-bit images are resized as such. Others are resized in float32, so 16-bit values keep their precision; the
+    filter's overshoot is cut to `[0, value_scale]`.
+
+    Args:
+        pixels: `(height, width, channels)`.
+        resolution: Target length of the shorter side.
+        value_scale: The value that means white.
+    """
+    height, width = pixels.shape[:2]
+    if min(height, width) == resolution:
+        return pixels
+    height, width = resized_shape(height, width, resolution)
+    eight_bit = pixels.dtype == np.uint8 and value_scale == 255
+    planes = []
+    for plane in np.moveaxis(pixels, 2, 0):
+        source = np.ascontiguousarray(plane, dtype=np.uint8 if eight_bit else np.float32)
+        planes.append(np.asarray(Image.fromarray(source).resize((width, height), Image.Resampling.LANCZOS)))
+    result = np.stack(planes, axis=2)
+    if not eight_bit:
+        result = result.clip(0, value_scale)
+        if pixels.dtype.kind == "u":
+            result = result.round()
+    return result.astype(pixels.dtype)
+
+
+def center(pixels: np.ndarray) -> np.ndarray:
+    """The central square of `(height, width, channels)`."""
+    height, width = pixels.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return pixels[top : top + side, left : left + side]
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Turns the records of one data set into arrays of the same kind.
+
+    Attributes:
+        kind: What every image must be.
+        size: Height and width every image must have; None with `resolution`, and for vectors.
+        resolution: Length the shorter side is resized to; None keeps the size.
+        center_crop: Whether to cut out the central square. Otherwise an image stays as wide as it comes.
+    """
+
+    kind: Kind
+    size: int | None
+    resolution: int | None
+    center_crop: bool
+
+    def check(self, header: Header) -> None:
+        """Raises BadImage if an image with this header does not fit the others."""
+        if header.kind != self.kind:
+            raise BadImage(f"is {header.kind.label} where {self.kind.label} is expected: convert or remove it")
+        if self.size is not None and (header.height, header.width) != (self.size, self.size):
+            raise BadImage(
+                f"is {header.height}x{header.width} (height x width) where {self.size}x{self.size} is expected: "
+                "pass --resolution to bring all images to one size"
+            )
+
+    def target_shape(self, header: Header) -> tuple[int, ...]:
+        """Shape of what `read` returns for an image with this header."""
+        if self.kind.vector:
+            return (self.kind.channels,)
+        if self.resolution is None:
+            return (self.kind.channels, header.height, header.width)
+        if self.center_crop:
+            return (self.kind.channels, self.resolution, self.resolution)
+        return (self.kind.channels, *resized_shape(header.height, header.width, self.resolution))
+
+    def read(self, record: Record) -> np.ndarray:
+        """Decodes an image to `(channels, height, width)` of `kind.dtype`, or `(dim,)` for a vector.
+
+        Raises:
+            BadImage: It cannot be read, does not fit the others, or holds NaN or values out of range.
+        """
+        with opened(record) as (header, load):
+            self.check(header)
+            pixels = load().astype(self.kind.dtype, copy=False)
+        if self.kind.dtype == "float32":
+            self._check_values(pixels)
+        if pixels.ndim == 1:
+            return pixels
+        if self.resolution is not None:
+            pixels = resize(pixels, self.resolution, self.kind.value_scale)
+            if self.center_crop:
+                pixels = center(pixels)
+        return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
+
+    @staticmethod
+    def _check_values(pixels: np.ndarray) -> None:
+        if not np.isfinite(pixels).all():
+            raise BadImage("holds NaN or infinite values: repair or remove it")
+        if pixels.ndim > 1 and (pixels.min() < 0 or pixels.max() > 1):
+            raise BadImage(f"holds values from {pixels.min():.4g} to {pixels.max():.4g}: scale float images to [0, 1]")
+
+
+__all__ = ["BadImage", "Encoded", "Header", "Kind", "Reader", "Record", "center", "opened", "resize", "resized_shape"]

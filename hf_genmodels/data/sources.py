@@ -1,0 +1,287 @@
+"""Finds the data: a Hub id, a local folder or a file become named splits of the `datasets` library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ..errors import UserError
+from .arguments import DataArguments
+from .decoding import Encoded, Record
+
+Split = datasets.Dataset | datasets.IterableDataset
+
+IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
+
+
+@dataclass(frozen=True)
+class Source:
+    """An opened data set.
+
+    Attributes:
+        name: The Hub id, or the folder's own name: never a path of this machine, since it goes into model cards.
+        splits: The splits by name; all of them are streamed, or none is.
+    """
+
+    name: str
+    splits: Mapping[str, Split]
+
+
+def open_source(args: DataArguments) -> Source:
+    """Opens the data set that the arguments name.
+
+    Raises:
+        UserError: There is none, or it cannot be read.
+    """
+    if args.train_data_dir is not None:
+        folder = _folder("--train_data_dir", args.train_data_dir)
+        if _holds_arrays(folder):
+            return Source(folder.resolve().name, _array_folder(folder, args.streaming))
+        splits = _load("--train_data_dir", args.train_data_dir, args, path="imagefolder", data_dir=str(folder))
+        return Source(folder.resolve().name, splits)
+    assert args.dataset_name is not None
+    path = Path(args.dataset_name).expanduser()
+    if path.is_file():
+        if path.suffix != ".parquet":
+            raise UserError(f"--dataset_name {args.dataset_name} is a file: give a parquet file or a folder")
+        splits = _load("--dataset_name", args.dataset_name, args, path="parquet", data_files={"train": str(path)})
+        return Source(path.stem, splits)
+    if path.exists() or _looks_local(args.dataset_name):
+        folder = _folder("--dataset_name", args.dataset_name)
+        if _holds_arrays(folder):
+            splits = _array_folder(folder, args.streaming)
+        elif (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+            splits = _saved_folder(args.dataset_name, folder, args.streaming)
+        else:
+            splits = _load("--dataset_name", args.dataset_name, args, path=str(folder), name=args.dataset_config_name)
+        return Source(folder.resolve().name, splits)
+    hub = {"path": args.dataset_name, "name": args.dataset_config_name, "revision": args.revision}
+    return Source(args.dataset_name, _load("--dataset_name", args.dataset_name, args, **hub))
+
+
+def _looks_local(name: str) -> bool:
+    return name.startswith((".", "~", "/")) or name.endswith("/") or "\\" in name or name.count("/") > 1
+
+
+def _folder(option: str, name: str) -> Path:
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        raise UserError(
+            f"{option} {name}: there is no such folder (looked from {Path.cwd()}); a data set on the Hub is written "
+            "user/name, a built-in one builtin:name"
+        )
+    if not any(folder.iterdir()):
+        raise UserError(f"{option} {name} is an empty folder: give one that holds images or parquet files")
+    return folder
+
+
+def _load(option: str, given: str, args: DataArguments, **where: Any) -> Mapping[str, Split]:
+    """`datasets.load_dataset` with its many exceptions made one."""
+    try:
+        return datasets.load_dataset(**where, cache_dir=args.cache_dir, streaming=args.streaming)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__ is not None:
+            reason = f"{reason} ({str(error.__cause__).splitlines()[0]})"
+        local = "" if "data_dir" in where or Path(given).expanduser().exists() else " (there is no such local folder)"
+        raise UserError(f"{option} {given}: no data set could be read from there{local}: {reason}") from error
+
+
+def _saved_folder(given: str, folder: Path, streaming: bool) -> Mapping[str, Split]:
+    try:
+        saved = datasets.load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"--dataset_name {given} cannot be read as a saved data set: {error}") from error
+    splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+    return _streamed(splits) if streaming else splits
+
+
+def _streamed(splits: Mapping[str, datasets.Dataset]) -> Mapping[str, Split]:
+    return {name: split.to_iterable_dataset() for name, split in splits.items()}
+
+
+def _image_files(folder: Path, endings: tuple[str, ...]) -> Iterable[Path]:
+    for directory, names, files in os.walk(folder):
+        names[:] = sorted(name for name in names if not name.startswith("."))
+        for file in sorted(files):
+            if file.lower().endswith(endings) and not file.startswith("."):
+                yield Path(directory, file)
+
+
+def _holds_arrays(folder: Path) -> bool:
+    return any(True for _ in _image_files(folder, (".npy",)))
+
+
+def _array_folder(folder: Path, streaming: bool) -> Mapping[str, Split]:
+    """A folder with `.npy` images, which `imagefolder` would pass over; splits and labels follow its rules.
+
+    Sub-folders `train`, `validation` and `test` are splits; where all images lie equally deep in sub-folders of
+    several names, these names are the labels.
+    """
+    roots = {name: folder / name for name in ("train", "validation", "test") if (folder / name).is_dir()}
+    files = {
+        name: list(_image_files(root, (".npy", *IMAGE_ENDINGS))) for name, root in (roots or {"train": folder}).items()
+    }
+    everything = [path for paths in files.values() for path in paths]
+    labels = sorted({path.parent.name for path in everything})
+    labelled = len(labels) > 1 and len({len(path.relative_to(folder).parts) for path in everything}) == 1
+    splits = {}
+    for name, paths in files.items():
+        columns: dict[str, list[Any]] = {"image": [{"bytes": None, "path": str(path)} for path in paths]}
+        features: dict[str, Any] = {"image": datasets.Image(decode=False)}
+        if labelled and labels != sorted(roots):
+            columns["label"] = [path.parent.name for path in paths]
+            features["label"] = datasets.ClassLabel(names=labels)
+        splits[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    return _streamed(splits) if streaming else splits
+
+
+class ImageColumn:
+    """Reads the images of one column, undecoded.
+
+    Args:
+        split: The split, streamed or not.
+        column: Name of the column.
+        place: Words for the split in error messages.
+
+    Raises:
+        UserError: There is no such column, or it holds no images.
+    """
+
+    def __init__(self, split: Split, column: str, place: str) -> None:
+        features = split.features
+        if features is None:
+            raise UserError(f"{place} does not say which columns it has when streamed: leave out --streaming")
+        if column not in features:
+            raise UserError(f"{place} has no column {column!r}: choose --image_column from {', '.join(features)}")
+        self.column = column
+        self.place = place
+        feature = features[column]
+        self._dtype: str | None = None
+        if isinstance(feature, (datasets.Array2D, datasets.Array3D)):
+            self._dtype = feature.dtype
+        elif isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Value):
+            self._dtype = "float32"
+        elif isinstance(feature, datasets.Image) or feature == datasets.Value("binary"):
+            split = split.cast_column(column, datasets.Image(decode=False))
+        elif not (isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()):
+            raise UserError(f"column {column!r} of {place} holds {feature}, not images: choose another --image_column")
+        self.split = split
+        self._table = (
+            split.select_columns([column]).with_format("arrow") if isinstance(split, datasets.Dataset) else None
+        )
+
+    def fetch(self, rows: np.ndarray) -> Sequence[Record]:
+        """The images of some rows of a split that is not streamed; `rows` is ascending."""
+        assert self._table is not None
+        whole = rows[-1] - rows[0] == len(rows) - 1
+        cells = self._table[slice(rows[0], rows[-1] + 1) if whole else rows][self.column]
+        if self._dtype is not None:
+            return [self.record(value) for value in cells.to_pylist()]
+        data, paths = (cells.type.get_field_index(name) for name in ("bytes", "path"))
+        records: list[Record] = []
+        for chunk in cells.chunks:
+            parts = chunk.flatten()
+            # Buffers, not bytes: where only headers are read, the rest of a file stays on disk.
+            records += [Encoded(d.as_buffer(), p.as_py()) for d, p in zip(parts[data], parts[paths], strict=True)]
+        return records
+
+    def record(self, value: Any) -> Record:
+        """The image in one cell of a streamed split."""
+        if self._dtype is not None:
+            try:
+                return np.asarray(value, dtype=self._dtype)
+            except (ValueError, TypeError):
+                # Ragged or with gaps; the decoder finds no shape in it and says so.
+                return np.zeros(0, dtype=np.float32)
+        return Encoded(None, None) if value is None else Encoded(value["bytes"], value["path"])
+
+    def where(self, row: int, record: Record) -> str:
+        """Words that tell a user which image is meant."""
+        if isinstance(record, Encoded) and record.data is None and record.path is not None:
+            return record.path
+        path = f" ({record.path})" if isinstance(record, Encoded) and record.path is not None else ""
+        return f"row {row}{path} of column {self.column!r} of {self.place}"
+
+
+@dataclass(frozen=True)
+class LabelColumn:
+    """The classes of a data set, the same in all its splits.
+
+    Attributes:
+        column: Name of the column.
+        class_names: Names of the labels 0, 1, ...; None for a streamed column of integers.
+        positions: Label by stored value; None where the column already holds labels.
+    """
+
+    column: str
+    class_names: tuple[str, ...] | None
+    positions: Mapping[Any, int] | None
+
+    def labels(self, split: datasets.Dataset, place: str) -> np.ndarray:
+        """The labels of a split as `(rows,)` int64.
+
+        Raises:
+            UserError: A row has none.
+        """
+        values = split.select_columns([self.column]).with_format("arrow")[:][self.column]
+        missing = np.flatnonzero(pc.is_null(values).to_numpy())
+        if len(missing):
+            raise UserError(
+                f"row {missing[0]} of {place} has no label in column {self.column!r}: fill it or remove it"
+            )
+        if self.positions is None:
+            return values.to_numpy().astype(np.int64)
+        return np.array([self.positions[value] for value in values.to_pylist()], dtype=np.int64)
+
+
+def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
+    """Finds the classes: those of a ClassLabel column, or the sorted values of a column of strings or integers.
+
+    Raises:
+        UserError: The column that was asked for does not exist or holds no classes; the default one may.
+    """
+    asked_for = args.label_column != "label"
+    features = next(iter(source.splits.values())).features or {}
+    if args.label_column not in features:
+        if asked_for:
+            raise UserError(
+                f"{source.name} has no column {args.label_column!r}: choose --label_column from {', '.join(features)}"
+            )
+        return None
+    feature = features[args.label_column]
+    if isinstance(feature, datasets.ClassLabel):
+        return LabelColumn(args.label_column, tuple(feature.names), None)
+    if not (isinstance(feature, datasets.Value) and _is_class_type(feature.pa_type)):
+        if asked_for:
+            raise UserError(f"column {args.label_column!r} of {source.name} holds {feature}, not classes")
+        return None
+    if any(isinstance(split, datasets.IterableDataset) for split in source.splits.values()):
+        if not pa.types.is_integer(feature.pa_type):
+            raise UserError(
+                f"the classes in column {args.label_column!r} of {source.name} are only known after reading all of it: leave "
+                "out --streaming"
+            )
+        return LabelColumn(args.label_column, None, None)
+    found = {value for split in source.splits.values() for value in split.unique(args.label_column)}
+    values = sorted(found - {None})
+    return LabelColumn(
+        args.label_column, tuple(str(value) for value in values), {value: i for i, value in enumerate(values)}
+    )
+
+
+def _is_class_type(kind: pa.DataType) -> bool:
+    return (
+        pa.types.is_integer(kind)
+        or pa.types.is_boolean(kind)
+        or pa.types.is_string(kind)
+        or pa.types.is_large_string(kind)
+    )

@@ -1,0 +1,64 @@
+"""What a network has to know about the data: shape, units, classes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    """Shape, units and identity of one split of a data set.
+
+    Attributes:
+        name: The Hub id, the folder's own name (not its path) or `builtin:<name>`.
+        channels: Channels of an image; the dimension where the examples are vectors.
+        size: Height and width of an image in pixels; None where the examples are vectors.
+        value_scale: The stored value that means white: 255.0 for 8-bit images, 65535.0 for 16-bit ones, 1.0 for float
+            data, 16.0 for `builtin:digits`. A batch holds `value / value_scale * 2 - 1`; vectors are not rescaled.
+        class_names: Names of the labels 0, 1, ...; None where there are none.
+        num_examples: Examples in the split; None when it is streamed.
+        fingerprint: 12 hexadecimal digits that stand for name, variant, split, shape and, where the data are held in
+            memory, their decoded content. The same in every process and on every machine.
+    """
+
+    name: str
+    channels: int
+    size: int | None
+    value_scale: float
+    class_names: tuple[str, ...] | None
+    num_examples: int | None
+    fingerprint: str
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of one example: `(channels, size, size)`, or `(dim,)` for vectors."""
+        return (self.channels,) if self.size is None else (self.channels, self.size, self.size)
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the examples are images rather than vectors."""
+        return self.size is not None
+
+
+def fingerprint(
+    name: str,
+    config: str | None,
+    split: str,
+    shape: tuple[int, ...],
+    num_examples: int | None,
+    content: int | None = None,
+) -> str:
+    """Returns 12 hexadecimal digits that identify a split.
+
+    Args:
+        name: As in `DataSpec`.
+        config: Variant of the data set, if any.
+        split: Name of the split.
+        shape: Shape of one example.
+        num_examples: Number of examples, None when streamed.
+        content: CRC-32 of the decoded values, None where they are not held in memory.
+    """
+    described = json.dumps([name, config, split, list(shape), num_examples, content])
+    return hashlib.sha256(described.encode()).hexdigest()[:12]

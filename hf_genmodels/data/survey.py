@@ -1,0 +1,160 @@
+"""The first look at the images: what are they, and which of them do not belong?"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import datasets
+import numpy as np
+
+from ..errors import UserError
+from .arguments import DataArguments
+from .decoding import BadImage, Header, Kind, Reader, Record, opened
+from .sets import SKIP_HINT
+from .sources import ImageColumn
+
+logger = logging.getLogger(__name__)
+
+# Images of a stream that are looked at to learn what the others should be.
+STREAM_PREVIEW = 100
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What every image must be: of the kind and, unless `--resolution` is given, the size that most have."""
+
+    kind: Kind
+    size: int | None
+
+
+class Survey:
+    """Goes through the images of a split, and stops at a bad one or leaves it out, as the user asked."""
+
+    CHUNK = 1000
+
+    def __init__(self, args: DataArguments, images: ImageColumn) -> None:
+        self.args = args
+        self.images = images
+        self.skipped: list[str] = []
+
+    def _bad(self, row: int, record: Record, reason: BadImage) -> None:
+        words = f"{self.images.where(row, record)} {reason}"
+        if self.args.on_bad_image == "error":
+            raise UserError(f"{words}, {SKIP_HINT}") from reason
+        self.skipped.append(words)
+
+    def _records(self, rows: np.ndarray, what: str) -> Iterator[tuple[int, Record]]:
+        chunks = [rows[i : i + self.CHUNK] for i in range(0, len(rows), self.CHUNK)]
+        # Shown only where it takes long enough to wonder.
+        with datasets.utils.tqdm(total=len(rows), desc=what, delay=3) as progress:
+            for chunk in chunks:
+                yield from zip(chunk.tolist(), self.images.fetch(chunk), strict=True)
+                progress.update(len(chunk))
+
+    def headers(self, rows: np.ndarray) -> dict[int, Header]:
+        """Mode and size of every image that has some."""
+        headers = {}
+        for row, record in self._records(rows, "Looking at images"):
+            try:
+                with opened(record) as (header, _):
+                    headers[row] = header
+            except BadImage as error:
+                self._bad(row, record, error)
+        if not headers:
+            raise UserError(f"no usable image in {self.images.place}: {self.skipped[0]}")
+        return headers
+
+    def expected(self, headers: dict[int, Header]) -> Expected:
+        """What most images are."""
+        return expect(list(headers.values()), self.args, self.images.place)
+
+    def matching(self, rows: np.ndarray, headers: dict[int, Header], reader: Reader) -> np.ndarray:
+        """The rows whose image fits the others."""
+        kept = []
+        for row in rows.tolist():
+            try:
+                reader.check(headers[row])
+                kept.append(row)
+            except BadImage as error:
+                (record,) = self.images.fetch(np.array([row]))
+                self._bad(row, record, error)
+        if not kept:
+            raise UserError(f"no usable image in {self.images.place}: {self.skipped[-1]}")
+        return np.array(kept)
+
+    def decode(self, rows: np.ndarray, reader: Reader, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Decodes all images: `(rows, pixels)` of those that could be."""
+        pixels = np.empty((len(rows), *shape), dtype=reader.kind.dtype)
+        kept = self._read(rows, reader, pixels)
+        return kept, pixels[: len(kept)]
+
+    def readable(self, rows: np.ndarray, reader: Reader) -> np.ndarray:
+        """The rows whose image can be decoded."""
+        return self._read(rows, reader, None)
+
+    def _read(self, rows: np.ndarray, reader: Reader, into: np.ndarray | None) -> np.ndarray:
+        kept: list[int] = []
+        for row, record in self._records(rows, "Decoding images"):
+            try:
+                pixels = reader.read(record)
+            except BadImage as error:
+                self._bad(row, record, error)
+                continue
+            if into is not None:
+                into[len(kept)] = pixels
+            kept.append(row)
+        if not kept:
+            raise UserError(f"no usable image in {self.images.place}: {self.skipped[-1]}")
+        return np.array(kept)
+
+    def report(self) -> None:
+        """Says how many images were left out."""
+        if self.skipped:
+            logger.warning(
+                "skipped %d bad images of %s; the first: %s", len(self.skipped), self.images.place, self.skipped[0]
+            )
+
+
+def expect(headers: list[Header], args: DataArguments, place: str) -> Expected:
+    """What most of these images are.
+
+    Raises:
+        UserError: Most are not square and no `--resolution` is given.
+    """
+    kind = Counter(header.kind for header in headers).most_common(1)[0][0]
+    if args.resolution is not None or kind.vector:
+        return Expected(kind, None)
+    sizes = Counter((header.height, header.width) for header in headers if header.kind == kind)
+    height, width = sizes.most_common(1)[0][0]
+    if height != width:
+        raise UserError(
+            f"the images of {place} are {height}x{width} (height x width), not square: pass --resolution to resize "
+            "and crop them"
+        )
+    return Expected(kind, height)
+
+
+def preview(args: DataArguments, images: ImageColumn) -> Expected:
+    """What most of the first images of a stream are.
+
+    Raises:
+        UserError: One of them is bad, or all are and bad ones are to be skipped.
+    """
+    headers = []
+    problems = []
+    for row, example in enumerate(itertools.islice(images.split, STREAM_PREVIEW)):
+        record = images.record(example[images.column])
+        try:
+            with opened(record) as (header, _):
+                headers.append(header)
+        except BadImage as error:
+            problems.append(f"{images.where(row, record)} {error}")
+            if args.on_bad_image == "error":
+                raise UserError(f"{problems[0]}, {SKIP_HINT}") from error
+    if not headers:
+        raise UserError(f"no usable image at the beginning of {images.place}: {(problems or ['it is empty'])[0]}")
+    return expect(headers, args, images.place)

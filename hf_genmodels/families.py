@@ -1,0 +1,69 @@
+"""The registry: every family, and where its parts are. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from .errors import UserError
+
+if TYPE_CHECKING:
+    from .objectives.base import Objective
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family of models; its stem `name` is the same in every folder.
+
+    Attributes:
+        name: Stem of `objectives/<name>.py`, `pipelines/<name>.py`, `training/train_<name>.py`, `model_cards/<name>.md`.
+        title: What it is, for people.
+        objective: Name of the `Objective` subclass in `hf_genmodels.objectives.<name>`.
+        pipeline: Public name of the pipeline class, or None for a family that only serves others (the classifier).
+        pipeline_tag: Task on the Hub.
+    """
+
+    name: str
+    title: str
+    objective: str
+    pipeline: str | None
+    pipeline_tag: str
+
+    @property
+    def script(self) -> str:
+        """Module that `accelerate launch -m` runs."""
+        return f"hf_genmodels.training.train_{self.name}"
+
+    def load_objective(self) -> type[Objective]:
+        """Import and return the objective's class."""
+        objective: type[Objective] = getattr(
+            importlib.import_module(f"hf_genmodels.objectives.{self.name}"), self.objective
+        )
+        return objective
+
+
+FAMILIES: dict[str, Family] = {
+    family.name: family
+    for family in (
+        Family("autoencoder", "Autoencoder", "AutoencoderObjective", "AutoencoderPipeline", "image-feature-extraction"),
+        Family(
+            "vae", "Variational autoencoder", "VAEObjective", "VAEPipeline", "unconditional-image-generation"
+        ),
+        Family("classifier", "Feature classifier", "ClassifierObjective", None, "image-classification"),
+    )
+}
+
+# The pipeline classes that `AutoPipeline` may load.
+PIPELINES: frozenset[str] = frozenset(f.pipeline for f in FAMILIES.values() if f.pipeline is not None)
+
+
+def get_family(name: str) -> Family:
+    """Look a family up by its stem.
+
+    Raises:
+        UserError: There is no such family.
+    """
+    if name not in FAMILIES:
+        raise UserError(f"unknown family {name!r}; choose one of: {', '.join(FAMILIES)}")
+    return FAMILIES[name]

@@ -1,0 +1,72 @@
+"""Strict loading of one network: safetensors only, the right class, every weight there."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from diffusers import ModelMixin
+from diffusers.utils import logging as diffusers_logging
+from safetensors import SafetensorError
+
+from .errors import UserError
+
+NetworkT = TypeVar("NetworkT", bound=ModelMixin)
+
+
+def read_json(path: Path) -> dict[str, object]:
+    """A JSON object from a file.
+
+    Raises:
+        UserError: The file is missing or is no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; is {path.parent} a folder written by save_pretrained?") from None
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{path} must hold a JSON object")
+    return value
+
+
+def load_network(
+    network_class: type[NetworkT], folder: Path, *, dtype: torch.dtype | None = None, variant: str | None = None
+) -> NetworkT:
+    """Load a network saved by `save_pretrained`, in eval mode.
+
+    diffusers only warns of a missing weight and leaves it on the meta device; here that is an error.
+
+    Args:
+        network_class: The class the folder must have been saved from.
+        folder: Holds `config.json` and `diffusion_pytorch_model[.variant].safetensors`.
+        dtype: Of the weights; float32 by default.
+        variant: Such as "fp16", part of the weights' file name.
+
+    Raises:
+        UserError: Another class, no safetensors file, a damaged one, or missing, extra or misshapen weights.
+    """
+    saved_class = read_json(folder / "config.json").get("_class_name")
+    if saved_class != network_class.__name__:
+        raise UserError(f"{folder} holds a {saved_class}, not a {network_class.__name__}")
+    verbosity = diffusers_logging.get_verbosity()
+    diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
+    try:
+        network, info = network_class.from_pretrained(
+            str(folder), dtype=dtype, variant=variant, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise UserError(f"{folder}: the weights cannot be loaded: {' '.join(str(error).split())}") from error
+    finally:
+        diffusers_logging.set_verbosity(verbosity)
+    for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if info[kind]:
+            keys = [str(key) for key in info[kind]]
+            more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+            raise UserError(f"{folder}: {kind.replace('_', ' ')} in the checkpoint: {', '.join(keys[:3])}{more}")
+    # diffusers notes where the weights came from; a folder of this machine has no place in what is saved next.
+    network.register_to_config(_name_or_path="")
+    return network

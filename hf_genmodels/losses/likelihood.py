@@ -1,0 +1,110 @@
+"""Log-likelihoods of decoders, divergences of latents, and bounds built from them. All in nats, all per sample, float32.
+
+Sources: Kingma & Welling 2013 (arXiv 1312.6114), Kingma et al. 2016 (free bits, arXiv 1606.04934), Burda et al. 2015
+(importance-weighted bound, arXiv 1509.00519), Rybkin et al. 2021 (learned decoder variance, arXiv 2006.13202).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def sum_per_sample(values: Tensor) -> Tensor:
+    """Sum over everything but the batch: (batch, ...) -> (batch,)."""
+    return values.flatten(1).sum(1)
+
+
+def gaussian_nll(sample: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """-log N(sample; mean, exp(log_std)^2 I).
+
+    Args:
+        sample: (batch, ...) data, any unit.
+        mean: Same shape.
+        log_std: Broadcasts against `sample`.
+
+    Returns:
+        (batch,) nats.
+    """
+    sample, mean, log_std = sample.float(), mean.float(), log_std.float()
+    return sum_per_sample(0.5 * ((sample - mean) * torch.exp(-log_std)).square() + log_std + 0.5 * LOG_2PI)
+
+
+def bernoulli_nll(sample: Tensor, logits: Tensor) -> Tensor:
+    """Binary cross-entropy; a grey value in [-1, 1] stands for the probability (sample + 1) / 2 of a one.
+
+    For grey values this is a cross-entropy, not a density: its minimum over `logits` is their entropy, not zero.
+
+    Args:
+        sample: (batch, ...) in [-1, 1].
+        logits: Same shape.
+
+    Returns:
+        (batch,) nats.
+    """
+    target = (sample.float() + 1) / 2
+    return sum_per_sample(F.binary_cross_entropy_with_logits(logits.float(), target, reduction="none"))
+
+
+def categorical_nll(sample: Tensor, logits: Tensor) -> Tensor:
+    """Cross-entropy over the grey levels of each pixel and channel.
+
+    Args:
+        sample: (batch, channels, height, width) in [-1, 1], on the grid of the levels.
+        logits: (batch, levels, channels, height, width).
+
+    Returns:
+        (batch,) nats.
+    """
+    num_levels = logits.shape[1]
+    target = ((sample.float() + 1) / 2 * (num_levels - 1)).round().long()
+    return sum_per_sample(F.cross_entropy(logits.float(), target, reduction="none"))
+
+
+def kl_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
+    """KL(N(mean, diag exp(log_std)^2) || N(0, I)) of each latent dimension (Kingma & Welling, appendix B).
+
+    Args:
+        mean: (batch, latent_dim), mu in the paper.
+        log_std: (batch, latent_dim), log sigma.
+
+    Returns:
+        (batch, latent_dim) nats.
+    """
+    mean, log_std = mean.float(), log_std.float()
+    return 0.5 * (mean.square() + torch.exp(2 * log_std) - 1) - log_std
+
+
+def free_bits(kl: Tensor, minimum: float) -> Tensor:
+    """Batch-averaged KL of each dimension, not pushed below `minimum` (Kingma et al. 2016, eq. 15, one group a dimension).
+
+    Args:
+        kl: (batch, latent_dim) nats.
+        minimum: lambda, nats a dimension.
+
+    Returns:
+        Scalar: the sum over dimensions.
+    """
+    return kl.mean(0).clamp(min=minimum).sum()
+
+
+def standard_normal_log_density(latents: Tensor) -> Tensor:
+    """log N(latents; 0, I): (batch, latent_dim) -> (batch,) nats."""
+    return -sum_per_sample(0.5 * latents.float().square() + 0.5 * LOG_2PI)
+
+
+def importance_weighted_log_likelihood(log_weights: Tensor) -> Tensor:
+    """log (1/K) sum_k w_k, a lower bound of log p(x) that tightens with K (Burda et al. 2015, eq. 8).
+
+    Args:
+        log_weights: (K, batch) of log p(x|z_k) + log p(z_k) - log q(z_k|x).
+
+    Returns:
+        (batch,) nats.
+    """
+    return torch.logsumexp(log_weights, 0) - math.log(log_weights.shape[0])

@@ -1,0 +1,1 @@
+"""Networks: `ModelMixin`/`ConfigMixin` classes, one flat file per network family."""

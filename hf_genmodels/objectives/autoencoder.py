@@ -1,0 +1,166 @@
+"""The autoencoder's objective: squared error, with a regulariser of the code or a corruption of the input."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+from ..loading import load_network
+from ..losses.sparsity import contractive_penalty, kl_sparsity, l1_sparsity
+from ..models.autoencoder import Autoencoder
+from ..pipelines.autoencoder import AutoencoderPipeline
+from .base import Batch, Noise, Objective, Phase, check_labels, reconstruction_pairs
+
+
+@dataclass
+class AutoencoderArguments:
+    """Options of `train_autoencoder.py`."""
+
+    latent_dim: int = field(default=32, metadata={"help": "Dimension of the code z."})
+    architecture: Literal["linear", "mlp", "conv"] = field(
+        default="conv", metadata={"help": "linear (= PCA), mlp, or conv (DCGAN-style)."}
+    )
+    block_out_channels: list[int] = field(
+        default_factory=lambda: [32, 64, 128], metadata={"help": "conv: widths of the stride-2 convolutions."}
+    )
+    hidden_dims: list[int] | None = field(
+        default=None,
+        metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
+    )
+    norm: Literal["batch", "group", "none"] = field(default="batch", metadata={"help": "conv: normalisation layers."})
+    regularizer: Literal["none", "l1", "kl", "contractive"] = field(
+        default="none",
+        metadata={"help": "Of the code: L1 norm, KL of the mean activation to --sparsity_target, or ||dz/dx||^2."},
+    )
+    regularizer_weight: float = field(default=1e-3, metadata={"help": "Weight of --regularizer."})
+    sparsity_target: float = field(default=0.05, metadata={"help": "kl: wished mean activation, epsilon."})
+    k_sparse: int | None = field(default=None, metadata={"help": "Keep only the k largest entries of each code."})
+    corruption: Literal["none", "gaussian", "masking"] = field(
+        default="none", metadata={"help": "Denoising: what is done to the input before it is encoded."}
+    )
+    corruption_level: float = field(
+        default=0.3,
+        metadata={"help": "gaussian: standard deviation on the [-1, 1] scale; masking: share of entries set to the minimum."},
+    )
+    classification_weight: float = field(
+        default=0.0, metadata={"help": "Weight of a linear classifier's cross-entropy on the code (needs labels)."}
+    )
+
+
+class AutoencoderObjective(Objective):
+    """||x - g(f(x~))||^2, summed over dimensions and averaged over the batch, plus weight x regulariser.
+
+    x~ is x, or x corrupted (denoising autoencoder, Vincent et al. 2008). Regularisers: `losses/sparsity.py`. The KL's
+    mean activation is over one process's micro-batch.
+    """
+
+    Arguments = AutoencoderArguments
+    ema = ("autoencoder",)
+
+    def __init__(self, autoencoder: Autoencoder, data: DataSpec, args: AutoencoderArguments) -> None:
+        self.networks = {"autoencoder": autoencoder}
+        self.data = data
+        self.args = args
+        self.phases = (
+            Phase("reconstruction", trains=("autoencoder",), double_backward=args.regularizer == "contractive"),
+        )
+
+    @classmethod
+    def from_args(cls, args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
+        check_arguments(args, data)
+        default_dims = [512, 256] if args.architecture == "mlp" else []
+        autoencoder = Autoencoder(
+            in_channels=data.channels,
+            sample_size=data.size,
+            latent_dim=args.latent_dim,
+            architecture=args.architecture,
+            block_out_channels=tuple(args.block_out_channels),
+            hidden_dims=tuple(default_dims if args.hidden_dims is None else args.hidden_dims),
+            norm=args.norm,
+            latent_activation="sigmoid" if args.regularizer == "kl" else "identity",
+            k_sparse=args.k_sparse,
+            num_classes=check_labels(data, "--classification_weight") if args.classification_weight else None,
+        )
+        return cls(autoencoder, data, args)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
+        return cls(load_network(Autoencoder, folder / "autoencoder"), data, args)
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        args, image = self.args, batch["image"]
+        sample = corrupt(image, args.corruption, args.corruption_level, noise)
+        if args.regularizer == "contractive":
+            sample = sample.detach().requires_grad_()
+        output = networks["autoencoder"](sample)
+        error = (output.reconstruction - image).square().flatten(1).sum(1).mean()
+        losses = {"loss": error, "error": error}
+        if args.regularizer == "l1":
+            losses["regularizer"] = l1_sparsity(output.latents)
+        elif args.regularizer == "kl":
+            losses["regularizer"] = kl_sparsity(output.latents, args.sparsity_target)
+        elif args.regularizer == "contractive":
+            losses["regularizer"] = contractive_penalty(output.latents, sample)
+        if "regularizer" in losses:
+            losses["loss"] = losses["loss"] + args.regularizer_weight * losses["regularizer"]
+        if args.classification_weight:
+            losses["cross_entropy"] = F.cross_entropy(output.logits, batch["label"])
+            losses["loss"] = losses["loss"] + args.classification_weight * losses["cross_entropy"]
+        return losses
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> AutoencoderPipeline:
+        return AutoencoderPipeline(autoencoder=networks["autoencoder"], value_scale=self.data.value_scale)
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        if not self.data.is_image:
+            return {"reconstructions": pipeline.reconstruct(batch["image"], output_type="pt").images}
+        return {"reconstructions": reconstruction_pairs(pipeline, batch["image"])}
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        output = networks["autoencoder"](batch["image"])
+        figures = {"mse": (output.reconstruction - batch["image"]).square().flatten(1).mean(1)}
+        if output.logits is not None:
+            figures["accuracy"] = (output.logits.argmax(1) == batch["label"]).float()
+        return figures
+
+
+def corrupt(image: Tensor, corruption: str, level: float, noise: Noise) -> Tensor:
+    """x~: add Gaussian noise of standard deviation `level`, or set a share `level` of the entries to -1, the minimum.
+
+    Args:
+        image: (batch, ...) in [-1, 1].
+        corruption: "none", "gaussian" or "masking".
+        level: See above.
+        noise: Where the random numbers come from.
+    """
+    if corruption == "gaussian":
+        return image + level * noise.normal(tuple(image.shape), like=image)
+    if corruption == "masking":
+        return torch.where(noise.uniform(tuple(image.shape), like=image) < level, -torch.ones_like(image), image)
+    return image
+
+
+def check_arguments(args: AutoencoderArguments, data: DataSpec) -> None:
+    """Refuse options that do not go together.
+
+    Raises:
+        UserError: One line for the first such pair.
+    """
+    if args.regularizer == "contractive" and args.architecture == "conv" and args.norm == "batch":
+        raise UserError("--regularizer contractive needs codes that depend on one image each: use --norm group or none")
+    if args.k_sparse is not None and not 1 <= args.k_sparse <= args.latent_dim:
+        raise UserError(f"--k_sparse {args.k_sparse} must lie between 1 and --latent_dim {args.latent_dim}")
+    if not 0 < args.sparsity_target < 1:
+        raise UserError(f"--sparsity_target {args.sparsity_target} must lie in (0, 1)")
+    if args.corruption == "masking" and not 0 <= args.corruption_level <= 1:
+        raise UserError(f"--corruption_level {args.corruption_level} must lie in [0, 1] for masking")
+    if args.corruption == "masking" and not data.is_image:
+        raise UserError(f"--corruption masking needs images in [-1, 1], but {data.name} has vectors; use gaussian")

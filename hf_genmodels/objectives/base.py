@@ -1,0 +1,176 @@
+"""What the training loop asks of a family: networks, phases, losses, pictures and held-out figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+
+if TYPE_CHECKING:
+    from ..pipelines.base import GenerativePipeline
+
+Batch = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One kind of optimiser update inside a training step.
+
+    Attributes:
+        name: Shown in logs and errors, e.g. "generator".
+        trains: Names of the networks whose optimisers step; the others are frozen meanwhile.
+        updates: Optimiser updates a step, each on fresh batches (5 for a WGAN critic).
+        every: The phase runs every `every`-th step; a lazy phase's objective scales its loss by it.
+        reuse_batch: See the batches of the phase before instead of fresh ones.
+        double_backward: The loss differentiates a gradient: never compiled, float32, no fp16.
+    """
+
+    name: str
+    trains: tuple[str, ...]
+    updates: int = 1
+    every: int = 1
+    reuse_batch: bool = False
+    double_backward: bool = False
+
+
+class Noise:
+    """Random numbers drawn for the global batch, of which each micro-batch takes its own rows.
+
+    Every process holds the same generator state, draws the rows of all processes and micro-batches and keeps its slice,
+    so N processes (or N accumulated micro-batches) use the numbers that one process with the whole batch uses.
+
+    Args:
+        generator: CPU generator; the same seed on every process.
+        share: Which of the `num_shares` equal slices of the global batch is ours.
+        num_shares: Processes x accumulated micro-batches.
+    """
+
+    def __init__(self, generator: torch.Generator, share: int = 0, num_shares: int = 1) -> None:
+        self.generator = generator
+        self.share = share
+        self.num_shares = num_shares
+
+    def _slice(self, draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
+        rows = shape[0]
+        everything = draw(rows * self.num_shares, *shape[1:], generator=self.generator)
+        mine = everything[self.share * rows : (self.share + 1) * rows]
+        return mine.to(like.device, like.dtype)
+
+    def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Standard normal numbers of `shape` (rows of this micro-batch first), on the device and of the type of `like`."""
+        return self._slice(torch.randn, shape, like)
+
+    def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        """Uniform numbers in [0, 1) of `shape` (rows of this micro-batch first), on the device and of the type of `like`."""
+        return self._slice(torch.rand, shape, like)
+
+
+@dataclass
+class NoArguments:
+    """A family without options of its own."""
+
+
+class Objective:
+    """A family's losses and everything the loop needs around them. Holds no optimiser and no device, calls no backward.
+
+    Attributes:
+        networks: The networks by name; those a pipeline needs carry its component names.
+        ema: Networks to average with `--use_ema`: those a pipeline samples from.
+        phases: The updates of one step, in order; each sees what the phases before it updated.
+        data: What the training data look like.
+    """
+
+    Arguments: ClassVar[type] = NoArguments
+    networks: dict[str, ModelMixin]
+    ema: tuple[str, ...] = ()
+    phases: tuple[Phase, ...]
+    data: DataSpec
+
+    @classmethod
+    def from_args(cls, args: Any, data: DataSpec) -> Objective:
+        """Build networks for `data` from the family's options (an instance of `cls.Arguments`).
+
+        Raises:
+            UserError: The options do not go together, or the networks cannot take such data.
+        """
+        raise NotImplementedError
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: Any, data: DataSpec) -> Objective:
+        """Build the objective around the networks saved in `folder`; the options that shape networks are ignored."""
+        raise NotImplementedError
+
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        """Parameter groups of one network; a group's "lr_scale" multiplies its learning rate."""
+        return [{"params": list(self.networks[name].parameters())}]
+
+    def initialize(self, batch: Batch, reduce: Callable[[Tensor], Tensor]) -> None:
+        """Data-dependent initialisation, once, on the raw networks. `reduce` averages a tensor over all processes."""
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Losses of one micro-batch.
+
+        Args:
+            phase: The phase being run.
+            networks: The loop's view: networks this phase trains may be wrapped and are only called through `forward`;
+                the others are the raw modules with gradients off.
+            batch: "image" (batch, channels, height, width) in [-1, 1], "label" (batch,), ...
+            noise: Source of every random number.
+            cache: Shared by the phases of one step on one micro-batch.
+
+        Returns:
+            {"loss": scalar to minimise, other named scalars for the log}.
+        """
+        raise NotImplementedError
+
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
+        """Called after each optimiser update, e.g. to clip weights."""
+
+    def before_step(self, step: int) -> None:
+        """Called before step `step` (0 first): warm-ups and annealings are functions of the step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """State that is neither a network nor a function of the step (image pools); tensors and plain values."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> GenerativePipeline | None:
+        """The pipeline around `networks` (raw or averaged); None for a family that has none."""
+        return None
+
+    def sample_grid(self, pipeline: GenerativePipeline, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Pictures of this family by name: (batch, channels, height, width) in [0, 1], or (batch, 2) points."""
+        return {}
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split."""
+        return {}
+
+
+def check_labels(data: DataSpec, option: str) -> int:
+    """Number of classes of labelled data.
+
+    Raises:
+        UserError: The data have no labels; the message names `option`, which needs them.
+    """
+    if not data.class_names:
+        raise UserError(f"{option} needs labels, but {data.name} has none; name the column with --label_column")
+    return len(data.class_names)
+
+
+def reconstruction_pairs(pipeline: Any, image: Tensor) -> Tensor:
+    """Each image followed by its reconstruction: (batch, ...) in [-1, 1] -> (2 batch, ...) in [0, 1]."""
+    original = (image + 1) / 2
+    return torch.stack([original, pipeline.reconstruct(original, output_type="pt").images.to(original)], 1).flatten(0, 1)

@@ -1,0 +1,67 @@
+"""The feature classifier's objective: cross-entropy. Its output folder is what `hf-genmodels evaluate --extractor` takes."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+from ..loading import load_network
+from ..models.classifier import Classifier
+from .base import Batch, Noise, Objective, Phase, check_labels
+
+
+@dataclass
+class ClassifierArguments:
+    """Options of `train_classifier.py`."""
+
+    block_out_channels: list[int] = field(
+        default_factory=lambda: [32, 64], metadata={"help": "Widths of the convolutional blocks."}
+    )
+    feature_dim: int = field(default=64, metadata={"help": "Dimension of the features that metrics use."})
+
+
+class ClassifierObjective(Objective):
+    """Cross-entropy of the labels; held-out figures are cross-entropy and accuracy."""
+
+    Arguments = ClassifierArguments
+    ema = ("classifier",)
+    phases = (Phase("classification", trains=("classifier",)),)
+
+    def __init__(self, classifier: Classifier, data: DataSpec) -> None:
+        self.networks = {"classifier": classifier}
+        self.data = data
+
+    @classmethod
+    def from_args(cls, args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
+        if data.size is None:
+            raise UserError(f"the classifier takes images, but {data.name} has vectors")
+        classifier = Classifier(
+            in_channels=data.channels,
+            sample_size=data.size,
+            num_classes=check_labels(data, "train_classifier"),
+            block_out_channels=tuple(args.block_out_channels),
+            feature_dim=args.feature_dim,
+        )
+        return cls(classifier, data)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
+        return cls(load_network(Classifier, folder), data)
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        return {"loss": F.cross_entropy(networks["classifier"](batch["image"]).logits.float(), batch["label"])}
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        logits = networks["classifier"](batch["image"]).logits
+        return {
+            "cross_entropy": F.cross_entropy(logits, batch["label"], reduction="none"),
+            "accuracy": (logits.argmax(1) == batch["label"]).float(),
+        }

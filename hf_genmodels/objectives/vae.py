@@ -1,0 +1,151 @@
+"""The VAE's objective: the negative evidence lower bound, with beta, warm-up and free bits."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+from ..loading import load_network
+from ..losses.likelihood import free_bits, kl_standard_normal
+from ..models.vae import VAE
+from ..pipelines.vae import VAEPipeline
+from .base import Batch, Noise, Objective, Phase, reconstruction_pairs
+
+# Table 4.2 of the Plumerault thesis, with its reshape mended (see `VAE`).
+BETA_VAE = {
+    "architecture": "conv",
+    "block_out_channels": (32, 32, 32, 32),
+    "hidden_dims": (256, 256),
+    "decoder_hidden_dims": (256,),
+    "norm": "none",
+}
+
+
+@dataclass
+class VAEArguments:
+    """Options of `train_vae.py`."""
+
+    latent_dim: int = field(default=32, metadata={"help": "Dimension of the latent z."})
+    architecture: Literal["conv", "mlp", "beta_vae"] = field(
+        default="conv", metadata={"help": "conv (DCGAN-style), mlp, or beta_vae (the thesis's table 4.2, 64x64)."}
+    )
+    block_out_channels: list[int] = field(
+        default_factory=lambda: [32, 64, 128], metadata={"help": "conv: widths of the stride-2 convolutions."}
+    )
+    hidden_dims: list[int] | None = field(
+        default=None,
+        metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
+    )
+    norm: Literal["batch", "group", "none"] = field(default="batch", metadata={"help": "conv: normalisation layers."})
+    likelihood: Literal["gaussian", "bernoulli", "categorical"] = field(
+        default="gaussian", metadata={"help": "Decoder p(x|z)."}
+    )
+    gaussian_std: float = field(default=1.0, metadata={"help": "gaussian: standard deviation s on the [-1, 1] scale."})
+    learn_std: bool = field(default=False, metadata={"help": "gaussian: learn s, starting at --gaussian_std."})
+    num_levels: int = field(default=256, metadata={"help": "categorical: grey levels of a pixel."})
+    beta: float = field(default=1.0, metadata={"help": "Weight of the KL term."})
+    beta_warmup_steps: int = field(default=0, metadata={"help": "Steps over which beta rises linearly from 0."})
+    free_bits: float = field(
+        default=0.0, metadata={"help": "Nats a latent dimension below which its batch-averaged KL is not pushed."}
+    )
+
+
+class VAEObjective(Objective):
+    """-E_q log p(x|z) + beta KL(q(z|x) || N(0, I)) (Kingma & Welling 2013, eq. 7; beta: Higgins et al. 2017).
+
+    One phase trains encoder and decoder together. `nll` + `kl` in the log is the negative ELBO in nats, whatever beta is.
+    With free bits the average that is clamped is over one process's micro-batch.
+    """
+
+    Arguments = VAEArguments
+    ema = ("vae",)
+    phases = (Phase("elbo", trains=("vae",)),)
+
+    def __init__(
+        self,
+        vae: VAE,
+        data: DataSpec,
+        beta: float = 1.0,
+        beta_warmup_steps: int = 0,
+        free_bits: float = 0.0,
+    ) -> None:
+        self.networks = {"vae": vae}
+        self.data = data
+        self.final_beta = beta
+        self.beta = beta
+        self.beta_warmup_steps = beta_warmup_steps
+        self.free_bits = free_bits
+
+    @classmethod
+    def from_args(cls, args: VAEArguments, data: DataSpec) -> "VAEObjective":
+        if args.gaussian_std <= 0:
+            raise UserError(f"--gaussian_std must be positive, got {args.gaussian_std}")
+        if args.likelihood != "gaussian" and (args.learn_std or args.gaussian_std != 1.0):
+            raise UserError(f"--gaussian_std and --learn_std have no meaning with --likelihood {args.likelihood}")
+        if args.likelihood != "gaussian" and not data.is_image:
+            raise UserError(f"--likelihood {args.likelihood} needs images in [-1, 1], but {data.name} has vectors")
+        if args.architecture == "beta_vae":
+            shape: dict[str, Any] = BETA_VAE
+        else:
+            default_dims = [512, 256] if args.architecture == "mlp" else []
+            shape = {
+                "architecture": args.architecture,
+                "block_out_channels": tuple(args.block_out_channels),
+                "hidden_dims": tuple(default_dims if args.hidden_dims is None else args.hidden_dims),
+                "norm": args.norm,
+            }
+        vae = VAE(
+            in_channels=data.channels,
+            sample_size=data.size,
+            latent_dim=args.latent_dim,
+            likelihood=args.likelihood,
+            gaussian_std=args.gaussian_std,
+            learn_std=args.learn_std,
+            num_levels=args.num_levels,
+            **shape,
+        )
+        return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: VAEArguments, data: DataSpec) -> "VAEObjective":
+        vae = load_network(VAE, folder / "vae")
+        return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
+
+    def before_step(self, step: int) -> None:
+        self.beta = self.final_beta * min(1.0, step / self.beta_warmup_steps) if self.beta_warmup_steps else self.final_beta
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        image = batch["image"]
+        vae = self.networks["vae"]
+        output = networks["vae"](image, noise.normal((len(image), vae.config.latent_dim), like=image))
+        nll = vae.negative_log_likelihood(image, output.decoded, output.log_scale).mean()
+        kl = kl_standard_normal(output.mean, output.log_std)
+        kl_mean = kl.sum(1).mean()
+        penalised = free_bits(kl, self.free_bits) if self.free_bits > 0 else kl_mean
+        return {"loss": nll + self.beta * penalised, "nll": nll, "kl": kl_mean}
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> VAEPipeline:
+        return VAEPipeline(vae=networks["vae"], value_scale=self.data.value_scale)
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
+        if not self.data.is_image:
+            return {"samples": samples}
+        return {"samples": samples, "reconstructions": reconstruction_pairs(pipeline, batch["image"])}
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        vae = networks["vae"]
+        image = batch["image"]
+        draw = torch.randn(len(image), vae.config.latent_dim, generator=generator).to(image)
+        output = vae(image, draw)
+        nll = vae.negative_log_likelihood(image, output.decoded, output.log_scale)
+        kl = kl_standard_normal(output.mean, output.log_std).sum(1)
+        error = (vae.decode(output.mean) - image).square().flatten(1).mean(1)
+        return {"negative_elbo": nll + kl, "nll": nll, "kl": kl, "mse": error}

@@ -1,0 +1,1 @@
+"""Pipelines: what a user loads, samples, encodes and shares."""

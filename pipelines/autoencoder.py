@@ -1,0 +1,76 @@
+"""Pipeline of the autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_genmodels.models.autoencoder import Autoencoder
+
+from .base import GenerativePipeline, GenerativePipelineOutput
+from .images import SampleShape
+
+
+class AutoencoderPipeline(GenerativePipeline):
+    """Codes, reconstructions and anomaly scores of an autoencoder. It has no prior, hence no sampling.
+
+    Args:
+        autoencoder: The network.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+    """
+
+    model_cpu_offload_seq = "autoencoder"
+    autoencoder: Autoencoder
+
+    def __init__(self, autoencoder: Autoencoder, value_scale: float = 255.0) -> None:
+        super().__init__()
+        self.register_modules(autoencoder=autoencoder)
+        self.register_to_config(value_scale=value_scale)
+
+    @property
+    def sample_shape(self) -> SampleShape:
+        config = self.autoencoder.config
+        return (config.in_channels,) if config.sample_size is None else (config.in_channels, *[config.sample_size] * 2)
+
+    @torch.no_grad()
+    def __call__(
+        self, image: Any, output_type: str | None = None, return_dict: bool = True
+    ) -> GenerativePipelineOutput | tuple[Any]:
+        """Reconstruct images.
+
+        Args:
+            image: PIL images, arrays or tensors, see `images.to_network`.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+        """
+        return self.finish(self.autoencoder.decode(self.encode(image)), output_type, return_dict)
+
+    @torch.no_grad()
+    def encode(self, images: Any) -> Tensor:
+        """Code of each image, (batch, latent_dim)."""
+        return self.autoencoder.encode(self.prepare_images(images, self.autoencoder.dtype))
+
+    @torch.no_grad()
+    def decode(self, latents: Tensor, output_type: str | None = None) -> GenerativePipelineOutput:
+        """Image of each code (batch, latent_dim)."""
+        shape = (self.autoencoder.config.latent_dim,)
+        latents = self.random_latents(len(latents), shape, None, latents, self.autoencoder.dtype)
+        return GenerativePipelineOutput(images=self.finish(self.autoencoder.decode(latents), output_type, False)[0])
+
+    @torch.no_grad()
+    def reconstruct(self, images: Any, output_type: str | None = None) -> GenerativePipelineOutput:
+        """Decoded codes."""
+        return self.decode(self.encode(images), output_type)
+
+    @torch.no_grad()
+    def denoise(self, images: Any, output_type: str | None = None) -> GenerativePipelineOutput:
+        """The clean image that a denoising autoencoder sees behind a corrupted one: its reconstruction."""
+        return self.reconstruct(images, output_type)
+
+    @torch.no_grad()
+    def anomaly_score(self, images: Any) -> Tensor:
+        """Mean squared reconstruction error of each image on the [-1, 1] scale: higher is stranger. Returns (batch,)."""
+        sample = self.prepare_images(images, self.autoencoder.dtype)
+        return (self.autoencoder.decode(self.autoencoder.encode(sample)) - sample).square().flatten(1).mean(1)

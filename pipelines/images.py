@@ -1,0 +1,109 @@
+"""From what users hold (PIL images, arrays, tensors) to what networks take, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+
+SampleShape = tuple[int, ...]
+
+
+def default_output_type(shape: SampleShape) -> str:
+    """"pil" where such a picture exists (1 or 3 channels), else "np"."""
+    return "pil" if len(shape) == 3 and shape[0] in (1, 3) else "np"
+
+
+def to_network(images: Any, shape: SampleShape) -> Tensor:
+    """Images as users give them -> float32 (batch, channels, height, width) in [-1, 1]; vectors -> (batch, dim) unchanged.
+
+    Args:
+        images: One or a list of: PIL image; array (height, width[, channels]) or, as a whole batch, (batch, height, width,
+            channels), in [0, 1] if float, else uint8 or uint16; or a tensor ([batch,] channels, height, width) in [0, 1].
+        shape: What the network takes: (channels, height, width) or (dim,).
+
+    Raises:
+        UserError: Another mode, size, type or range; the message says which was expected.
+    """
+    if isinstance(images, Sequence):
+        return torch.cat([to_network(image, shape) for image in images])
+    if isinstance(images, Image.Image):
+        batch = _from_pil(images, shape)
+    elif isinstance(images, Tensor):
+        batch = images if images.ndim == len(shape) + 1 else images[None]
+    elif isinstance(images, np.ndarray):
+        batch = _from_array(images, shape)
+    else:
+        raise UserError(f"images must be PIL images, arrays or tensors, got {type(images).__name__}")
+    if tuple(batch.shape[1:]) != shape:
+        raise UserError(f"the network takes images of shape {shape}, got {tuple(batch.shape[1:])}; resize or convert them")
+    batch = batch.float()
+    if len(shape) == 1:
+        return batch
+    if not (batch.min() >= 0 and batch.max() <= 1):
+        raise UserError(f"images must lie in [0, 1], got [{batch.min():.4g}, {batch.max():.4g}]")
+    return batch * 2 - 1
+
+
+def _from_pil(image: Image.Image, shape: SampleShape) -> Tensor:
+    wanted = {1: ("L", "1", "I;16"), 3: ("RGB",)}.get(shape[0], ()) if len(shape) == 3 else ()
+    if image.mode not in wanted:
+        raise UserError(f"a PIL image of mode {image.mode} does not fit a network that takes samples of shape {shape}")
+    if image.mode == "1":
+        image = image.convert("L")
+    return _from_array(np.array(image), shape)
+
+
+def _from_array(array: np.ndarray, shape: SampleShape) -> Tensor:
+    if array.dtype in (np.uint8, np.uint16):
+        array = array.astype(np.float32) / np.iinfo(array.dtype).max
+    elif not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"arrays must be float in [0, 1], uint8 or uint16, got {array.dtype}")
+    if len(shape) == 1:
+        return torch.from_numpy(array if array.ndim == 2 else array[None])
+    if array.ndim == 2:
+        array = array[..., None]
+    if array.ndim == 3:
+        array = array[None]
+    return torch.from_numpy(array).permute(0, 3, 1, 2)
+
+
+def from_network(samples: Tensor, output_type: str | None, value_scale: float) -> Any:
+    """A network's samples -> "pil", "np" or "pt".
+
+    Args:
+        samples: (batch, channels, height, width) in [-1, 1] (clamped here), or (batch, dim).
+        output_type: "pil": list of PIL images (mode L, RGB, or I;16 where `value_scale` is 65535). "np": array (batch,
+            height, width, channels) in [0, 1]. "pt": tensor (batch, channels, height, width) in [0, 1]. None: "pil" where
+            that exists. Vectors come as (batch, dim), unchanged.
+        value_scale: What 1 stands for in the data: 255, 65535, ...
+
+    Raises:
+        UserError: "pil" is asked of data that are no grey or RGB pictures, or the type is unknown.
+    """
+    shape = tuple(samples.shape[1:])
+    output_type = output_type or default_output_type(shape)
+    if output_type not in ("pil", "np", "pt"):
+        raise UserError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
+    is_image = len(shape) == 3
+    samples = samples.float()
+    if is_image:
+        samples = ((samples + 1) / 2).clamp(0, 1)
+    if output_type == "pt":
+        return samples
+    array = samples.cpu().numpy()
+    array = array.transpose(0, 2, 3, 1) if is_image else array
+    if output_type == "np":
+        return array
+    if default_output_type(shape) != "pil":
+        raise UserError(f"samples of shape {shape} are no grey or RGB pictures; call with output_type='np' or 'pt'")
+    if value_scale == 65535 and shape[0] == 1:
+        return [Image.fromarray((image[..., 0] * 65535).round().astype(np.uint16)) for image in array]
+    pixels = (array * 255).round().astype(np.uint8)
+    return [Image.fromarray(image.squeeze(-1) if shape[0] == 1 else image) for image in pixels]

@@ -1,0 +1,56 @@
+"""Paths and grids in a Gaussian latent space."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+
+
+def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -> Tensor:
+    """Points from `start` to `end`, both included.
+
+    Args:
+        start: (latent_dim,).
+        end: (latent_dim,).
+        num_steps: At least 2.
+        mode: "linear", or "spherical" (White 2016, arXiv 1609.04468): the direction turns evenly and the length changes
+            linearly, so that the points stay where a high-dimensional Gaussian has its mass. Opposite or zero vectors, which
+            fix no turning plane, are joined linearly.
+
+    Returns:
+        (num_steps, latent_dim).
+
+    Raises:
+        UserError: `mode` is unknown or `num_steps` below 2.
+    """
+    if mode not in ("linear", "spherical"):
+        raise UserError(f"mode must be 'linear' or 'spherical', got {mode!r}")
+    if num_steps < 2:
+        raise UserError(f"num_steps must be at least 2, got {num_steps}")
+    t = torch.linspace(0, 1, num_steps, device=start.device, dtype=start.dtype)[:, None]
+    linear = (1 - t) * start + t * end
+    if mode == "linear":
+        return linear
+    length_start, length_end = start.norm(), end.norm()
+    cosine = torch.dot(start, end) / (length_start * length_end).clamp(min=torch.finfo(start.dtype).tiny)
+    angle = torch.arccos(cosine.clamp(-1, 1))
+    if torch.sin(angle) < 1e-4:
+        return linear
+    direction = (
+        torch.sin((1 - t) * angle) * start / length_start + torch.sin(t * angle) * end / length_end
+    ) / torch.sin(angle)
+    return direction * ((1 - t) * length_start + t * length_end)
+
+
+def gaussian_grid(num_rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Square grid of 2-D latents whose coordinates are evenly spaced quantiles of N(0, 1) (Kingma & Welling 2013, app. A).
+
+    Returns:
+        (num_rows^2, 2); the first coordinate grows to the right, the second upwards, rows listed from the top.
+    """
+    quantiles = (torch.arange(num_rows, dtype=torch.float64) + 0.5) / num_rows
+    values = torch.special.ndtri(quantiles)
+    rows, columns = torch.meshgrid(values.flip(0), values, indexing="ij")
+    return torch.stack([columns.flatten(), rows.flatten()], 1).to(device, dtype)

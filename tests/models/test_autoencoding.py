@@ -1,0 +1,106 @@
+"""The networks of autoencoders and VAEs."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from hf_genmodels import VAE, Autoencoder, UserError
+from hf_genmodels.objectives.vae import BETA_VAE
+from tests.testing_utils.models import ModelTesterMixin
+
+
+class TestVAE(ModelTesterMixin):
+    model_class = VAE
+    configs = (
+        {"in_channels": 1, "sample_size": 8, "latent_dim": 4, "block_out_channels": (8, 16)},
+        {"in_channels": 3, "sample_size": 9, "latent_dim": 2, "block_out_channels": (8, 16), "norm": "group"},
+        {"in_channels": 2, "sample_size": None, "latent_dim": 1, "architecture": "mlp", "hidden_dims": (16,)},
+        {"sample_size": 4, "latent_dim": 2, "block_out_channels": (8,), "likelihood": "categorical", "num_levels": 5},
+        {"sample_size": 8, "latent_dim": 2, "block_out_channels": (8,), "learn_std": True, "gaussian_std": 0.3},
+    )
+
+    def inputs(self, config, generator):
+        shape = self.sample_shape(config)
+        return {
+            "sample": torch.rand(4, *shape, generator=generator) * 2 - 1,
+            "noise": torch.randn(4, config["latent_dim"], generator=generator),
+        }
+
+
+class TestAutoencoder(ModelTesterMixin):
+    model_class = Autoencoder
+    configs = (
+        {"in_channels": 1, "sample_size": 8, "latent_dim": 4, "block_out_channels": (8, 16)},
+        {"in_channels": 3, "sample_size": 7, "latent_dim": 3, "block_out_channels": (8,), "norm": "none", "num_classes": 5},
+        {"in_channels": 2, "sample_size": None, "latent_dim": 1, "architecture": "linear"},
+        {"sample_size": 4, "latent_dim": 6, "architecture": "mlp", "hidden_dims": (16,), "latent_activation": "sigmoid"},
+    )
+
+    def inputs(self, config, generator):
+        return {"sample": torch.rand(4, *self.sample_shape(config), generator=generator) * 2 - 1}
+
+
+def test_conv_vae_at_32_pixels_has_the_size_that_benchmarks_name():
+    vae = VAE(in_channels=3, sample_size=32, latent_dim=64)
+    assert sum(parameter.numel() for parameter in vae.parameters()) == 726_755
+
+
+def test_beta_vae_is_table_4_2_with_its_reshape_mended():
+    vae = VAE(in_channels=1, sample_size=64, latent_dim=10, likelihood="bernoulli", **BETA_VAE)
+
+    def summary(module: nn.Module) -> list[object]:
+        rows: list[object] = []
+        for layer in module:
+            if isinstance(layer, nn.Linear):
+                rows.append((layer.in_features, layer.out_features))
+            elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+                assert layer.kernel_size == (4, 4) and layer.stride == (2, 2)
+                rows.append((type(layer).__name__, layer.in_channels, layer.out_channels))
+            elif not isinstance(layer, nn.Flatten):
+                rows.append(type(layer).__name__)
+        return rows
+
+    convs = [[("Conv2d", 1 if i == 0 else 32, 32), "ReLU"] for i in range(4)]
+    assert summary(vae.trunk) == [*sum(convs, []), (512, 256), "ReLU", (256, 256), "ReLU"]
+    assert (vae.posterior.in_features, vae.posterior.out_features) == (256, 20)
+    up = [("ConvTranspose2d", 32, 32), "ReLU"] * 3
+    assert summary(vae.decoder) == [(10, 256), "ReLU", (256, 512), "ReLU", "Unflatten", *up, ("ConvTranspose2d", 32, 1)]
+
+
+def test_k_sparse_keeps_the_largest_entries_and_lets_only_them_learn():
+    autoencoder = Autoencoder(sample_size=4, latent_dim=6, architecture="linear", k_sparse=2)
+    sample = torch.randn(3, 1, 4, 4)
+    dense = autoencoder.code(autoencoder.trunk(sample))
+    latents = autoencoder.encode(sample)
+    for code, full in zip(latents, dense, strict=True):
+        kept = full.argsort(descending=True)[:2]
+        assert sorted(code.nonzero().flatten().tolist()) == sorted(kept.tolist())
+        assert code[kept].tolist() == full[kept].tolist()
+
+
+@pytest.mark.parametrize("likelihood", ["bernoulli", "categorical"])
+def test_decode_gives_the_mean_of_the_likelihood(likelihood):
+    vae = VAE(sample_size=4, latent_dim=2, block_out_channels=(8,), likelihood=likelihood, num_levels=5)
+    latents = torch.randn(3, 2)
+    decoded = vae.decoder_parameters(latents)
+    if likelihood == "bernoulli":
+        expected = torch.sigmoid(decoded)
+    else:
+        probability = decoded.softmax(1)
+        expected = sum(probability[:, level] * level / 4 for level in range(5))
+    torch.testing.assert_close(vae.decode(latents), expected * 2 - 1)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: VAE(sample_size=4), "resolution 4 is too small for 3 stride-2 blocks"),
+        (lambda: VAE(in_channels=2, sample_size=None), "needs images, but the data are vectors"),
+        (lambda: VAE(sample_size=8)(torch.zeros(1, 3, 8, 8), torch.zeros(1, 32)), r"takes samples of shape \(1, 8, 8\)"),
+    ],
+)
+def test_impossible_shapes_are_one_line_errors(build, message):
+    with pytest.raises(UserError, match=message):
+        build()

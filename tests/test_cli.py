@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_genmodels import FAMILIES, VAE, VAEPipeline, __version__
+from hf_genmodels.cli import main, missing_launch_options
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "hf_genmodels.cli", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+
+
+def saved_vae(folder: Path, channels: int = 1, size: int | None = 8) -> VAEPipeline:
+    torch.manual_seed(0)
+    vae = VAE(architecture="mlp", in_channels=channels, sample_size=size, hidden_dims=(8,), latent_dim=2).eval()
+    pipeline = VAEPipeline(vae)
+    pipeline.save_pretrained(folder)
+    return pipeline
+
+
+@pytest.mark.parametrize("module", ["hf_genmodels", "hf_genmodels.cli"])
+def test_import_is_light(module: str) -> None:
+    code = f"import {module}, sys; print(*{{'torch', 'diffusers', 'transformers', 'numpy', 'PIL'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
+
+
+def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["--help"], ["--version"], ["sample", "--help"], ["evaluate", "--help"]):
+        with pytest.raises(SystemExit) as stop:
+            main(arguments)
+        assert stop.value.code == 0
+    printed = capsys.readouterr().out
+    assert __version__ in printed
+    assert all(command in printed for command in ("quickstart", "list", "train", "sample", "evaluate", "card"))
+
+
+def test_list_names_every_family(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list"]) == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[:2] for line in lines] == [[f.name, f.pipeline or "-"] for f in FAMILIES.values()]
+    assert all(line.endswith(family.title) for line, family in zip(lines, FAMILIES.values(), strict=True))
+
+
+def test_unknown_command_and_family(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["nonsense"])
+    assert stop.value.code == 2
+    capsys.readouterr()
+
+    assert main(["train", "nonsense"]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert all(name in error for name in ["nonsense", *FAMILIES])
+
+
+def test_train_usage(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "--help"]) == 0
+    usage = capsys.readouterr().out
+    assert all(name in usage for name in ["launcher options", *FAMILIES])
+    assert main(["train"]) == 2
+
+
+def test_train_help_is_the_scripts() -> None:
+    done = run("train", "vae", "--help")
+    assert done.returncode == 0, done.stderr
+    assert "--dataset_name" in done.stdout and "--latent_dim" in done.stdout
+
+
+def test_train_passes_on_a_failure_without_noise() -> None:
+    done = run("train", "vae", "--dataset_name", "builtin:nonsense")
+    assert done.returncode == 1
+    assert "builtin:nonsense" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "accelerate config" not in done.stderr, "no advice about values that were not passed"
+
+
+@pytest.mark.parametrize(
+    ("launcher", "added"),
+    [
+        ([], "--num_processes 1 --num_machines 1 --mixed_precision no --dynamo_backend no"),
+        (["--num_processes", "4"], "--num_machines 1 --mixed_precision no --dynamo_backend no"),
+        (["--num-processes=4", "--mixed_precision=bf16"], "--num_machines 1 --dynamo_backend no"),
+        (["--multi_gpu"], "--num_machines 1 --mixed_precision no --dynamo_backend no"),
+        (["--config_file", "mine.yaml"], ""),
+    ],
+)
+def test_launch_options_fill_only_what_is_missing(
+    launcher: list[str], added: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HOME", str(tmp_path))
+    assert missing_launch_options(launcher) == added.split()
+
+
+def test_launch_options_leave_a_configured_machine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert missing_launch_options([]) != []
+    (tmp_path / "huggingface" / "accelerate").mkdir(parents=True)
+    (tmp_path / "huggingface" / "accelerate" / "default_config.yaml").touch()
+    assert missing_launch_options([]) == []
+
+
+def test_sample_writes_pictures_that_depend_on_their_own_seed(tmp_path: Path) -> None:
+    pipeline = saved_vae(tmp_path / "model")
+    out = tmp_path / "out"
+    arguments = ["--num_samples", "4", "--batch_size", "3", "--seed", "7", "--output_dir", str(out)]
+    assert main(["sample", str(tmp_path / "model"), *arguments]) == 0
+    assert sorted(path.name for path in out.iterdir()) == [*(f"0000{index}.png" for index in range(4)), "grid.png"]
+    for index in (0, 2, 3):
+        alone = pipeline(generator=torch.Generator().manual_seed(7 + index), output_type="pil").images[0]
+        written = np.asarray(Image.open(out / f"0000{index}.png")).astype(int)
+        np.testing.assert_allclose(written, np.asarray(alone).astype(int), atol=1)
+    assert Image.open(out / "grid.png").size == (2 * 58 + 2, 2 * 58 + 2)
+
+
+@pytest.mark.parametrize(
+    ("channels", "size", "shape", "grid"),
+    [(4, 8, (5, 8, 8, 4), True), (2, None, (5, 2), True), (3, None, (5, 3), False)],
+)
+def test_sample_writes_an_array_where_there_is_no_picture(
+    channels: int, size: int | None, shape: tuple[int, ...], grid: bool, tmp_path: Path
+) -> None:
+    saved_vae(tmp_path / "model", channels, size)
+    out = tmp_path / "out"
+    assert main(["sample", str(tmp_path / "model"), "--num_samples", "5", "--output_dir", str(out)]) == 0
+    assert np.load(out / "samples.npy", allow_pickle=False).shape == shape
+    assert {path.name for path in out.iterdir()} == {"samples.npy"} | ({"grid.png"} if grid else set())
+
+
+def test_evaluate_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved_vae(tmp_path / "model")
+    arguments = ["--dataset_name", "builtin:digits", "--metrics", "mse", "swd", "--num_samples", "64"]
+    assert main(["evaluate", str(tmp_path / "model"), *arguments]) == 0
+    table = capsys.readouterr().out.lower()
+    assert "metric" in table and "mse" in table
+    results = json.loads((tmp_path / "model" / "metrics.json").read_text())["evaluation"]
+    assert all(result["settings"]["num_samples"] == 64 for result in results)
+    assert any(result["name"].lower() == "mse" and 0 < result["value"] < 1 for result in results)
+    assert (tmp_path / "model" / "README.md").is_file()
+
+
+def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved_vae(tmp_path / "model")
+    (tmp_path / "file").touch()
+    for arguments in (
+        ["sample", str(tmp_path / "nothing")],
+        ["sample", str(tmp_path / "model"), "--num_samples", "0"],
+        ["sample", str(tmp_path / "model"), "--output_dir", str(tmp_path / "file")],
+        ["card", str(tmp_path / "nothing")],
+    ):
+        assert main(arguments) == 1, arguments
+        error = capsys.readouterr().err.splitlines()
+        assert [line for line in error if line.startswith("error: ")] == error[-1:], arguments
+        assert not any("Traceback" in line for line in error)

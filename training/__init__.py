@@ -1,0 +1,1 @@
+"""The one training loop and one thin script per family."""

@@ -1,0 +1,181 @@
+"""Options: one dataclass for the loop, read from the command line and from a YAML or JSON file."""
+
+import json
+import shlex
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+import yaml
+from transformers import HfArgumentParser
+
+from hf_genmodels.data import DataArguments
+from hf_genmodels.errors import UserError
+
+
+@dataclass
+class TrainingArguments:
+    """Options of the loop, the same for every family; names and meanings are those of diffusers' example scripts."""
+
+    output_dir: str = field(metadata={"help": "Where everything is written."})
+    overwrite_output_dir: bool = field(
+        default=False, metadata={"help": "Start anew in a folder that is not empty; its earlier run is removed."}
+    )
+    pretrained_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of a saved model of this family to start from."}
+    )
+    seed: int = field(default=0, metadata={"help": "Of initial weights, order of the data, augmentation and noise."})
+    train_batch_size: int = field(default=64, metadata={"help": "Per process and micro-batch."})
+    eval_batch_size: int | None = field(
+        default=None, metadata={"help": "Per process, for held-out figures; --train_batch_size by default."}
+    )
+    num_train_epochs: int = field(default=10, metadata={"help": "Passes over the data.", "aliases": ["--num_epochs"]})
+    max_train_steps: int | None = field(default=None, metadata={"help": "Training steps; overrides the epochs."})
+    gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches of one optimiser update."})
+    learning_rate: float = field(default=1e-3, metadata={"help": "Adam's, before the schedule."})
+    lr_scheduler: Literal[
+        "linear",
+        "cosine",
+        "cosine_with_restarts",
+        "polynomial",
+        "constant",
+        "constant_with_warmup",
+        "constant_then_linear",
+        "exponential",
+    ] = field(default="constant", metadata={"help": "Learning rate as a function of the step."})
+    lr_warmup_steps: int = field(default=0, metadata={"help": "Steps of linear warm-up."})
+    lr_decay_start_step: int = field(
+        default=0, metadata={"help": "constant_then_linear: first step of the linear decay to zero."}
+    )
+    lr_final_ratio: float = field(
+        default=0.01, metadata={"help": "exponential: last learning rate over the first one."}
+    )
+    adam_beta1: float = field(default=0.9, metadata={"help": "Adam's first decay."})
+    adam_beta2: float = field(default=0.999, metadata={"help": "Adam's second decay."})
+    adam_weight_decay: float = field(default=0.0, metadata={"help": "AdamW's weight decay."})
+    adam_epsilon: float = field(default=1e-8, metadata={"help": "Adam's epsilon."})
+    max_grad_norm: float | None = field(default=None, metadata={"help": "Clip each network's gradient norm to this."})
+    mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
+        default=None, metadata={"help": "By default what `accelerate config` says."}
+    )
+    allow_tf32: bool = field(default=False, metadata={"help": "TF32 matrix products on GPUs that have them."})
+    compile: bool = field(default=False, metadata={"help": "torch.compile the networks."})
+    num_threads: int | None = field(
+        default=None, metadata={"help": "CPU threads of each process; by default the cores over the local processes."}
+    )
+    sync_bn: bool = field(default=False, metadata={"help": "Batch statistics over all GPUs."})
+    use_ema: bool = field(default=False, metadata={"help": "Average the weights and save the average."})
+    ema_max_decay: float = field(default=0.9999, metadata={"help": "Largest decay of the average."})
+    ema_inv_gamma: float = field(default=1.0, metadata={"help": "Warm-up of the decay: 1 - (1 + step / inv_gamma)^-power."})
+    ema_power: float = field(default=0.75, metadata={"help": "See --ema_inv_gamma."})
+    log_steps: int = field(default=50, metadata={"help": "Steps between log entries and checks for non-finite values."})
+    sample_steps: int | None = field(
+        default=None, metadata={"help": "Steps between sample grids (one is always made at the end)."}
+    )
+    logging_dir: str = field(default="logs", metadata={"help": "Trackers' folder inside the output folder."})
+    report_to: str = field(
+        default="none", metadata={"help": "Tracker of Accelerate: tensorboard, trackio, wandb, ..., all, or none."}
+    )
+    tracker_project_name: str = field(default="hf_genmodels", metadata={"help": "Project name for the tracker."})
+    checkpointing_steps: int = field(default=500, metadata={"help": "Steps between checkpoints; 0 for none."})
+    checkpoints_total_limit: int | None = field(default=None, metadata={"help": "Keep only the newest ones."})
+    resume_from_checkpoint: str | None = field(
+        default=None, metadata={"help": "Path of a checkpoint, or `latest` in the output folder."}
+    )
+    push_to_hub: bool = field(default=False, metadata={"help": "Publish the result."})
+    hub_model_id: str | None = field(default=None, metadata={"help": "user/repo; the output folder's name by default."})
+    hub_private_repo: bool | None = field(default=None, metadata={"help": "Visibility of a new repository."})
+    hub_token: str | None = field(default=None, metadata={"help": "Access token; the stored one by default."})
+
+
+class Parser(HfArgumentParser):
+    """Dataclasses' options; errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(f"{message} (see --help)")
+
+
+def parse(argv: list[str], family_arguments: type, description: str) -> tuple[DataArguments, TrainingArguments, Any]:
+    """Read all options: command line over `--config` file over defaults.
+
+    Args:
+        argv: The command line without the program's name.
+        family_arguments: Dataclass of the family's own options.
+        description: Shown by --help.
+
+    Returns:
+        Options of the data, of the loop and of the family.
+
+    Raises:
+        UserError: Unknown option, wrong type or choice, unreadable file.
+    """
+    parser = Parser((DataArguments, TrainingArguments, family_arguments), description=description, allow_abbrev=False)
+    parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line wins.")
+    config = _config_path(argv)
+    if config is not None:
+        known = {f.name for group in (DataArguments, TrainingArguments, family_arguments) for f in fields(group)}
+        argv = [*_options_of_file(Path(config), known), *argv]
+    data, training, family, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+    check_arguments(training)
+    return data, training, family
+
+
+def _config_path(argv: list[str]) -> str | None:
+    for position, word in enumerate(argv):
+        if word == "--config":
+            return argv[position + 1] if position + 1 < len(argv) else None
+        if word.startswith("--config="):
+            return word.partition("=")[2]
+    return None
+
+
+def _options_of_file(path: Path, known: set[str]) -> list[str]:
+    """The file's values as command-line words, so that types and choices are checked in one place."""
+    try:
+        text = path.read_text(encoding="utf-8")
+        options = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
+    if not isinstance(options, dict):
+        raise UserError(f"--config {path} must hold option: value pairs")
+    words: list[str] = []
+    for name, value in options.items():
+        if name not in known:
+            raise UserError(f"--config {path}: unknown option {name!r}")
+        if value is None:
+            continue
+        words.append(f"--{name}")
+        words += [str(item) for item in value] if isinstance(value, list) else [str(value)]
+    return words
+
+
+def check_arguments(args: TrainingArguments) -> None:
+    """Refuse impossible values before anything is read or written.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    for name in ("train_batch_size", "num_train_epochs", "gradient_accumulation_steps", "log_steps"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
+    for name in ("max_train_steps", "eval_batch_size", "num_threads", "sample_steps", "checkpoints_total_limit"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} must be at least 1, got {value}")
+    if args.checkpointing_steps < 0:
+        raise UserError(f"--checkpointing_steps must be at least 0, got {args.checkpointing_steps}")
+    if not args.learning_rate > 0:
+        raise UserError(f"--learning_rate must be positive, got {args.learning_rate}")
+    if args.resume_from_checkpoint and args.overwrite_output_dir:
+        raise UserError("--resume_from_checkpoint and --overwrite_output_dir contradict each other; drop one")
+
+
+def command_line(family: str, argv: list[str]) -> str:
+    """The command that repeats a run, for its card; without the access token."""
+    words = []
+    skip_value = False
+    for word in argv:
+        if not skip_value and not word.startswith("--hub_token"):
+            words.append(shlex.quote(word))
+        skip_value = word == "--hub_token"
+    return " ".join(["accelerate launch", f"training/train_{family}.py", *words])

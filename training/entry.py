@@ -1,0 +1,129 @@
+"""From a command line to a finished output folder: what every `train_<family>.py` runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import ProjectConfiguration
+
+from hf_genmodels.data import load_data
+from hf_genmodels.errors import UserError
+from hf_genmodels.families import Family, get_family
+from hf_genmodels.hub import resolve_folder
+
+from . import checkpointing
+from .arguments import TrainingArguments, command_line, parse
+from .loop import TrainingLoop
+from .outputs import (
+    check_output_dir,
+    make_output_dir,
+    networks_named,
+    push,
+    save_arguments,
+    save_results,
+)
+
+
+def train(family_name: str, argv: list[str] | None = None) -> Path:
+    """Train a family with the options of `argv` (by default the command line's).
+
+    Returns:
+        The output folder.
+
+    Raises:
+        UserError: Anything the user can put right. Options, data and networks are checked before anything is written.
+    """
+    family = get_family(family_name)
+    objective_class = family.load_objective()
+    argv = sys.argv[1:] if argv is None else argv
+    data_args, args, family_args = parse(argv, objective_class.Arguments, f"Train: {family.title}.")
+    output_dir = Path(args.output_dir)
+    check_output_dir(output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir)
+    accelerator = make_accelerator(args)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
+
+    with accelerator.main_process_first():
+        data = load_data(data_args, args.seed)
+    torch.manual_seed(args.seed)
+    if args.pretrained_model_name_or_path is None:
+        objective = objective_class.from_args(family_args, data.spec)
+    else:
+        with accelerator.main_process_first():
+            source = resolve_folder(args.pretrained_model_name_or_path, with_training_networks=True)
+        objective = objective_class.from_pretrained(source, family_args, data.spec)
+    loop = TrainingLoop(objective, data, args, accelerator, data_args.dataloader_num_workers)
+
+    resume_from = None
+    if args.resume_from_checkpoint is not None:
+        resume_from = checkpointing.find(output_dir, args.resume_from_checkpoint)
+        if resume_from is None:
+            accelerator.print(f"there is no checkpoint in {output_dir} yet: starting from the beginning")
+        else:
+            checkpointing.verify(resume_from, loop.identity())
+    if accelerator.is_main_process:
+        make_output_dir(output_dir, args.overwrite_output_dir)
+        save_arguments(output_dir, family, command_line(family.name, argv), (data_args, args, family_args))
+    accelerator.wait_for_everyone()
+    accelerator.print(first_line(family, loop))
+    accelerator.init_trackers(args.tracker_project_name)
+    results = loop.run(resume_from)
+    if accelerator.is_main_process:
+        save_results(loop, family, results)
+        figures = {**{f"train {k}": v for k, v in results["train"].items()}, **results["validation"]}
+        print(f"{output_dir}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+        if args.push_to_hub:
+            print(f"published at {push(loop)}")
+    accelerator.end_training()
+    return output_dir
+
+
+def make_accelerator(args: TrainingArguments) -> Accelerator:
+    """Set the threads of this process and make the `Accelerator`.
+
+    Raises:
+        UserError: A tracker that is not installed.
+    """
+    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    # `accelerate launch` sets OMP_NUM_THREADS=1 when it is unset, which would leave a laptop's other cores idle.
+    torch.set_num_threads(args.num_threads or max(1, available_cores() // local_processes))
+    logging_dir = Path(args.output_dir) / args.logging_dir
+    try:
+        return Accelerator(
+            mixed_precision=args.mixed_precision,
+            log_with=None if args.report_to == "none" else args.report_to,
+            project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=str(logging_dir)),
+        )
+    except (ImportError, ValueError) as error:
+        raise UserError(f"--report_to {args.report_to} or --mixed_precision {args.mixed_precision}: {error}") from None
+
+
+def available_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def first_line(family: Family, loop: TrainingLoop) -> str:
+    """What is about to run, on what."""
+    accelerator = loop.accelerator
+    examples = loop.data.spec.num_examples
+    return (
+        f"{family.name} ({networks_named(loop.objective.networks)}) on {loop.data.spec.name}: "
+        f"{'streamed' if examples is None else examples} examples, {loop.total_steps} steps; "
+        f"{accelerator.num_processes} process(es) x {torch.get_num_threads()} thread(s), "
+        f"{accelerator.device.type}, {accelerator.mixed_precision} mixed precision"
+    )
+
+
+def script(main: Callable[[], object]) -> None:
+    """Run a script's `main`; a user's mistake becomes one line on stderr and exit status 1."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,461 @@
+"""The training loop, the only one: phases, gradient accumulation, several processes, checkpoints, logs.
+
+Randomness is a function of (seed, step, phase, update), and each process takes its rows of what is drawn for the whole
+batch: a resumed run, N processes, or N accumulated micro-batches see the numbers of one uninterrupted process.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from diffusers import ModelMixin
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from hf_genmodels.data import LoadedData, TrainingBatches, evaluation_batches
+from hf_genmodels.errors import UserError
+from hf_genmodels.loading import load_network
+from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
+
+from . import checkpointing
+from .arguments import TrainingArguments
+from .ema import AveragedNetwork
+from .outputs import save_sample_grid
+from .schedules import learning_rate_factor
+
+NUM_SAMPLES_SHOWN = 32
+
+
+class TrainingLoop:
+    """Trains an objective's networks; `run` does all of it.
+
+    Args:
+        objective: The family's networks and losses.
+        data: Training and held-out examples.
+        args: Options of the loop.
+        accelerator: Made with the options' precision and trackers.
+        num_workers: Processes that load data.
+
+    Raises:
+        UserError: Options that cannot work with this objective, data or machine. Nothing has been written by then.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        data: LoadedData,
+        args: TrainingArguments,
+        accelerator: Accelerator,
+        num_workers: int = 0,
+    ) -> None:
+        self.objective, self.data, self.args, self.accelerator = objective, data, args, accelerator
+        self.output_dir = Path(args.output_dir)
+        self.precision = accelerator.mixed_precision
+        check_machine(objective, args, accelerator)
+        self.batches = TrainingBatches(
+            data.train,
+            batch_size=args.train_batch_size,
+            accumulation=args.gradient_accumulation_steps,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+            seed=args.seed,
+            num_workers=num_workers,
+        )
+        self.total_steps = count_steps(objective, args, self.batches.batches_per_epoch)
+        self.learning_rate_factor = learning_rate_factor(args, self.total_steps)
+        self.step = 0
+        self.consumed = 0  # micro-batches this process has taken
+        self.history: dict[str, list[tuple[int, float]]] = {}
+        self.recorded: dict[str, list[Tensor]] = {}
+        self.recorded_steps: dict[str, list[int]] = {}
+        self.noise_generator = torch.Generator()
+        self.seconds = 0.0
+
+    # set-up ----------------------------------------------------------------------------------------------------------
+
+    def prepare(self, resume_from: Path | None) -> None:
+        """Place, restore, wrap and compile the networks; make the optimisers."""
+        device = self.accelerator.device
+        self.networks: dict[str, ModelMixin] = self.objective.networks
+        for network in self.networks.values():
+            network.to(device).train()
+            if self.args.sync_bn:
+                torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
+            if self.precision != "no":
+                network.to(memory_format=torch.channels_last)
+        self.averages = {
+            name: AveragedNetwork(self.networks[name], self.args) for name in (self.objective.ema if self.args.use_ema else ())
+        }
+        self.optimizers = {name: self._optimizer(name) for name in self._trained_names()}
+        if resume_from is not None:
+            self.restore(resume_from)
+        elif self.args.pretrained_model_name_or_path is None:
+            first = self._to_device(next(self.batches.start(0)))
+            self.objective.initialize(first, lambda tensor: self.accelerator.reduce(tensor, "mean"))
+        self.parameters = {
+            name: [p for p in network.parameters() if p.requires_grad] for name, network in self.networks.items()
+        }
+        self.wrapped = {name: self._wrap(self.networks[name]) for name in self._trained_names()}
+        compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if self.args.compile else {}
+        self.views: dict[str, dict[str, Any]] = {
+            phase.name: {
+                name: (self.wrapped if phase.double_backward or not compiled else compiled)[name]
+                if name in phase.trains
+                else network
+                for name, network in self.networks.items()
+            }
+            for phase in self.objective.phases
+        }
+        self.trainable = set(self.networks)
+        self.stream = self.batches.start(self.consumed)
+
+    def _trained_names(self) -> list[str]:
+        return list(dict.fromkeys(name for phase in self.objective.phases for name in phase.trains))
+
+    def _optimizer(self, name: str) -> torch.optim.Optimizer:
+        args = self.args
+        groups = self.objective.param_groups(name)
+        for group in groups:
+            group["lr_scale"] = group.get("lr_scale", 1.0)
+        return torch.optim.AdamW(
+            groups,
+            lr=args.learning_rate,
+            betas=(args.adam_beta1, args.adam_beta2),
+            eps=args.adam_epsilon,
+            weight_decay=args.adam_weight_decay,
+        )
+
+    def _wrap(self, network: ModelMixin) -> torch.nn.Module:
+        wrapped: torch.nn.Module = self.accelerator.prepare(network)
+        # Accelerate has put autocast into `forward`; ours is around the losses, where a phase can do without.
+        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        return wrapped
+
+    def _to_device(self, batch: Batch) -> Batch:
+        moved = {name: value.to(self.accelerator.device, non_blocking=True) for name, value in batch.items()}
+        if self.precision != "no":
+            moved = {n: v.to(memory_format=torch.channels_last) if v.ndim == 4 else v for n, v in moved.items()}
+        return moved
+
+    # one step --------------------------------------------------------------------------------------------------------
+
+    def training_step(self) -> None:
+        """One pass over all phases."""
+        self.objective.before_step(self.step)
+        factor = self.learning_rate_factor(self.step)
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = self.args.learning_rate * group["lr_scale"] * factor
+        accumulation = self.args.gradient_accumulation_steps
+        caches: list[dict[str, Any]] = [{} for _ in range(accumulation)]
+        batches: list[Batch] = []
+        for index, phase in enumerate(self.objective.phases):
+            if self.step % phase.every:
+                continue
+            for update in range(phase.updates):
+                if not (phase.reuse_batch and batches):
+                    batches = [self._to_device(next(self.stream)) for _ in range(accumulation)]
+                    self.consumed += accumulation
+                self.update(phase, noise_seed(self.args.seed, self.step, index, update), batches, caches)
+        if self.averages:
+            self._set_trainable(set(self.networks))
+            for name, average in self.averages.items():
+                average.update(self.networks[name])
+        self.step += 1
+
+    def update(self, phase: Phase, seed: int, batches: list[Batch], caches: list[dict[str, Any]]) -> None:
+        """One optimiser update of the networks that `phase` trains."""
+        self._set_trainable(set(phase.trains))
+        world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        for name in phase.trains:
+            self.optimizers[name].zero_grad(set_to_none=True)
+        for micro, (batch, cache) in enumerate(zip(batches, caches)):
+            self.noise_generator.manual_seed(seed)
+            noise = Noise(self.noise_generator, share=micro * world + rank, num_shares=len(batches) * world)
+            with ExitStack() as stack:
+                if micro < len(batches) - 1:
+                    for name in phase.trains:
+                        stack.enter_context(self.accelerator.no_sync(self.wrapped[name]))
+                with nullcontext() if phase.double_backward else self.accelerator.autocast():
+                    losses = self.objective.losses(phase, self.views[phase.name], batch, noise, cache)
+                self.accelerator.backward(losses["loss"] / len(batches))
+            self._record(phase, losses)
+        scaler = self.accelerator.scaler
+        for name in phase.trains:
+            optimizer = self.optimizers[name]
+            if scaler is not None:
+                scaler.unscale_(optimizer)
+            if self.args.max_grad_norm is not None:
+                torch.nn.utils.clip_grad_norm_(self.parameters[name], self.args.max_grad_norm)
+            if scaler is not None:
+                scaler.step(optimizer)
+            else:
+                optimizer.step()
+        if scaler is not None:
+            scaler.update()
+        self.objective.after_update(phase, self.networks)
+
+    def _set_trainable(self, names: set[str]) -> None:
+        for name in names ^ self.trainable:
+            for parameter in self.parameters[name]:
+                parameter.requires_grad_(name in names)
+        self.trainable = names
+
+    def _record(self, phase: Phase, losses: dict[str, Tensor]) -> None:
+        prefix = f"{phase.name}/" if len(self.objective.phases) > 1 else ""
+        for name, value in losses.items():
+            self.recorded.setdefault(prefix + name, []).append(value.detach())
+            self.recorded_steps.setdefault(prefix + name, []).append(self.step)
+
+    # logs and checks -------------------------------------------------------------------------------------------------
+
+    def flush_losses(self) -> dict[str, float]:
+        """Means over all processes since the last call.
+
+        Raises:
+            UserError: A loss or a weight is not finite; names phase and step.
+        """
+        means: dict[str, float] = {}
+        for name, values in self.recorded.items():
+            stacked = torch.stack([value.float() for value in values])
+            bad = self.accelerator.reduce((~stacked.isfinite()).float(), "sum").nonzero()
+            if len(bad):
+                where = name if "/" in name else f"{self.objective.phases[0].name}/{name}"
+                raise UserError(
+                    f"{where} is not finite at step {self.recorded_steps[name][int(bad[0])]}; {self._last_good()}; "
+                    "try a lower --learning_rate or --max_grad_norm"
+                )
+            means[name] = float(self.accelerator.reduce(stacked.mean(), "mean"))
+        self.recorded.clear()
+        self.recorded_steps.clear()
+        for name, network in self.networks.items():
+            norms = torch.stack(torch._foreach_norm(list(network.parameters()), float("inf")))
+            if not norms.isfinite().all():
+                raise UserError(f"the weights of {name} are not finite at step {self.step}; {self._last_good()}")
+        return means
+
+    def _last_good(self) -> str:
+        good = checkpointing.list_checkpoints(self.output_dir)
+        return f"{good[-1]} is still good" if good else "no checkpoint was saved before"
+
+    def log(self, values: dict[str, float]) -> None:
+        """Put figures into the history and the trackers."""
+        for name, value in values.items():
+            self.history.setdefault(name, []).append((self.step, value))
+        self.accelerator.log(values, step=self.step)
+
+    def inference_networks(self) -> dict[str, ModelMixin]:
+        """The networks a pipeline gets: averaged where there is an average."""
+        return {**self.networks, **{name: average.network for name, average in self.averages.items()}}
+
+    @contextmanager
+    def evaluating(self) -> Iterator[dict[str, ModelMixin]]:
+        """The inference networks in eval mode, without gradients."""
+        networks = self.inference_networks()
+        modes = {name: network.training for name, network in networks.items()}
+        for network in networks.values():
+            network.eval()
+        try:
+            with torch.no_grad():
+                yield networks
+        finally:
+            for name, network in networks.items():
+                network.train(modes[name])
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out figures, averaged over the split and all processes; empty without held-out data."""
+        if self.data.validation is None:
+            return {}
+        accelerator = self.accelerator
+        generator = torch.Generator().manual_seed(noise_seed(self.args.seed, accelerator.process_index))
+        sums: dict[str, Tensor] = {}
+        count = 0
+        batches = evaluation_batches(
+            self.data.validation,
+            batch_size=self.args.eval_batch_size or self.args.train_batch_size,
+            rank=accelerator.process_index,
+            world_size=accelerator.num_processes,
+        )
+        with self.evaluating() as networks:
+            for batch in batches:
+                batch = self._to_device(batch)
+                for name, values in self.objective.evaluate(networks, batch, generator).items():
+                    sums[name] = sums.get(name, torch.zeros((), dtype=torch.float64)) + values.double().sum().cpu()
+                count += len(batch["index"])
+        shares = gather_object([(count, {name: float(value) for name, value in sums.items()})])
+        total = sum(share[0] for share in shares)
+        return {name: sum(share[1].get(name, 0.0) for share in shares) / total for name in shares[0][1]}
+
+    def save_samples(self) -> None:
+        """Write the objective's pictures of the inference networks (the main process)."""
+        if not self.accelerator.is_main_process:
+            return
+        shown = next(evaluation_batches(self.data.validation or self.data.train, batch_size=NUM_SAMPLES_SHOWN))
+        with self.evaluating() as networks:
+            pipeline = self.objective.pipeline(networks)
+            if pipeline is not None:
+                pipeline.set_progress_bar_config(disable=True)
+                generator = torch.Generator().manual_seed(self.args.seed)
+                pictures = self.objective.sample_grid(pipeline, self._to_device(shown), generator)
+                with checkpointing.writing("the sample grid", self.output_dir):
+                    save_sample_grid(pictures, self.output_dir, self.step)
+
+    # checkpoints -----------------------------------------------------------------------------------------------------
+
+    def identity(self) -> dict[str, Any]:
+        """What a run must share with the checkpoint it resumes from."""
+        args = self.args
+        configs = {
+            name: {key: _plain(value) for key, value in network.config.items() if not key.startswith("_")}
+            for name, network in self.objective.networks.items()
+        }
+        return {
+            "world size": self.accelerator.num_processes,
+            "data set": [self.data.spec.name, self.data.spec.fingerprint],
+            "seed": args.seed,
+            "train_batch_size": args.train_batch_size,
+            "gradient_accumulation_steps": args.gradient_accumulation_steps,
+            "use_ema": args.use_ema,
+            "networks": configs,
+        }
+
+    def save_checkpoint(self) -> None:
+        """Write `checkpoint-<step>`; whatever stops it leaves the earlier ones whole."""
+        accelerator, step = self.accelerator, self.step
+        with checkpointing.writing(f"checkpoint-{step}", self.output_dir):
+            folder = checkpointing.partial_folder(self.output_dir, step)
+            if accelerator.is_main_process:
+                checkpointing.begin(self.output_dir, step)
+                for name, network in self.networks.items():
+                    network.save_pretrained(str(folder / "networks" / name))
+                for name, average in self.averages.items():
+                    average.network.save_pretrained(str(folder / "ema" / name))
+                state = {
+                    "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+                    "ema_steps": {name: average.average.optimization_step for name, average in self.averages.items()},
+                    "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+                    "objective": self.objective.state_dict(),
+                }
+                torch.save(state, folder / "state.pt")
+            accelerator.wait_for_everyone()
+            torch.save(random_state(), folder / f"random-{accelerator.process_index}.pt")
+            accelerator.wait_for_everyone()
+            if accelerator.is_main_process:
+                progress = {"consumed": self.consumed, "history": self.history, "seconds": self.seconds}
+                checkpointing.finish(folder, self.output_dir, step, self.identity(), progress)
+                checkpointing.prune(self.output_dir, self.args.checkpoints_total_limit)
+            accelerator.wait_for_everyone()
+
+    def restore(self, checkpoint: Path) -> None:
+        """Continue where `checkpoint` was written (it has been verified)."""
+        progress = checkpointing.verify(checkpoint, self.identity())
+        for name, network in self.networks.items():
+            network.load_state_dict(load_network(type(network), checkpoint / "networks" / name).state_dict())
+        state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        for name, average in self.averages.items():
+            saved = load_network(type(average.network), checkpoint / "ema" / name)
+            average.network.load_state_dict(saved.state_dict())
+            average.average.optimization_step = state["ema_steps"][name]
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state["optimizers"][name])
+        if self.accelerator.scaler is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self.objective.load_state_dict(state["objective"])
+        rank = self.accelerator.process_index
+        set_random_state(torch.load(checkpoint / f"random-{rank}.pt", weights_only=True))
+        self.step = int(checkpoint.name.partition("-")[2])
+        self.consumed, self.seconds = progress["consumed"], progress["seconds"]
+        self.history = {name: [(step, value) for step, value in points] for name, points in progress["history"].items()}
+
+    # the run ---------------------------------------------------------------------------------------------------------
+
+    def run(self, resume_from: Path | None) -> dict[str, dict[str, float]]:
+        """Train to the last step.
+
+        Returns:
+            {"train": last means of the losses, "validation": held-out figures}.
+        """
+        args = self.args
+        self.prepare(resume_from)
+        bar = tqdm(
+            total=self.total_steps,
+            initial=self.step,
+            desc="training",
+            disable=not self.accelerator.is_main_process,
+            mininterval=0.5,
+        )
+        train: dict[str, float] = {name: points[-1][1] for name, points in self.history.items()}
+        started = time.monotonic() - self.seconds
+        while self.step < self.total_steps:
+            self.training_step()
+            bar.update()
+            last = self.step == self.total_steps
+            saving = args.checkpointing_steps > 0 and self.step % args.checkpointing_steps == 0
+            if last or saving or self.step % args.log_steps == 0:
+                train = self.flush_losses()
+                self.log(train)
+                bar.set_postfix({name: f"{value:.4g}" for name, value in train.items()})
+            self.seconds = time.monotonic() - started
+            if args.sample_steps is not None and self.step % args.sample_steps == 0 and not last:
+                self.save_samples()
+                self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
+            if saving:
+                self.save_checkpoint()
+        bar.close()
+        validation = self.evaluate()
+        self.log({f"validation/{name}": value for name, value in validation.items()})
+        self.save_samples()
+        return {"train": train, "validation": validation}
+
+
+def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:
+    """Refuse precision and device options that cannot work here."""
+    if accelerator.mixed_precision == "fp16" and any(phase.double_backward for phase in objective.phases):
+        raise UserError("--mixed_precision fp16 cannot train a loss that differentiates a gradient; use bf16 or no")
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
+    if args.sync_bn and not (accelerator.device.type == "cuda" and accelerator.num_processes > 1):
+        raise UserError("--sync_bn needs several GPUs")
+
+
+def count_steps(objective: Objective, args: TrainingArguments, batches_per_epoch: int | None) -> int:
+    """Steps of the run: `--max_train_steps`, or as many as `--num_train_epochs` passes over the data hold."""
+    if args.max_train_steps is not None:
+        return args.max_train_steps
+    if batches_per_epoch is None:
+        raise UserError("a streamed data set has no known length; give --max_train_steps")
+    fresh = sum(phase.updates / phase.every for phase in objective.phases if not phase.reuse_batch)
+    return math.ceil(args.num_train_epochs * batches_per_epoch / (fresh * args.gradient_accumulation_steps))
+
+
+def noise_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers (a multiplicative mix; neighbours give unrelated seeds)."""
+    mixed = 0x9E3779B97F4A7C15
+    for number in numbers:
+        mixed = ((mixed ^ (number + 1)) * 0xBF58476D1CE4E5B9) % 2**64
+        mixed ^= mixed >> 31
+    return mixed >> 1
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's default generators, which only dropout uses."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Undo `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,156 @@
+"""What a run leaves behind beside its checkpoints: pictures, the model, its figures and its card."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import Accelerator
+from diffusers import ModelMixin
+from PIL import Image
+from torch import Tensor
+
+import hf_genmodels
+from hf_genmodels.errors import UserError
+from hf_genmodels.families import Family
+from hf_genmodels.hub import publish, write_card
+from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
+
+from . import checkpointing
+
+if TYPE_CHECKING:
+    from .loop import TrainingLoop
+
+WRITTEN = ("samples", "training_networks", "logs", "metrics.json", "training_args.json", "losses.png", "README.md")
+
+
+def check_output_dir(output_dir: Path, resume: bool, overwrite: bool) -> None:
+    """Refuse a folder that is not empty, unless its run is resumed or to be overwritten.
+
+    Raises:
+        UserError: The folder is in use, or is no folder.
+    """
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError(f"--output_dir {output_dir} is a file")
+    if output_dir.is_dir() and any(output_dir.iterdir()) and not (resume or overwrite):
+        raise UserError(
+            f"--output_dir {output_dir} is not empty; use --resume_from_checkpoint latest to go on, "
+            "--overwrite_output_dir to start anew, or another folder"
+        )
+
+
+def make_output_dir(output_dir: Path, overwrite: bool) -> None:
+    """Create the folder; with `overwrite`, remove what an earlier run of ours left in it (and nothing else).
+
+    Raises:
+        UserError: It cannot be created or written to.
+    """
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+        if overwrite:
+            old = [*checkpointing.list_checkpoints(output_dir), *(output_dir / name for name in WRITTEN)]
+            for path in old:
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+        probe = output_dir / ".write-test"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"--output_dir {output_dir} cannot be written: {error.strerror}") from None
+
+
+def draw(picture: Tensor) -> Image.Image:
+    """(batch, channels, height, width) in [0, 1] as a grid, (batch, 2) points as a scatter plot."""
+    return image_grid(picture) if picture.ndim == 4 else scatter(picture)
+
+
+def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int) -> None:
+    """Write an objective's pictures, one above the other with their names, to `samples/step-<step>.png`."""
+    drawable = {name: draw(picture) for name, picture in pictures.items() if picture.ndim == 4 or picture.shape[1] == 2}
+    if drawable:
+        folder = output_dir / "samples"
+        folder.mkdir(exist_ok=True)
+        stack_pictures(drawable).save(folder / f"step-{step}.png")
+
+
+def save_arguments(output_dir: Path, family: Family, command: str, groups: tuple[Any, ...]) -> None:
+    """Write `training_args.json`: the resolved options, without the access token."""
+    arguments = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
+    del arguments["hub_token"]
+    content = {"family": family.name, "command": command, "arguments": arguments}
+    (output_dir / "training_args.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+
+
+def save_model(loop: TrainingLoop) -> None:
+    """Write the pipeline (or, for a family without one, the network itself) and the networks that only training needs."""
+    networks = loop.inference_networks()
+    pipeline = loop.objective.pipeline(networks)
+    if pipeline is None:
+        (network,) = networks.values()
+        network.save_pretrained(str(loop.output_dir))
+        return
+    pipeline.save_pretrained(loop.output_dir)
+    for name, network in networks.items():
+        if name not in pipeline.components:
+            network.save_pretrained(str(loop.output_dir / "training_networks" / name))
+
+
+def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str, float]]) -> None:
+    """Write model, `metrics.json`, `losses.png` and the card into the output folder (the main process).
+
+    Raises:
+        UserError: The disk is full or the folder cannot be written.
+    """
+    with checkpointing.writing("the trained model", loop.output_dir):
+        save_model(loop)
+        metrics = {
+            "family": family.name,
+            "step": loop.step,
+            "seconds": round(loop.seconds, 1),
+            **results,
+            "environment": environment(loop.accelerator),
+        }
+        (loop.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        curves = {_curve_name(name): points for name, points in loop.history.items()}
+        line_chart(curves, title=family.title).save(loop.output_dir / "losses.png")
+        if family.pipeline is not None:
+            write_card(loop.output_dir)
+
+
+def _curve_name(name: str) -> str:
+    kind, _, rest = name.partition("/")
+    return f"validation {rest}" if kind == "validation" else f"train {name}"
+
+
+def environment(accelerator: Accelerator) -> dict[str, Any]:
+    """What a figure depends on besides the options."""
+    device = accelerator.device
+    return {
+        "hf_genmodels": hf_genmodels.__version__,
+        "torch": torch.__version__,
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "threads": torch.get_num_threads(),
+        "processes": accelerator.num_processes,
+        "precision": accelerator.mixed_precision,
+    }
+
+
+def push(loop: TrainingLoop) -> str:
+    """Publish the output folder as `--push_to_hub` and its options say; returns the URL."""
+    args = loop.args
+    return publish(
+        loop.output_dir, args.hub_model_id or loop.output_dir.name, private=args.hub_private_repo, token=args.hub_token
+    )
+
+
+def networks_named(networks: dict[str, ModelMixin]) -> str:
+    """"vae 0.7 M" for the first line of a run."""
+    return ", ".join(
+        f"{name} {sum(p.numel() for p in network.parameters()) / 1e6:.2g} M" for name, network in networks.items()
+    )
