@@ -21,7 +21,7 @@ install: $(STAMP)
 # torch alone first: the build that this machine's index offers for the pinned version is settled before others ask for it.
 $(STAMP): setup.py constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --constraint constraints.txt torch
 	$(BIN)/python -m pip install --constraint constraints.txt --editable ".[all]"
 	@touch $@
 

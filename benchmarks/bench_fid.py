@@ -81,7 +81,9 @@ def main() -> None:
         timed(our_last_step, lambda: frechet_distance(mean_a, cov_a, mean_b, cov_b))
         timed(their_last_step, lambda: float(_compute_fid(mean_a, cov_a, mean_b, cov_b)))
 
-    print(f"{options.number} x {options.dim} features, {options.num_threads} threads, median of {options.rounds} rounds")
+    print(
+        f"{options.number} x {options.dim} features, {options.num_threads} threads, median of {options.rounds} rounds"
+    )
     for name, mine, other in (
         ("features to number", ours, theirs),
         ("statistics to number", our_last_step, their_last_step),

@@ -15,7 +15,6 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .errors import UserError
 from .families import FAMILIES, Family
-from .loading import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +62,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         pipeline_tag=family.pipeline_tag,
         license=license,
         tags=["hf_genmodels", family.name],
-        datasets=[data_name] if is_hub_id else None,
+        datasets=[data_name] if data_name is not None and is_hub_id else None,
         model_name=model_name,
         eval_results=_eval_results(family, metrics, options) or None,
     )
@@ -132,7 +131,7 @@ def _family(folder: Path) -> Family:
     recorded = training_arguments(folder).get("family")
     if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
         return FAMILIES[recorded]
-    pipeline = read_json(folder / "model_index.json").get("_class_name")
+    pipeline = _read_json(folder / "model_index.json").get("_class_name")
     families = [family for family in FAMILIES.values() if family.pipeline is not None and family.pipeline == pipeline]
     if not families:
         raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
@@ -140,10 +139,10 @@ def _family(folder: Path) -> Family:
 
 
 def component_folders(folder: Path) -> dict[str, Path]:
-    """Folders of the networks and schedulers by name; a family without a pipeline has its one network in `folder` itself."""
+    """Folders of networks and schedulers by name; a family without a pipeline has its network in `folder` itself."""
     if not (folder / "model_index.json").is_file():
         return {_family(folder).name: folder}
-    index = read_json(folder / "model_index.json")
+    index = _read_json(folder / "model_index.json")
     return {path.name: path for path in sorted(folder.iterdir()) if path.name in index and path.is_dir()}
 
 
@@ -239,5 +238,11 @@ def _facts(values: Mapping[str, Any]) -> str:
     )
 
 
+def _read_json(path: Path) -> dict[str, Any]:
+    from .loading import read_json  # which brings torch along, and finding a folder needs none
+
+    return read_json(path)
+
+
 def _optional_json(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+    return _read_json(path) if path.is_file() else {}

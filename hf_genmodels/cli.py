@@ -170,7 +170,12 @@ def evaluate(args: argparse.Namespace) -> None:
         extractor=args.extractor,
         seed=args.seed,
     )
-    _print_table([("METRIC", "VALUE"), *((result["name"], f"{result['value']:.6g}") for result in results)])
+    rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR")]
+    for result in results:
+        settings = result["settings"]
+        extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
+        rows.append((result["name"], f"{result['value']:.6g}", count, extractor))
+    _print_table(rows)
     folder = Path(args.model)
     if folder.is_dir():
         write_evaluation(folder, results)
@@ -230,7 +235,9 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(f"--{name}", **settings)
     command.add_argument("--split", default="test", help="split to compare with (default: %(default)s)")
     command.add_argument("--metrics", nargs="+", default=["fid"], help="such as fid kid precision_recall swd mse ssim")
-    command.add_argument("--extractor", help="folder of a trained classifier whose features are compared")
+    command.add_argument(
+        "--extractor", help="whose features are compared: a classifier's folder or Hub id, inception, pixels"
+    )
     command.add_argument("--num_samples", type=int, default=5000, help="(default: %(default)s)")
     command.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")

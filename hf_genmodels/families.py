@@ -46,10 +46,10 @@ class Family:
 FAMILIES: dict[str, Family] = {
     family.name: family
     for family in (
-        Family("autoencoder", "Autoencoder", "AutoencoderObjective", "AutoencoderPipeline", "image-feature-extraction"),
         Family(
-            "vae", "Variational autoencoder", "VAEObjective", "VAEPipeline", "unconditional-image-generation"
+            "autoencoder", "Autoencoder", "AutoencoderObjective", "AutoencoderPipeline", "image-feature-extraction"
         ),
+        Family("vae", "Variational autoencoder", "VAEObjective", "VAEPipeline", "unconditional-image-generation"),
         Family("classifier", "Feature classifier", "ClassifierObjective", None, "image-classification"),
     )
 }

@@ -153,10 +153,17 @@ def _hub_failures(action: str) -> Iterator[None]:
     except UserError:
         raise
     except (HTTPError, OSError, ValueError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+        hint = ""
         if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
-            reason += "; log in with `hf auth login`, or pass a token that may write there"
-        raise UserError(f"{action} failed: {reason}") from error
+            hint = "; log in with `hf auth login`, or pass a token that may write there"
+        raise UserError(f"{action} failed: {_reason(error)}{hint}") from error
+
+
+def _reason(error: Exception) -> str:
+    """What the Hub said, or the first line of the client's own message."""
+    if isinstance(error, HfHubHTTPError) and error.server_message:
+        return f"{error.response.status_code} {' '.join(error.server_message.split())}"
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
 
 
 # loading -------------------------------------------------------------------------------------------------------------
@@ -241,5 +248,4 @@ def _snapshot(repo_id: str, *, revision: str | None, local_files_only: bool, **o
         reason = "the Hub was not asked (offline)" if offline else "the Hub cannot be reached"
         raise UserError(f"{at} is no folder here, is not (or only in part) in the cache, and {reason}") from error
     except (HTTPError, OSError) as error:
-        reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        raise UserError(f"{at} could not be downloaded: {reason}") from error
+        raise UserError(f"{at} could not be downloaded: {_reason(error)}") from error

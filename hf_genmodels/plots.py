@@ -72,24 +72,6 @@ def stack_pictures(pictures: Mapping[str, Image.Image]) -> Image.Image:
     """Put pictures one above the other, each under its name.
 
     Args:
-        pictures: name -> picture, any sizes, at least one.
-    """
-    caption, gap = 24, 8
-    width = max(picture.width for picture in pictures.values())
-    height = sum(picture.height + caption + gap for picture in pictures.values())
-    sheet = Image.new("RGB", (width, height), "white")
-    top = 0
-    for name, picture in pictures.items():
-        ImageDraw.Draw(sheet).text((4, top + 3), name, fill="black", font=ImageFont.load_default(15))
-        sheet.paste(picture, (0, top + caption))
-        top += picture.height + caption + gap
-    return sheet
-
-
-def stack_pictures(pictures: Mapping[str, Image.Image]) -> Image.Image:
-    """Put pictures one above the other, each under its name.
-
-    Args:
         pictures: name -> picture of any mode and size.
 
     Raises:

@@ -38,6 +38,8 @@ class AutoPipeline:
         folder = resolve_folder(str(pretrained_model_name_or_path), **where)
         class_name = read_json(folder / "model_index.json").get("_class_name")
         if class_name not in PIPELINES:
-            raise UserError(f"{pretrained_model_name_or_path} holds a {class_name}, which is no pipeline of hf_genmodels")
+            raise UserError(
+                f"{pretrained_model_name_or_path} holds a {class_name}, which is no pipeline of hf_genmodels"
+            )
         pipeline_class: type[GenerativePipeline] = getattr(hf_genmodels, str(class_name))
         return pipeline_class.from_pretrained(pretrained_model_name_or_path, **kwargs)

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hf_genmodels.losses.reconstruction import mean_squared_error
 from hf_genmodels.models.autoencoder import Autoencoder
 
 from .base import GenerativePipeline, GenerativePipelineOutput
@@ -71,6 +72,9 @@ class AutoencoderPipeline(GenerativePipeline):
 
     @torch.no_grad()
     def anomaly_score(self, images: Any) -> Tensor:
-        """Mean squared reconstruction error of each image on the [-1, 1] scale: higher is stranger. Returns (batch,)."""
+        """Mean squared reconstruction error of each image, (batch,): higher is stranger.
+
+        In units of the [0, 1] scale for images, of the data for vectors.
+        """
         sample = self.prepare_images(images, self.autoencoder.dtype)
-        return (self.autoencoder.decode(self.autoencoder.encode(sample)) - sample).square().flatten(1).mean(1)
+        return mean_squared_error(self.autoencoder.decode(self.autoencoder.encode(sample)), sample)

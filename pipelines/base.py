@@ -196,7 +196,12 @@ class GenerativePipeline(DiffusionPipeline):
         raise NotImplementedError
 
     def random_latents(
-        self, batch_size: int, shape: tuple[int, ...], generator: Generators, latents: Tensor | None, dtype: torch.dtype
+        self,
+        batch_size: int,
+        shape: tuple[int, ...],
+        generator: Generators,
+        latents: Tensor | None,
+        dtype: torch.dtype,
     ) -> Tensor:
         """Standard normal latents (batch_size, *shape), or the given ones after a check of their shape.
 

@@ -16,7 +16,7 @@ SampleShape = tuple[int, ...]
 
 
 def default_output_type(shape: SampleShape) -> str:
-    """"pil" where such a picture exists (1 or 3 channels), else "np"."""
+    """ "pil" where such a picture exists (1 or 3 channels), else "np"."""
     return "pil" if len(shape) == 3 and shape[0] in (1, 3) else "np"
 
 
@@ -42,7 +42,9 @@ def to_network(images: Any, shape: SampleShape) -> Tensor:
     else:
         raise UserError(f"images must be PIL images, arrays or tensors, got {type(images).__name__}")
     if tuple(batch.shape[1:]) != shape:
-        raise UserError(f"the network takes images of shape {shape}, got {tuple(batch.shape[1:])}; resize or convert them")
+        raise UserError(
+            f"the network takes images of shape {shape}, got {tuple(batch.shape[1:])}; resize or convert them"
+        )
     batch = batch.float()
     if len(shape) == 1:
         return batch

@@ -103,9 +103,7 @@ class VAEPipeline(GenerativePipeline):
         return self.decode(path, output_type)
 
     @torch.no_grad()
-    def log_likelihood(
-        self, images: Any, num_samples: int = 100, generator: torch.Generator | None = None
-    ) -> Tensor:
+    def log_likelihood(self, images: Any, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
         """Importance-weighted lower bound of log p(x) (Burda et al. 2015, eq. 8), which tightens as `num_samples` grows.
 
         Args:

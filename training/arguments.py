@@ -66,9 +66,13 @@ class TrainingArguments:
     sync_bn: bool = field(default=False, metadata={"help": "Batch statistics over all GPUs."})
     use_ema: bool = field(default=False, metadata={"help": "Average the weights and save the average."})
     ema_max_decay: float = field(default=0.9999, metadata={"help": "Largest decay of the average."})
-    ema_inv_gamma: float = field(default=1.0, metadata={"help": "Warm-up of the decay: 1 - (1 + step / inv_gamma)^-power."})
+    ema_inv_gamma: float = field(
+        default=1.0, metadata={"help": "Warm-up of the decay: 1 - (1 + step / inv_gamma)^-power."}
+    )
     ema_power: float = field(default=0.75, metadata={"help": "See --ema_inv_gamma."})
-    log_steps: int = field(default=50, metadata={"help": "Steps between log entries and checks for non-finite values."})
+    log_steps: int = field(
+        default=50, metadata={"help": "Steps between log entries and checks for non-finite values."}
+    )
     sample_steps: int | None = field(
         default=None, metadata={"help": "Steps between sample grids (one is always made at the end)."}
     )
@@ -83,7 +87,9 @@ class TrainingArguments:
         default=None, metadata={"help": "Path of a checkpoint, or `latest` in the output folder."}
     )
     push_to_hub: bool = field(default=False, metadata={"help": "Publish the result."})
-    hub_model_id: str | None = field(default=None, metadata={"help": "user/repo; the output folder's name by default."})
+    hub_model_id: str | None = field(
+        default=None, metadata={"help": "user/repo; the output folder's name by default."}
+    )
     hub_private_repo: bool | None = field(default=None, metadata={"help": "Visibility of a new repository."})
     hub_token: str | None = field(default=None, metadata={"help": "Access token; the stored one by default."})
 

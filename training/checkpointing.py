@@ -22,15 +22,15 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.loading import read_json
 
 MANIFEST = "checkpoint.json"
+_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 def list_checkpoints(output_dir: Path) -> list[Path]:
     """Finished checkpoints of an output folder, oldest first."""
-    found = [(int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))]
+    found = [
+        (int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))
+    ]
     return [path for _, path in sorted(found)]
-
-
-_NAME = re.compile(r"checkpoint-(\d+)")
 
 
 @contextmanager
@@ -98,15 +98,12 @@ def find(output_dir: Path, resume_from: str) -> Path | None:
     raise UserError(f"--resume_from_checkpoint {resume_from}: there is no such checkpoint; try `latest`")
 
 
-def verify(checkpoint: Path, run: dict[str, Any]) -> dict[str, Any]:
+def verify(checkpoint: Path, run: dict[str, Any]) -> None:
     """Check that a checkpoint is whole and belongs to this run.
 
     Args:
         checkpoint: Its folder.
         run: What must be the same: {option or property: value}.
-
-    Returns:
-        The manifest's "progress".
 
     Raises:
         UserError: A damaged file (named, with the checkpoint before it), or another run.
@@ -124,8 +121,6 @@ def verify(checkpoint: Path, run: dict[str, Any]) -> dict[str, Any]:
                 f"{checkpoint} was made with {name} = {_short(saved.get(name))}, this run has {_short(value)}; "
                 "resume with the same, or start from its weights with --pretrained_model_name_or_path"
             )
-    progress: dict[str, Any] = manifest["progress"]  # type: ignore[assignment]
-    return progress
 
 
 def _earlier(checkpoint: Path) -> str:

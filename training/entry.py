@@ -27,6 +27,7 @@ from .outputs import (
     save_arguments,
     save_results,
 )
+from .state import identity
 
 
 def train(family_name: str, argv: list[str] | None = None) -> Path:
@@ -64,13 +65,13 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
         if resume_from is None:
             accelerator.print(f"there is no checkpoint in {output_dir} yet: starting from the beginning")
         else:
-            checkpointing.verify(resume_from, loop.identity())
+            checkpointing.verify(resume_from, identity(loop))
     if accelerator.is_main_process:
         make_output_dir(output_dir, args.overwrite_output_dir)
         save_arguments(output_dir, family, command_line(family.name, argv), (data_args, args, family_args))
     accelerator.wait_for_everyone()
     accelerator.print(first_line(family, loop))
-    accelerator.init_trackers(args.tracker_project_name)
+    accelerator.init_trackers(args.tracker_project_name, config=tracked_options(data_args, args, family_args))
     results = loop.run(resume_from)
     if accelerator.is_main_process:
         save_results(loop, family, results)
@@ -100,6 +101,12 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
         )
     except (ImportError, ValueError) as error:
         raise UserError(f"--report_to {args.report_to} or --mixed_precision {args.mixed_precision}: {error}") from None
+
+
+def tracked_options(*groups: object) -> dict[str, str | int | float | bool]:
+    """The options as trackers take them: plain values, without the access token."""
+    options = {name: value for group in groups for name, value in vars(group).items() if name != "hub_token"}
+    return {n: v if isinstance(v, (str, int, float, bool)) else str(v) for n, v in options.items()}
 
 
 def available_cores() -> int:

@@ -22,7 +22,6 @@ from tqdm.auto import tqdm
 
 from hf_genmodels.data import LoadedData, TrainingBatches, evaluation_batches
 from hf_genmodels.errors import UserError
-from hf_genmodels.loading import load_network
 from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
 
 from . import checkpointing
@@ -30,6 +29,7 @@ from .arguments import TrainingArguments
 from .ema import AveragedNetwork
 from .outputs import save_sample_grid
 from .schedules import learning_rate_factor
+from .state import restore, save_checkpoint
 
 NUM_SAMPLES_SHOWN = 32
 
@@ -92,11 +92,12 @@ class TrainingLoop:
             if self.precision != "no":
                 network.to(memory_format=torch.channels_last)
         self.averages = {
-            name: AveragedNetwork(self.networks[name], self.args) for name in (self.objective.ema if self.args.use_ema else ())
+            name: AveragedNetwork(self.networks[name], self.args)
+            for name in (self.objective.ema if self.args.use_ema else ())
         }
         self.optimizers = {name: self._optimizer(name) for name in self._trained_names()}
         if resume_from is not None:
-            self.restore(resume_from)
+            restore(self, resume_from)
         elif self.args.pretrained_model_name_or_path is None:
             first = self._to_device(next(self.batches.start(0)))
             self.objective.initialize(first, lambda tensor: self.accelerator.reduce(tensor, "mean"))
@@ -308,73 +309,6 @@ class TrainingLoop:
                 with checkpointing.writing("the sample grid", self.output_dir):
                     save_sample_grid(pictures, self.output_dir, self.step)
 
-    # checkpoints -----------------------------------------------------------------------------------------------------
-
-    def identity(self) -> dict[str, Any]:
-        """What a run must share with the checkpoint it resumes from."""
-        args = self.args
-        configs = {
-            name: {key: _plain(value) for key, value in network.config.items() if not key.startswith("_")}
-            for name, network in self.objective.networks.items()
-        }
-        return {
-            "world size": self.accelerator.num_processes,
-            "data set": [self.data.spec.name, self.data.spec.fingerprint],
-            "seed": args.seed,
-            "train_batch_size": args.train_batch_size,
-            "gradient_accumulation_steps": args.gradient_accumulation_steps,
-            "use_ema": args.use_ema,
-            "networks": configs,
-        }
-
-    def save_checkpoint(self) -> None:
-        """Write `checkpoint-<step>`; whatever stops it leaves the earlier ones whole."""
-        accelerator, step = self.accelerator, self.step
-        with checkpointing.writing(f"checkpoint-{step}", self.output_dir):
-            folder = checkpointing.partial_folder(self.output_dir, step)
-            if accelerator.is_main_process:
-                checkpointing.begin(self.output_dir, step)
-                for name, network in self.networks.items():
-                    network.save_pretrained(str(folder / "networks" / name))
-                for name, average in self.averages.items():
-                    average.network.save_pretrained(str(folder / "ema" / name))
-                state = {
-                    "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
-                    "ema_steps": {name: average.average.optimization_step for name, average in self.averages.items()},
-                    "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-                    "objective": self.objective.state_dict(),
-                }
-                torch.save(state, folder / "state.pt")
-            accelerator.wait_for_everyone()
-            torch.save(random_state(), folder / f"random-{accelerator.process_index}.pt")
-            accelerator.wait_for_everyone()
-            if accelerator.is_main_process:
-                progress = {"consumed": self.consumed, "history": self.history, "seconds": self.seconds}
-                checkpointing.finish(folder, self.output_dir, step, self.identity(), progress)
-                checkpointing.prune(self.output_dir, self.args.checkpoints_total_limit)
-            accelerator.wait_for_everyone()
-
-    def restore(self, checkpoint: Path) -> None:
-        """Continue where `checkpoint` was written (it has been verified)."""
-        progress = checkpointing.verify(checkpoint, self.identity())
-        for name, network in self.networks.items():
-            network.load_state_dict(load_network(type(network), checkpoint / "networks" / name).state_dict())
-        state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
-        for name, average in self.averages.items():
-            saved = load_network(type(average.network), checkpoint / "ema" / name)
-            average.network.load_state_dict(saved.state_dict())
-            average.average.optimization_step = state["ema_steps"][name]
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(state["optimizers"][name])
-        if self.accelerator.scaler is not None:
-            self.accelerator.scaler.load_state_dict(state["scaler"])
-        self.objective.load_state_dict(state["objective"])
-        rank = self.accelerator.process_index
-        set_random_state(torch.load(checkpoint / f"random-{rank}.pt", weights_only=True))
-        self.step = int(checkpoint.name.partition("-")[2])
-        self.consumed, self.seconds = progress["consumed"], progress["seconds"]
-        self.history = {name: [(step, value) for step, value in points] for name, points in progress["history"].items()}
-
     # the run ---------------------------------------------------------------------------------------------------------
 
     def run(self, resume_from: Path | None) -> dict[str, dict[str, float]]:
@@ -383,37 +317,36 @@ class TrainingLoop:
         Returns:
             {"train": last means of the losses, "validation": held-out figures}.
         """
-        args = self.args
         self.prepare(resume_from)
-        bar = tqdm(
-            total=self.total_steps,
-            initial=self.step,
-            desc="training",
-            disable=not self.accelerator.is_main_process,
-            mininterval=0.5,
-        )
-        train: dict[str, float] = {name: points[-1][1] for name, points in self.history.items()}
+        self.train_until(self.total_steps)
+        validation = self.evaluate()
+        self.log({f"validation/{name}": value for name, value in validation.items()})
+        self.save_samples()
+        train = {name: points[-1][1] for name, points in self.history.items() if not name.startswith("validation/")}
+        return {"train": train, "validation": validation}
+
+    def train_until(self, final_step: int) -> None:
+        """Train up to `final_step`, with logs, pictures and checkpoints on the way."""
+        args = self.args
+        main = self.accelerator.is_main_process
+        bar = tqdm(total=final_step, initial=self.step, desc="training", disable=not main, mininterval=0.5)
         started = time.monotonic() - self.seconds
-        while self.step < self.total_steps:
+        while self.step < final_step:
             self.training_step()
             bar.update()
-            last = self.step == self.total_steps
+            last = self.step == final_step
             saving = args.checkpointing_steps > 0 and self.step % args.checkpointing_steps == 0
             if last or saving or self.step % args.log_steps == 0:
-                train = self.flush_losses()
-                self.log(train)
-                bar.set_postfix({name: f"{value:.4g}" for name, value in train.items()})
+                losses = self.flush_losses()
+                self.log(losses)
+                bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})
             self.seconds = time.monotonic() - started
             if args.sample_steps is not None and self.step % args.sample_steps == 0 and not last:
                 self.save_samples()
                 self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
             if saving:
-                self.save_checkpoint()
+                save_checkpoint(self)
         bar.close()
-        validation = self.evaluate()
-        self.log({f"validation/{name}": value for name, value in validation.items()})
-        self.save_samples()
-        return {"train": train, "validation": validation}
 
 
 def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:
@@ -443,19 +376,3 @@ def noise_seed(*numbers: int) -> int:
         mixed = ((mixed ^ (number + 1)) * 0xBF58476D1CE4E5B9) % 2**64
         mixed ^= mixed >> 31
     return mixed >> 1
-
-
-def random_state() -> dict[str, Any]:
-    """State of torch's default generators, which only dropout uses."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def set_random_state(state: dict[str, Any]) -> None:
-    """Undo `random_state`."""
-    torch.set_rng_state(state["cpu"])
-    if state["cuda"]:
-        torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

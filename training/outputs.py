@@ -67,12 +67,14 @@ def make_output_dir(output_dir: Path, overwrite: bool) -> None:
 
 def draw(picture: Tensor) -> Image.Image:
     """(batch, channels, height, width) in [0, 1] as a grid, (batch, 2) points as a scatter plot."""
-    return image_grid(picture) if picture.ndim == 4 else scatter(picture)
+    return image_grid(picture, columns=8) if picture.ndim == 4 else scatter(picture)
 
 
 def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int) -> None:
     """Write an objective's pictures, one above the other with their names, to `samples/step-<step>.png`."""
-    drawable = {name: draw(picture) for name, picture in pictures.items() if picture.ndim == 4 or picture.shape[1] == 2}
+    drawable = {
+        name: draw(picture) for name, picture in pictures.items() if picture.ndim == 4 or picture.shape[1] == 2
+    }
     if drawable:
         folder = output_dir / "samples"
         folder.mkdir(exist_ok=True)
@@ -150,7 +152,7 @@ def push(loop: TrainingLoop) -> str:
 
 
 def networks_named(networks: dict[str, ModelMixin]) -> str:
-    """"vae 0.7 M" for the first line of a run."""
+    """ "vae 0.7 M" for the first line of a run."""
     return ", ".join(
         f"{name} {sum(p.numel() for p in network.parameters()) / 1e6:.2g} M" for name, network in networks.items()
     )

@@ -13,7 +13,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "ta
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """"batch", "group" (8 channels a group where that divides, else one group) or "none" over (batch, channels, ...)."""
+    """ "batch", "group" (8 channels a group where that divides, else one group) or "none" over (batch, channels, ...)."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
@@ -83,9 +83,7 @@ class ConvTrunk(nn.Sequential):
 class MLPHead(nn.Sequential):
     """Linear + activation for each hidden width, a last Linear, reshape to `out_shape`: (batch, latent_dim) -> (batch, *out_shape)."""
 
-    def __init__(
-        self, latent_dim: int, hidden_dims: Sequence[int], out_shape: Sequence[int], activation: str
-    ) -> None:
+    def __init__(self, latent_dim: int, hidden_dims: Sequence[int], out_shape: Sequence[int], activation: str) -> None:
         widths = [latent_dim, *hidden_dims]
         super().__init__(
             *dense_layers(widths, activation),

@@ -92,7 +92,8 @@ class TrainingBatches:
 
         Takes the same time for every position, except when streaming, where the stream is read up to it.
         """
-        work = self._stream_work(position) if isinstance(self.dataset, StreamedDataset) else self._map_work(position)
+        streamed = isinstance(self.dataset, StreamedDataset)
+        work: Iterator[Any] = self._stream_work(position) if streamed else self._map_work(position)
         if self.num_workers == 0:
             yield from map(self.dataset.collate, work)
             return
@@ -115,11 +116,8 @@ class TrainingBatches:
         first_epoch, first_batch = divmod(position, per_epoch)
         for epoch in itertools.count(first_epoch):
             order = generator(self.seed, epoch, ORDER).permutation(count)
-            draws = (
-                generator(self.seed, epoch, AUGMENTATION).random((NUM_DRAWS, count))
-                if self.dataset.augmented
-                else None
-            )
+            random = generator(self.seed, epoch, AUGMENTATION)
+            draws = random.random((NUM_DRAWS, count)) if self.dataset.augmented else None
             for batch in range(first_batch if epoch == first_epoch else 0, per_epoch):
                 begin = (batch * self.world_size + self.rank) * self.batch_size
                 indices = order[begin : begin + self.batch_size]

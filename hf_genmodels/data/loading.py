@@ -15,11 +15,10 @@ from ..errors import UserError
 from . import builtin
 from .arguments import DataArguments
 from .decoding import Reader, resize
-from .sets import ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
-from .sources import ImageColumn, Source, find_labels, open_source
+from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
+from .sources import ImageColumn, LabelColumn, Source, find_labels, open_source, unlabelled
 from .spec import DataSpec, fingerprint
-
-logger = logging.getLogger(__name__)
+from .survey import Expected, Survey, preview
 
 # Sets whose decoded size is at most this are held in memory.
 IN_MEMORY_BYTES = 2 * 1024**3
@@ -225,6 +224,8 @@ def _streamed(
     labels: LabelColumn | None,
     expected: Expected | None,
 ) -> tuple[StreamedDataset, Expected]:
+    if labels is not None and unlabelled(images.split, labels.column):
+        labels = None
     if role != "evaluation" and args.exclude_label is not None and labels is None:
         raise UserError(f"--exclude_label {args.exclude_label}: the data have no column {args.label_column!r}")
     class_names = None if labels is None else labels.class_names

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import datasets
 import numpy as np
@@ -17,7 +18,7 @@ from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import Encoded, Record
 
-Split = datasets.Dataset | datasets.IterableDataset
+Split: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
 IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
 
@@ -226,12 +227,14 @@ class LabelColumn:
     class_names: tuple[str, ...] | None
     positions: Mapping[Any, int] | None
 
-    def labels(self, split: datasets.Dataset, place: str) -> np.ndarray:
-        """The labels of a split as `(rows,)` int64.
+    def labels(self, split: datasets.Dataset, place: str) -> np.ndarray | None:
+        """The labels of a split as `(rows,)` int64, None if it has none at all.
 
         Raises:
-            UserError: A row has none.
+            UserError: Some rows have labels, some have none.
         """
+        if unlabelled(split, self.column):
+            return None
         values = split.select_columns([self.column]).with_format("arrow")[:][self.column]
         missing = np.flatnonzero(pc.is_null(values).to_numpy())
         if len(missing):
@@ -241,6 +244,13 @@ class LabelColumn:
         if self.positions is None:
             return values.to_numpy().astype(np.int64)
         return np.array([self.positions[value] for value in values.to_pylist()], dtype=np.int64)
+
+
+def unlabelled(split: Split, column: str) -> bool:
+    """Whether a column holds nothing; of a stream only the first row is read."""
+    if isinstance(split, datasets.IterableDataset):
+        return all(row[column] is None for row in itertools.islice(split.decode(False), 1))
+    return split.select_columns([column]).with_format("arrow")[:][column].null_count == len(split)
 
 
 def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
@@ -257,6 +267,10 @@ def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
                 f"{source.name} has no column {args.label_column!r}: choose --label_column from {', '.join(features)}"
             )
         return None
+    train = source.splits.get(args.train_split)
+    if not asked_for and train is not None and unlabelled(train, args.label_column):
+        # What `imagefolder` makes of a folder with train/ and test/ but no classes: "test" becomes a label.
+        return None
     feature = features[args.label_column]
     if isinstance(feature, datasets.ClassLabel):
         return LabelColumn(args.label_column, tuple(feature.names), None)
@@ -267,8 +281,8 @@ def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
     if any(isinstance(split, datasets.IterableDataset) for split in source.splits.values()):
         if not pa.types.is_integer(feature.pa_type):
             raise UserError(
-                f"the classes in column {args.label_column!r} of {source.name} are only known after reading all of it: leave "
-                "out --streaming"
+                f"the classes in column {args.label_column!r} of {source.name} are only known after reading all: "
+                "leave out --streaming"
             )
         return LabelColumn(args.label_column, None, None)
     found = {value for split in source.splits.values() for value in split.unique(args.label_column)}

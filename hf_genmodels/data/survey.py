@@ -7,6 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import datasets
 import numpy as np
@@ -146,7 +147,8 @@ def preview(args: DataArguments, images: ImageColumn) -> Expected:
     """
     headers = []
     problems = []
-    for row, example in enumerate(itertools.islice(images.split, STREAM_PREVIEW)):
+    beginning: Iterator[dict[str, Any]] = itertools.islice(images.split, STREAM_PREVIEW)
+    for row, example in enumerate(beginning):
         record = images.record(example[images.column])
         try:
             with opened(record) as (header, _):

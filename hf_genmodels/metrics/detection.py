@@ -25,7 +25,8 @@ def auroc(scores: Tensor, positives: Tensor) -> float:
     """
     if scores.ndim != 1 or scores.shape != positives.shape:
         raise UserError(
-            f"AUROC: scores of shape {tuple(scores.shape)} and labels of shape {tuple(positives.shape)}, expected (number,) both"
+            f"AUROC: scores of shape {tuple(scores.shape)} and labels of shape {tuple(positives.shape)}, "
+            "expected (number,) for both"
         )
     if not torch.isfinite(scores).all():
         raise UserError("AUROC: the scores hold NaN or infinity")

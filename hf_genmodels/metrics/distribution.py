@@ -1,7 +1,7 @@
 """Distances between two sets of feature vectors, and the label entropy of one set.
 
-Everything here is a pure function of tensors, computed in float64. Features are (number, dim); which network made them is
-the caller's affair and has to be reported next to the number, since none of these compare across extractors.
+Everything here is a pure function of tensors, computed in float64. Features are (number, dim); which network made them
+is the caller's affair and has to be reported next to the number, since none of these compare across extractors.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class PrecisionRecall(NamedTuple):
 
 
 class LabelEntropy(NamedTuple):
-    """Inception score, in [1, classes], and the entropies in nats that it is made of: score = exp(marginal - conditional)."""
+    """Inception score, in [1, classes], and the entropies in nats behind it: score = exp(marginal - conditional)."""
 
     score: float
     marginal: float
@@ -49,7 +49,8 @@ def check_features(features: Tensor, name: str, smallest: int = 2) -> None:
     bad = int((~torch.isfinite(features)).any(dim=1).sum())
     if bad:
         raise UserError(
-            f"{name} features: {bad} of {len(features)} rows hold NaN or infinity; the samples or the extractor have diverged"
+            f"{name} features: {bad} of {len(features)} rows hold NaN or infinity; "
+            "the samples or the extractor have diverged"
         )
 
 
@@ -59,7 +60,7 @@ def check_pair(features_a: Tensor, features_b: Tensor, smallest: int = 2) -> Non
     check_features(features_b, "second (generated)", smallest)
     if features_a.shape[1] != features_b.shape[1]:
         raise UserError(
-            f"features have {features_a.shape[1]} and {features_b.shape[1]} dimensions; use one extractor for both sets"
+            f"the features have {features_a.shape[1]} and {features_b.shape[1]} dimensions; use one extractor for both"
         )
 
 
@@ -72,7 +73,7 @@ def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
     mean = features.mean(dim=0, dtype=torch.float64)
     covariance = torch.zeros(dim, dim, dtype=torch.float64, device=features.device)
     for rows in features.split(_ROWS):
-        centred = rows.double().sub_(mean) if rows.dtype != torch.float64 else rows - mean
+        centred = rows.double() - mean
         for start in range(0, dim, _COLUMNS):
             block = slice(start, start + _COLUMNS)
             covariance[block, start:].addmm_(centred[:, block].T, centred[:, start:])
@@ -81,7 +82,7 @@ def mean_and_covariance(features: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _factor_of_covariance(covariance: Tensor) -> Tensor:
-    """F with F^T F = covariance, (rank, dim): Cholesky, or the eigenvectors where that breaks down (rank deficiency)."""
+    """F with F^T F = covariance, (rank, dim): Cholesky, or from the eigenvectors where that breaks down."""
     variances = covariance.diagonal()
     live = variances > 0  # units that are never active are common, and would spoil Cholesky
     block = covariance if live.all() else covariance[live][:, live]
@@ -131,9 +132,9 @@ def _distance(mean_a: Tensor, factor_a: Tensor, mean_b: Tensor, factor_b: Tensor
 def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tensor) -> float:
     """Squared Frechet (2-Wasserstein) distance of two Gaussians, ||m_a - m_b||^2 + Tr(S_a + S_b - 2 (S_a S_b)^(1/2)).
 
-    Dowson & Landau 1982; as FID, Heusel et al. 2017 (arXiv 1706.08500, eq. 6). With S_a = F_a^T F_a and S_b = F_b^T F_b the trace
-    of the root is the sum of the singular values of F_a F_b^T, so no root of a non-symmetric matrix is taken, and
-    singular covariances need no added diagonal.
+    Dowson & Landau 1982; as FID, Heusel et al. 2017 (arXiv 1706.08500, eq. 6). With S_a = F_a^T F_a and
+    S_b = F_b^T F_b the trace of the root is the sum of the singular values of F_a F_b^T, so no root of a non-symmetric
+    matrix is taken, and singular covariances need no added diagonal.
 
     Args:
         mean_a: (dim,).
@@ -150,7 +151,9 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
     dim = len(mean_a)
     if mean_b.shape != (dim,) or cov_a.shape != (dim, dim) or cov_b.shape != (dim, dim):
         shapes = [tuple(t.shape) for t in (mean_a, cov_a, mean_b, cov_b)]
-        raise UserError(f"means and covariances of shapes {shapes} do not belong together, expected (dim,) and (dim, dim)")
+        raise UserError(
+            f"means and covariances of shapes {shapes} do not belong together, expected (dim,) and (dim, dim)"
+        )
     mean_a, cov_a, mean_b, cov_b = (statistic.double() for statistic in (mean_a, cov_a, mean_b, cov_b))
     if not all(torch.isfinite(statistic).all() for statistic in (mean_a, cov_a, mean_b, cov_b)):
         raise UserError("a mean or covariance holds NaN or infinity; the features it was made from have diverged")
@@ -158,10 +161,10 @@ def frechet_distance(mean_a: Tensor, cov_a: Tensor, mean_b: Tensor, cov_b: Tenso
 
 
 def frechet_distance_from_features(features_a: Tensor, features_b: Tensor) -> float:
-    """Frechet distance (FID) of two feature sets, (number, dim) each, with unbiased covariances; see `frechet_distance`.
+    """Frechet distance (FID) of two feature sets, (number, dim) each, with unbiased covariances.
 
-    A set with no more samples than dimensions stays in its sample form, whose product costs less than the covariance
-    and loses nothing to rank deficiency.
+    See `frechet_distance`. A set with no more samples than dimensions stays in its sample form, whose product costs
+    less than the covariance and loses nothing to rank deficiency.
 
     Raises:
         UserError: Fewer than two rows, different dimensions, or numbers that are not finite.
@@ -178,7 +181,9 @@ def kernel_distance(
     num_subsets: int = 100,
     subset_size: int = 1000,
 ) -> KernelDistance:
-    """KID: unbiased squared MMD with the kernel (x.y / dim + 1)^3, over random subsets (Binkowski et al. 2018, arXiv 1801.01401).
+    """KID: unbiased squared MMD with the kernel (x.y / dim + 1)^3, over random subsets.
+
+    Binkowski et al. 2018 (arXiv 1801.01401).
 
     Args:
         features_a: (number, dim).
@@ -291,7 +296,7 @@ def sliced_wasserstein(
     a, b = features_a.double(), features_b.double()
     directions = torch.randn(a.shape[1], num_projections, dtype=torch.float64, generator=generator).to(a.device)
     directions /= directions.norm(dim=0)
-    # The quantile functions are steps at i / len(a) and j / len(b); in units of 1 / (len(a) len(b)) these are integers.
+    # The quantile functions step at i / len(a) and j / len(b): whole numbers in units of 1 / (len(a) len(b)).
     steps_a = torch.arange(1, len(a) + 1, device=a.device) * len(b)
     steps_b = torch.arange(1, len(b) + 1, device=a.device) * len(a)
     steps = torch.cat([steps_a, steps_b]).unique()
@@ -305,9 +310,9 @@ def sliced_wasserstein(
 
 
 def inception_score(probabilities: Tensor) -> LabelEntropy:
-    """exp(E_x KL(p(y|x) || p(y))) and its entropies (Salimans et al. 2016, arXiv 1606.03498), over all samples at once.
+    """Inception score exp(E_x KL(p(y|x) || p(y))) and its entropies (Salimans et al. 2016, arXiv 1606.03498).
 
-    The original averages over ten splits, which biases the score of small sets; there are no splits here.
+    The original averages over ten splits, which biases the score of small sets; here all samples are one.
 
     Args:
         probabilities: p(y|x) of each sample, (number, classes), rows that sum to 1.
@@ -318,7 +323,9 @@ def inception_score(probabilities: Tensor) -> LabelEntropy:
     check_features(probabilities, "class probability", smallest=1)
     p = probabilities.double()
     if (p < 0).any() or (p.sum(1) - 1).abs().max() > 1e-3:
-        raise UserError("class probabilities must be at least 0 and sum to 1 in each row; apply a softmax to the logits")
+        raise UserError(
+            "class probabilities must be at least 0 and sum to 1 in each row; apply a softmax to the logits"
+        )
     marginal_p = p.mean(dim=0)
     marginal = -torch.xlogy(marginal_p, marginal_p).sum()
     conditional = -torch.xlogy(p, p).sum(dim=1).mean()

@@ -12,13 +12,13 @@ from urllib.error import URLError
 
 import torch
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import UserError
+from ..hub import resolve_folder
 from ..loading import load_network
+from ..models.classifier import Classifier
 
 
 class Extracted(NamedTuple):
@@ -66,7 +66,9 @@ class Extractor:
         if self.in_channels is None:
             return description
         if len(shape) != 3:
-            raise UserError(f"extractor {self.name} takes images, the data are vectors of {shape[0]}; use --extractor pixels")
+            raise UserError(
+                f"extractor {self.name} takes images, the data are vectors of {shape[0]}; use --extractor pixels"
+            )
         channels, height, width = shape
         if channels not in (1, self.in_channels):
             raise UserError(
@@ -100,8 +102,8 @@ def load_extractor(spec: str, device: torch.device | str = "cpu") -> Extractor:
     """Find an extractor by name.
 
     Args:
-        spec: "pixels" (the values themselves), "inception" (torch-fidelity's InceptionV3), or the folder or Hub id of a
-            `Classifier`. A folder may also be one that holds the classifier in its subfolder `classifier`.
+        spec: "pixels" (the values themselves), "inception" (torch-fidelity's InceptionV3), or the folder or Hub id of
+            a `Classifier`, which may also lie in the subfolder `classifier` of it.
         device: Where the network runs.
 
     Raises:
@@ -124,21 +126,13 @@ def _sha256(path: Path) -> str:
 
 
 def _classifier_folder(spec: str) -> Path:
-    folder = Path(spec)
-    if not folder.is_dir():
-        try:
-            folder = Path(snapshot_download(spec, allow_patterns=["*.json", "*.safetensors"]))
-        except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"extractor {spec}: neither a folder nor a Hub repository that can be read ({reason})") from error
+    folder = resolve_folder(spec)
     if not (folder / "config.json").is_file() and (folder / "classifier" / "config.json").is_file():
         return folder / "classifier"
     return folder
 
 
 def _classifier(spec: str, device: torch.device) -> Extractor:
-    from ..models.classifier import Classifier
-
     folder = _classifier_folder(spec)
     classifier = load_network(Classifier, folder).to(device)
 
@@ -148,7 +142,7 @@ def _classifier(spec: str, device: torch.device) -> Extractor:
 
     return Extractor(
         # a path says nothing to the reader of a card, and the hash identifies the weights
-        folder.resolve().name if Path(spec).is_dir() else spec,
+        Path(spec).resolve().name if Path(spec).is_dir() else spec,
         network=network,
         weights_sha256=_sha256(folder / SAFETENSORS_WEIGHTS_NAME),
         in_channels=classifier.config.in_channels,
@@ -171,7 +165,8 @@ def _inception(device: torch.device) -> Extractor:
         inception = FeatureExtractorInceptionV3("inception-v3-compat", ["2048", "logits_unbiased"])
     except URLError as error:
         raise UserError(
-            f"extractor inception: its weights could not be downloaded ({error.reason}); put {weights.name} in {weights.parent}"
+            f"extractor inception: its weights could not be downloaded ({error.reason}); "
+            f"put {weights.name} in {weights.parent}"
         ) from error
     inception = inception.to(device)
 

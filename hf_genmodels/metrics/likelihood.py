@@ -17,7 +17,7 @@ def _flat(examples: Tensor) -> Tensor:
 
 
 def _log_densities(samples: Tensor, data: Tensor, bandwidths: Tensor, chunk_size: int) -> Tensor:
-    """log p of each datum under each bandwidth, (number of bandwidths, number of data)."""
+    """Log-density of each datum under each bandwidth, (number of bandwidths, number of data)."""
     check_pair(data, samples, smallest=1)
     centre = samples.mean(dim=0, dtype=torch.float64)  # small norms keep the expanded square exact
     centres = samples.double() - centre
@@ -33,10 +33,10 @@ def _log_densities(samples: Tensor, data: Tensor, bandwidths: Tensor, chunk_size
 
 
 def parzen_log_likelihood(samples: Tensor, data: Tensor, bandwidth: float, *, chunk_size: int = 256) -> Tensor:
-    """log of the mean over samples s of N(x; s, bandwidth^2 I), in nats for each datum x.
+    """Log of the mean over samples s of N(x; s, bandwidth^2 I), in nats for each datum x.
 
-    Breuleux et al. 2011; used for GANs by Goodfellow et al. 2014 (arXiv 1406.2661, table 1). Theis et al. 2016 (arXiv 1511.01844)
-    show how little it says in many dimensions: quote it for comparison only.
+    Breuleux et al. 2011; used for GANs by Goodfellow et al. 2014 (arXiv 1406.2661, table 1). Theis et al. 2016
+    (arXiv 1511.01844) show how little it says in many dimensions: quote it for comparison only.
 
     Args:
         samples: Generated examples, (number, dim) or (number, channels, height, width).

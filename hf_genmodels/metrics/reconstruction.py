@@ -15,7 +15,7 @@ _SMALLEST_SSIM = 6  # the 11 x 11 window is reflected at the border by 5 pixels
 def _check(images: Tensor, reconstructions: Tensor, metric: str, image_only: bool = True) -> None:
     if images.shape != reconstructions.shape:
         raise UserError(
-            f"{metric}: images of shape {tuple(images.shape)} and reconstructions of shape {tuple(reconstructions.shape)}"
+            f"{metric}: images have shape {tuple(images.shape)}, reconstructions {tuple(reconstructions.shape)}"
         )
     if image_only and images.ndim != 4:
         raise UserError(f"{metric} is for images, (batch, channels, height, width); got shape {tuple(images.shape)}")
@@ -94,7 +94,9 @@ def ssim(images: Tensor, reconstructions: Tensor, *, data_range: float = 1.0) ->
     """
     _check(images, reconstructions, "SSIM")
     if min(images.shape[2:]) < _SMALLEST_SSIM:
-        raise UserError(f"SSIM needs images of {_SMALLEST_SSIM}x{_SMALLEST_SSIM} pixels or more, got {tuple(images.shape)}")
+        raise UserError(
+            f"SSIM needs images of {_SMALLEST_SSIM}x{_SMALLEST_SSIM} pixels or more, got {tuple(images.shape)}"
+        )
     require_torchmetrics("SSIM")
     from torchmetrics.functional.image import structural_similarity_index_measure
 

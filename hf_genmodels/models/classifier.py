@@ -31,9 +31,9 @@ class ClassifierOutput(BaseOutput):
 class Classifier(ModelMixin, ConfigMixin):
     """Stride-2 convolutions with group normalisation, one dense layer (the features), one linear layer (the logits).
 
-    Trained on the data set that a generator is measured on, it takes the place of the Inception network, whose features
-    say little about images that do not look like ImageNet's. Group normalisation makes the features of one image
-    independent of the batch it came in.
+    Trained on the data set that a generator is measured on, it takes the place of the Inception network, whose
+    features say little about images that do not look like ImageNet's. Group normalisation makes the features of one
+    image independent of the batch it came in.
 
     Args:
         in_channels: Channels of an image, any number.

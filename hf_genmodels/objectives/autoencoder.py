@@ -13,6 +13,7 @@ from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
 from ..losses.sparsity import contractive_penalty, kl_sparsity, l1_sparsity
+from ..losses.reconstruction import mean_squared_error
 from ..models.autoencoder import Autoencoder
 from ..pipelines.autoencoder import AutoencoderPipeline
 from .base import Batch, Noise, Objective, Phase, check_labels, reconstruction_pairs
@@ -46,7 +47,9 @@ class AutoencoderArguments:
     )
     corruption_level: float = field(
         default=0.3,
-        metadata={"help": "gaussian: standard deviation on the [-1, 1] scale; masking: share of entries set to the minimum."},
+        metadata={
+            "help": "gaussian: standard deviation on the [-1, 1] scale; masking: share of entries set to the minimum."
+        },
     )
     classification_weight: float = field(
         default=0.0, metadata={"help": "Weight of a linear classifier's cross-entropy on the code (needs labels)."}
@@ -126,7 +129,7 @@ class AutoencoderObjective(Objective):
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         output = networks["autoencoder"](batch["image"])
-        figures = {"mse": (output.reconstruction - batch["image"]).square().flatten(1).mean(1)}
+        figures = {"mse": mean_squared_error(output.reconstruction, batch["image"])}
         if output.logits is not None:
             figures["accuracy"] = (output.logits.argmax(1) == batch["label"]).float()
         return figures
@@ -155,7 +158,9 @@ def check_arguments(args: AutoencoderArguments, data: DataSpec) -> None:
         UserError: One line for the first such pair.
     """
     if args.regularizer == "contractive" and args.architecture == "conv" and args.norm == "batch":
-        raise UserError("--regularizer contractive needs codes that depend on one image each: use --norm group or none")
+        raise UserError(
+            "--regularizer contractive needs codes that depend on one image each: use --norm group or none"
+        )
     if args.k_sparse is not None and not 1 <= args.k_sparse <= args.latent_dim:
         raise UserError(f"--k_sparse {args.k_sparse} must lie between 1 and --latent_dim {args.latent_dim}")
     if not 0 < args.sparsity_target < 1:

@@ -173,4 +173,6 @@ def check_labels(data: DataSpec, option: str) -> int:
 def reconstruction_pairs(pipeline: Any, image: Tensor) -> Tensor:
     """Each image followed by its reconstruction: (batch, ...) in [-1, 1] -> (2 batch, ...) in [0, 1]."""
     original = (image + 1) / 2
-    return torch.stack([original, pipeline.reconstruct(original, output_type="pt").images.to(original)], 1).flatten(0, 1)
+    return torch.stack([original, pipeline.reconstruct(original, output_type="pt").images.to(original)], 1).flatten(
+        0, 1
+    )

@@ -12,6 +12,7 @@ from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
 from ..losses.likelihood import free_bits, kl_standard_normal
+from ..losses.reconstruction import mean_squared_error
 from ..models.vae import VAE
 from ..pipelines.vae import VAEPipeline
 from .base import Batch, Noise, Objective, Phase, reconstruction_pairs
@@ -117,7 +118,9 @@ class VAEObjective(Objective):
         return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
 
     def before_step(self, step: int) -> None:
-        self.beta = self.final_beta * min(1.0, step / self.beta_warmup_steps) if self.beta_warmup_steps else self.final_beta
+        self.beta = (
+            self.final_beta * min(1.0, step / self.beta_warmup_steps) if self.beta_warmup_steps else self.final_beta
+        )
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -147,5 +150,9 @@ class VAEObjective(Objective):
         output = vae(image, draw)
         nll = vae.negative_log_likelihood(image, output.decoded, output.log_scale)
         kl = kl_standard_normal(output.mean, output.log_std).sum(1)
-        error = (vae.decode(output.mean) - image).square().flatten(1).mean(1)
-        return {"negative_elbo": nll + kl, "nll": nll, "kl": kl, "mse": error}
+        return {
+            "negative_elbo": nll + kl,
+            "nll": nll,
+            "kl": kl,
+            "mse": mean_squared_error(vae.decode(output.mean), image),
+        }

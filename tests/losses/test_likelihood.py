@@ -31,7 +31,10 @@ def test_gaussian_nll_is_the_normal_density(shape, std, generator):
 def test_bernoulli_nll_takes_grey_values_as_probabilities(shape, generator):
     sample = torch.rand(shape, generator=generator) * 2 - 1
     logits = 5 * torch.randn(shape, generator=generator)
-    one, zero = Bernoulli(logits=logits).log_prob(torch.ones(shape)), Bernoulli(logits=logits).log_prob(torch.zeros(shape))
+    one, zero = (
+        Bernoulli(logits=logits).log_prob(torch.ones(shape)),
+        Bernoulli(logits=logits).log_prob(torch.zeros(shape)),
+    )
     probability = (sample + 1) / 2
     expected = -(probability * one + (1 - probability) * zero).flatten(1).sum(1)
     assert likelihood.bernoulli_nll(sample, logits).tolist() == pytest.approx(expected.tolist(), rel=1e-5)

@@ -33,9 +33,22 @@ class TestAutoencoder(ModelTesterMixin):
     model_class = Autoencoder
     configs = (
         {"in_channels": 1, "sample_size": 8, "latent_dim": 4, "block_out_channels": (8, 16)},
-        {"in_channels": 3, "sample_size": 7, "latent_dim": 3, "block_out_channels": (8,), "norm": "none", "num_classes": 5},
+        {
+            "in_channels": 3,
+            "sample_size": 7,
+            "latent_dim": 3,
+            "block_out_channels": (8,),
+            "norm": "none",
+            "num_classes": 5,
+        },
         {"in_channels": 2, "sample_size": None, "latent_dim": 1, "architecture": "linear"},
-        {"sample_size": 4, "latent_dim": 6, "architecture": "mlp", "hidden_dims": (16,), "latent_activation": "sigmoid"},
+        {
+            "sample_size": 4,
+            "latent_dim": 6,
+            "architecture": "mlp",
+            "hidden_dims": (16,),
+            "latent_activation": "sigmoid",
+        },
     )
 
     def inputs(self, config, generator):
@@ -66,7 +79,15 @@ def test_beta_vae_is_table_4_2_with_its_reshape_mended():
     assert summary(vae.trunk) == [*sum(convs, []), (512, 256), "ReLU", (256, 256), "ReLU"]
     assert (vae.posterior.in_features, vae.posterior.out_features) == (256, 20)
     up = [("ConvTranspose2d", 32, 32), "ReLU"] * 3
-    assert summary(vae.decoder) == [(10, 256), "ReLU", (256, 512), "ReLU", "Unflatten", *up, ("ConvTranspose2d", 32, 1)]
+    assert summary(vae.decoder) == [
+        (10, 256),
+        "ReLU",
+        (256, 512),
+        "ReLU",
+        "Unflatten",
+        *up,
+        ("ConvTranspose2d", 32, 1),
+    ]
 
 
 def test_k_sparse_keeps_the_largest_entries_and_lets_only_them_learn():
@@ -98,7 +119,10 @@ def test_decode_gives_the_mean_of_the_likelihood(likelihood):
     [
         (lambda: VAE(sample_size=4), "resolution 4 is too small for 3 stride-2 blocks"),
         (lambda: VAE(in_channels=2, sample_size=None), "needs images, but the data are vectors"),
-        (lambda: VAE(sample_size=8)(torch.zeros(1, 3, 8, 8), torch.zeros(1, 32)), r"takes samples of shape \(1, 8, 8\)"),
+        (
+            lambda: VAE(sample_size=8)(torch.zeros(1, 3, 8, 8), torch.zeros(1, 32)),
+            r"takes samples of shape \(1, 8, 8\)",
+        ),
     ],
 )
 def test_impossible_shapes_are_one_line_errors(build, message):

@@ -44,7 +44,9 @@ class ModelTesterMixin:
         network.save_pretrained(str(tmp_path))
         assert {path.suffix for path in tmp_path.iterdir()} == {".json", ".safetensors"}
         reloaded = load_network(self.model_class, tmp_path)
-        for ours, theirs in zip(network(**inputs, return_dict=False), reloaded(**inputs, return_dict=False), strict=True):
+        for ours, theirs in zip(
+            network(**inputs, return_dict=False), reloaded(**inputs, return_dict=False), strict=True
+        ):
             assert torch.equal(ours, theirs)
 
     def test_tuple_and_named_output_agree(self, case):

@@ -1,0 +1,299 @@
+"""Measure a pipeline on a data set: the numbers of `metrics.json`, each with the settings it was made with."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import DiffusionPipeline
+from torch import Tensor
+from tqdm.auto import tqdm
+
+from .data import DataArguments, evaluation_batches, load_split
+from .errors import UserError
+from .loading import read_json
+from .metrics import distribution, likelihood, reconstruction
+from .metrics.extractors import Extractor, load_extractor
+
+FEATURE_METRICS = ("fid", "kid", "precision_recall", "swd", "inception_score")
+RECONSTRUCTION_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "mse": reconstruction.mse,
+    "psnr": reconstruction.psnr,
+    "ssim": reconstruction.ssim,
+    "lpips": reconstruction.lpips,
+}
+METRICS = (*FEATURE_METRICS, *RECONSTRUCTION_METRICS, "parzen", "nll")
+SAMPLING_METRICS = (*FEATURE_METRICS, "parzen")
+
+_SMALLEST = 4  # precision and recall look at the third neighbour
+_NEIGHBOUR = 3
+_PROJECTIONS = 512
+_SUBSETS, _SUBSET_SIZE = 100, 1000
+_PARZEN_DATA = 2  # one half of the real data chooses the bandwidth, the other is scored
+
+
+@dataclass
+class _Collected:
+    """What one pass over the real data or the samples leaves: flat values, features, numbers for each example."""
+
+    values: list[Tensor] = field(default_factory=list)
+    features: list[Tensor] = field(default_factory=list)
+    probabilities: list[Tensor] = field(default_factory=list)
+    scores: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
+    count: int = 0
+
+    def add(self, images: Tensor, extractor: Extractor | None, keep_values: bool) -> None:
+        self.count += len(images)
+        if keep_values:
+            self.values.append(images.flatten(1).float().cpu())
+        if extractor is not None:
+            features, probabilities = extractor(images)
+            self.features.append(features.float().cpu())
+            if probabilities is not None:
+                self.probabilities.append(probabilities.float().cpu())
+
+
+@torch.no_grad()
+def evaluate_pipeline(
+    pipeline: DiffusionPipeline,
+    data_args: DataArguments,
+    *,
+    split: str,
+    metrics: Sequence[str],
+    num_samples: int,
+    batch_size: int,
+    extractor: str | Extractor | None,
+    seed: int,
+    progress: bool = True,
+) -> list[dict[str, Any]]:
+    """Measure a pipeline against a split of a data set.
+
+    Images are compared in [0, 1], vectors as they are. Every random draw comes from a generator seeded with `seed`,
+    one for the samples and a fresh one for each metric, so a number does not depend on which others were asked for.
+
+    Args:
+        pipeline: Answers `pipeline(batch_size=, generator=, output_type="pt").images`, and `reconstruct` and
+            `log_likelihood` where a metric needs them.
+        data_args: The data set; nothing is augmented.
+        split: Which split is the real side.
+        metrics: Some of `METRICS`.
+        num_samples: Samples to draw, and the most real examples to use. A split with fewer is used whole, and
+            "num_real" in the settings says so.
+        batch_size: Examples at a time.
+        extractor: As for `load_extractor`, or an extractor; None where no metric of `FEATURE_METRICS` is asked for.
+        seed: Of all random draws.
+        progress: Show progress bars.
+
+    Returns:
+        A dict for each number: "name", "value", "settings". "swd" has the units of the features, "MSE" those of [0, 1]
+        squared, "PSNR" decibels, "NLL" and "Parzen log-likelihood" nats for each example, the latter a density over
+        [0, 1] values.
+
+    Raises:
+        UserError: A metric that is unknown, that this pipeline or data cannot serve, or whose package is missing (all
+            before anything is sampled), or samples that are not finite.
+    """
+    _check_request(pipeline, metrics, num_samples, batch_size)
+    looked_through = _find_extractor(extractor, metrics, pipeline.device)
+    dataset = load_split(data_args, split)
+    batches = _real_batches(dataset, batch_size, num_samples)
+    first = next(batches, None)
+    if first is None:
+        raise UserError(f"split {split} of {_dataset_name(data_args)} is empty")
+    shape = tuple(first.shape[1:])
+    _check_shape(pipeline, shape, metrics)
+    description = looked_through.describe(shape) if looked_through else {}
+
+    real = _Collected()
+    generator = torch.Generator().manual_seed(seed)
+    with tqdm(total=num_samples, desc=f"real ({split})", unit="example", disable=not progress) as bar:
+        batch: Tensor | None = first
+        while batch is not None:
+            real.add(batch, looked_through, keep_values="parzen" in metrics)
+            _score(pipeline, batch, metrics, generator, real)
+            bar.update(len(batch))
+            batch = next(batches, None)
+        bar.total = bar.n
+
+    made = _Collected()
+    if any(metric in SAMPLING_METRICS for metric in metrics):
+        generator = torch.Generator().manual_seed(seed)
+        with tqdm(total=num_samples, desc="samples", unit="example", disable=not progress) as bar:
+            while made.count < num_samples:
+                number = min(batch_size, num_samples - made.count)
+                images = pipeline(batch_size=number, generator=generator, output_type="pt").images
+                made.add(images, looked_through, keep_values="parzen" in metrics)
+                bar.update(number)
+
+    about = {"num_real": real.count, "seed": seed, "dataset": _dataset_name(data_args), "split": split}
+    without_extractor = {"extractor": None, "weights_sha256": None, "resize": None}
+    results: list[dict[str, Any]] = []
+
+    def report(name: str, value: float, **settings: Any) -> None:
+        results.append({"name": name, "value": value, "settings": {**settings, **about}})
+
+    for metric in metrics:
+        fresh = torch.Generator().manual_seed(seed)
+        if metric in FEATURE_METRICS:
+            settings = {**description, "num_samples": made.count}
+            for name, value, details in _feature_metric(metric, real, made, fresh):
+                report(name, value, **settings, **details)
+        elif metric in RECONSTRUCTION_METRICS:
+            settings = {**without_extractor, "num_samples": real.count}
+            if metric == "lpips":
+                settings["extractor"] = "lpips-alex"
+            report(metric.upper(), torch.cat(real.scores[metric]).mean().item(), **settings)
+        elif metric == "nll":
+            report("NLL", torch.cat(real.scores["nll"]).mean().item(), **without_extractor, num_samples=real.count)
+        else:
+            samples, data = torch.cat(made.values), torch.cat(real.values)
+            # alternate examples: a split may be sorted by class
+            bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
+            scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
+            settings = {**without_extractor, "num_samples": made.count, "num_scored": len(scored)}
+            report("Parzen log-likelihood", scored.mean().item(), **settings)
+            report("Parzen bandwidth", bandwidth, **settings)
+    return results
+
+
+def _feature_metric(
+    metric: str, real: _Collected, made: _Collected, generator: torch.Generator
+) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Name, value and further settings of each number of one metric over features."""
+    a, b = torch.cat(real.features), torch.cat(made.features)
+    if metric == "fid":
+        yield "FID", distribution.frechet_distance_from_features(a, b), {}
+    elif metric == "kid":
+        # subsets of more than half of a set are nearly the same set each time, and their spread says nothing
+        details = {"num_subsets": _SUBSETS, "subset_size": min(_SUBSET_SIZE, len(a) // 2, len(b) // 2)}
+        kid = distribution.kernel_distance(a, b, generator=generator, **details)
+        yield "KID", kid.mean, details
+        yield "KID std", kid.std, details
+    elif metric == "precision_recall":
+        pair = distribution.precision_recall(a, b, k=_NEIGHBOUR)
+        yield "precision", pair.precision, {"k": _NEIGHBOUR}
+        yield "recall", pair.recall, {"k": _NEIGHBOUR}
+    elif metric == "swd":
+        value = distribution.sliced_wasserstein(a, b, generator=generator, num_projections=_PROJECTIONS)
+        yield "SWD", value, {"num_projections": _PROJECTIONS}
+    else:
+        entropy = distribution.inception_score(torch.cat(made.probabilities))
+        yield "inception score", entropy.score, {}
+        yield "label entropy", entropy.marginal, {}
+
+
+def _score(
+    pipeline: Any, images: Tensor, metrics: Sequence[str], generator: torch.Generator, collected: _Collected
+) -> None:
+    """Add each example's reconstruction errors and negative log-likelihood, where asked for."""
+    wanted = [metric for metric in metrics if metric in RECONSTRUCTION_METRICS]
+    if wanted:
+        decoded = pipeline.reconstruct(images, output_type="pt").images.cpu()
+        for metric in wanted:
+            collected.scores[metric].append(RECONSTRUCTION_METRICS[metric](images, decoded).double())
+    if "nll" in metrics:
+        collected.scores["nll"].append(-pipeline.log_likelihood(images, generator=generator).double().cpu())
+
+
+def _real_batches(dataset: Any, batch_size: int, limit: int) -> Iterator[Tensor]:
+    """At most `limit` real examples, in order: (batch, channels, height, width) in [0, 1], or vectors (batch, dim)."""
+    taken = 0
+    for batch in evaluation_batches(dataset, batch_size=batch_size):
+        examples = batch["image"][: limit - taken]
+        taken += len(examples)
+        yield (examples + 1) / 2 if examples.ndim == 4 else examples
+        if taken == limit:
+            return
+
+
+def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batch_size: int) -> None:
+    """What can be refused before any data is read."""
+    kind = type(pipeline).__name__
+    if not metrics:
+        raise UserError(f"no metric asked for; choose from {' '.join(METRICS)}")
+    for metric in metrics:
+        if metric not in METRICS:
+            raise UserError(f"unknown metric {metric!r}; choose from {' '.join(METRICS)}")
+        if metric in SAMPLING_METRICS and "batch_size" not in inspect.signature(type(pipeline).__call__).parameters:
+            raise UserError(f"{metric} needs samples, and {kind} cannot sample by itself")
+        if metric in RECONSTRUCTION_METRICS and not hasattr(pipeline, "reconstruct"):
+            raise UserError(f"{metric} needs reconstructions, and {kind} has no reconstruct()")
+        if metric == "nll" and not hasattr(pipeline, "log_likelihood"):
+            raise UserError(f"nll needs likelihoods, and {kind} has no log_likelihood()")
+        if metric in ("psnr", "ssim"):
+            reconstruction.require_torchmetrics(metric)
+        if metric == "lpips":
+            reconstruction.require_lpips()
+    if num_samples < _SMALLEST:
+        raise UserError(f"num_samples must be at least {_SMALLEST}, got {num_samples}")
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+
+
+def _find_extractor(
+    extractor: str | Extractor | None, metrics: Sequence[str], device: torch.device
+) -> Extractor | None:
+    """The extractor, or None where no metric looks at features."""
+    needing = [metric for metric in metrics if metric in FEATURE_METRICS]
+    if not needing:
+        return None
+    if extractor is None:
+        raise UserError(f"{needing[0]} needs --extractor: a classifier's folder or Hub id, inception, or pixels")
+    found = load_extractor(extractor, device) if isinstance(extractor, str) else extractor
+    if "inception_score" in needing and not found.has_probabilities:
+        raise UserError(f"inception_score needs class probabilities, and extractor {found.name} gives none")
+    return found
+
+
+def _check_shape(pipeline: Any, shape: tuple[int, ...], metrics: Sequence[str]) -> None:
+    """What can be refused once the shape of an example is known."""
+    if tuple(pipeline.sample_shape) != shape:
+        raise UserError(
+            f"the pipeline makes samples of shape {tuple(pipeline.sample_shape)}, the data have {shape}; "
+            "choose the data set or --resolution it was trained with"
+        )
+    if len(shape) == 1:
+        for metric in ("psnr", "ssim", "lpips"):
+            if metric in metrics:
+                raise UserError(f"{metric} is for images, and the data are vectors of dimension {shape[0]}; use mse")
+
+
+def _dataset_name(data_args: DataArguments) -> str:
+    name = data_args.dataset_name or Path(str(data_args.train_data_dir)).name
+    return name if data_args.dataset_config_name is None else f"{name} ({data_args.dataset_config_name})"
+
+
+def write_evaluation(folder: str | os.PathLike[str], results: list[dict[str, Any]]) -> None:
+    """Merge results into the "evaluation" list of `folder/metrics.json`, which is created when absent.
+
+    A result with the name and settings of an earlier one takes its place; everything else in the file stays.
+
+    Args:
+        folder: A training output folder, or any other that exists.
+        results: As from `evaluate_pipeline`.
+
+    Raises:
+        UserError: The file is no JSON object, or cannot be written.
+    """
+    path = Path(folder) / "metrics.json"
+    content: dict[str, Any] = read_json(path) if path.exists() else {}
+    merged = {_key(entry): entry for entry in [*content.get("evaluation", []), *results]}
+    content["evaluation"] = list(merged.values())
+    temporary = path.with_name("metrics.json.part")
+    try:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _key(entry: dict[str, Any]) -> str:
+    return json.dumps([entry["name"], entry["settings"]], sort_keys=True)

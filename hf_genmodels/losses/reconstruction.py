@@ -1,0 +1,16 @@
+"""Reconstruction errors."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def mean_squared_error(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """Mean squared error of each sample, (batch,): of images on the [0, 1] scale (as metrics show it), of vectors as they are.
+
+    Args:
+        reconstruction: (batch, channels, height, width) in [-1, 1], or (batch, dim).
+        image: Same shape.
+    """
+    error = (reconstruction.float() - image.float()).square().flatten(1).mean(1)
+    return error / 4 if image.ndim == 4 else error

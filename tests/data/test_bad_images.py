@@ -1,0 +1,241 @@
+"""Every mistake in the data is one line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import zlib
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_genmodels.data import TrainingBatches, evaluation_batches, load_data, load_split
+from hf_genmodels.data.sets import LazyDataset
+from hf_genmodels.errors import UserError
+
+GREY = np.full((6, 6), 100, dtype=np.uint8)
+RGB = np.full((6, 6, 3), 100, dtype=np.uint8)
+
+
+def sixteen_bit_rgb() -> bytes:
+    """A PNG that Pillow can read but not write."""
+
+    def chunk(name: bytes, content: bytes) -> bytes:
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    rows = (b"\0" + b"\x12\x34" * 18) * 6
+    header = struct.pack(">IIBBBBB", 6, 6, 16, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def error_of(function, *args, **kwargs) -> str:
+    with pytest.raises(UserError) as caught:
+        function(*args, **kwargs)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+ODD_FILES = {
+    "text.png": ("this is no image", "no image"),
+    "grey.png": (GREY, "8-bit grey (L) where RGB is expected"),
+    "deep.png": (GREY.astype(np.uint16), "16-bit grey (I;16) where RGB is expected"),
+    "clear.png": (Image.new("RGBA", (6, 6)), "alpha channel (mode RGBA)"),
+    "palette.png": (Image.new("P", (6, 6)), "palette (P) where RGB is expected"),
+    "holes.png": (Image.new("LA", (6, 6)), "alpha channel (mode LA)"),
+    "print.jpg": (Image.new("CMYK", (6, 6)), "mode CMYK"),
+    "wide.png": (np.zeros((6, 7, 3), dtype=np.uint8), "6x7 (height x width) where 6x6 is expected: pass --resolution"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_FILES)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_odd_one_among_rgb_images_is_named_or_skipped(folder, arguments, caplog, name, streaming):
+    content, words = ODD_FILES[name]
+    # The odd one comes first: it must not decide what the rest should be.
+    root = folder({f"a_{name}": content, **{f"b{i}.png": RGB for i in range(4)}})
+    args = arguments(train_data_dir=str(root), streaming=streaming)
+
+    def run() -> None:
+        list(evaluation_batches(load_data(args, seed=0).train, batch_size=2))
+
+    message = error_of(run)
+    assert str(root / f"a_{name}") in message and words in message and "--on_bad_image skip" in message, message
+
+    args = arguments(train_data_dir=str(root), streaming=streaming, on_bad_image="skip")
+    with caplog.at_level(logging.WARNING, "hf_genmodels"):
+        batches = list(evaluation_batches(load_data(args, seed=0).train, batch_size=8))
+    assert batches[0]["image"].shape == (4, 3, 6, 6)
+    assert any("skipped 1 bad image" in record.getMessage() for record in caplog.records)
+    assert f"a_{name}" in caplog.text
+
+
+def test_sixteen_bit_rgb_is_not_cut_to_eight_bits(folder, arguments):
+    root = folder({"1.png": RGB})
+    (root / "2.png").write_bytes(sixteen_bit_rgb())
+    assert Image.open(root / "2.png").mode == "RGB"
+    message = error_of(load_data, arguments(train_data_dir=str(root)), seed=0)
+    assert "2.png" in message and "16-bit RGB" in message and ".npy" in message
+
+
+def test_transparent_palette(folder, arguments):
+    root = folder({})
+    Image.new("P", (6, 6)).save(root / "1.png", transparency=0)
+    message = error_of(load_data, arguments(train_data_dir=str(root)), seed=0)
+    assert "1.png" in message and "alpha channel" in message
+
+
+def test_truncated_files_are_found_when_they_are_decoded(folder, arguments, random):
+    root = folder({f"{i}.png": random.integers(0, 256, (32, 32), dtype=np.uint8) for i in range(3)})
+    (root / "1.png").write_bytes((root / "1.png").read_bytes()[:500])
+    message = error_of(load_data, arguments(train_data_dir=str(root)), seed=0)
+    assert "1.png" in message and "cannot be read" in message
+    data = load_data(arguments(train_data_dir=str(root), on_bad_image="skip"), seed=0)
+    assert data.spec.num_examples == len(data.train) == 2
+    batch = next(evaluation_batches(data.train, batch_size=5))
+    kept = torch.from_numpy(np.asarray(Image.open(root / "2.png")) / 127.5 - 1)
+    assert torch.allclose(batch["image"][1, 0].double(), kept, atol=1e-6)
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_truncated_files_of_a_lazy_set(folder, arguments, random, num_workers):
+    files = {f"{i}.png": random.integers(0, 256, (32, 32 + i), dtype=np.uint8) for i in range(4)}
+    root = folder(files)
+    (root / "1.png").write_bytes((root / "1.png").read_bytes()[:500])
+    data = load_data(arguments(train_data_dir=str(root), resolution=32), seed=0)
+    batches = TrainingBatches(data.train, batch_size=4, num_workers=num_workers).start(0)
+    assert "1.png" in error_of(next, batches)
+    data = load_data(arguments(train_data_dir=str(root), resolution=32, on_bad_image="skip"), seed=0)
+    assert isinstance(data.train, LazyDataset) and len(data.train) == data.spec.num_examples == 3
+    assert len(next(evaluation_batches(data.train, batch_size=8))["index"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        (np.full((6, 6), np.nan, dtype=np.float32), "NaN"),
+        (np.full((6, 6), 3, dtype=np.float32), "from 3 to 3: scale float images to [0, 1]"),
+        (np.full((6, 6), -0.5, dtype=np.float64), "from -0.5 to -0.5"),
+        (np.zeros((6, 6), dtype=np.int64), "int64"),
+        (np.zeros((6, 6), dtype=np.uint8), "a uint8 array with 1 channel(s) where a float array"),
+        (np.zeros((6, 6, 2), dtype=np.float32), "2 channel(s) where a float array with 1"),
+        (np.zeros(6, dtype=np.float32), "shape (6,)"),
+        (np.zeros((6, 5), dtype=np.float32), "6x5"),
+        (np.array([{"a": 1}], dtype=object), "cannot be read"),
+    ],
+)
+@pytest.mark.parametrize("streaming", [False, True])
+def test_bad_arrays(folder, arguments, bad, words, streaming):
+    good = {f"{i}.npy": np.full((6, 6), 0.5, dtype=np.float32) for i in range(3)}
+    root = folder({**good, "bad.npy": bad})
+    args = arguments(train_data_dir=str(root), streaming=streaming)
+
+    def run() -> None:
+        list(evaluation_batches(load_data(args, seed=0).train, batch_size=2))
+
+    message = error_of(run)
+    assert str(root / "bad.npy") in message and words in message, message
+    args = arguments(train_data_dir=str(root), streaming=streaming, on_bad_image="skip")
+    assert next(evaluation_batches(load_data(args, seed=0).train, batch_size=9))["image"].shape == (3, 1, 6, 6)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_of_a_table_are_named_by_row_and_column(parquet, arguments, streaming):
+    arrays = np.full((4, 3, 3), 0.5)
+    arrays[2, 1, 1] = np.nan
+    points = [[1.0, 2.0], [1.0], [1.0, 2.0], [3.0, None]]
+    images = [Image.new("L", (4, 4)), Image.new("L", (4, 4)), Image.new("RGB", (4, 4)), None]
+    root = parquet(
+        {"train": {"array": arrays.tolist(), "point": points, "image": images}},
+        {
+            "array": datasets.Array2D((3, 3), "float64"),
+            "point": datasets.List(datasets.Value("float64")),
+            "image": datasets.Image(),
+        },
+    )
+
+    def run(column: str) -> None:
+        args = arguments(dataset_name=str(root), image_column=column, streaming=streaming)
+        list(evaluation_batches(load_data(args, seed=0).train, batch_size=1))
+
+    message = error_of(run, "array")
+    assert "row 2 of column 'array' of split 'train'" in message and "NaN" in message
+    message = error_of(run, "point")
+    assert "row 1 of column 'point'" in message and "vector of 1 values where a vector of 2 values" in message
+    message = error_of(run, "image")
+    assert "row 3 of column 'image'" in message and "is empty" in message
+    message = error_of(run, "picture")
+    assert "no column 'picture'" in message and "array, point, image" in message
+
+    args = arguments(dataset_name=str(root), image_column="point", streaming=streaming, on_bad_image="skip")
+    batch = next(evaluation_batches(load_data(args, seed=0).train, batch_size=4))
+    assert batch["image"].tolist() == [[1, 2], [1, 2]]
+
+
+def test_columns_without_images_or_classes(parquet, arguments):
+    columns = {"image": [Image.new("L", (4, 4))] * 2, "text": ["a", "b"], "score": [0.5, 1.0], "kind": ["x", None]}
+    root = parquet({"train": columns})
+    message = error_of(load_data, arguments(dataset_name=str(root), image_column="text"), seed=0)
+    assert "column 'text'" in message and "not images" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), label_column="klass"), seed=0)
+    assert "no column 'klass'" in message and "text" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), label_column="score"), seed=0)
+    assert "'score'" in message and "not classes" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), label_column="kind"), seed=0)
+    assert "row 1" in message and "no label in column 'kind'" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), label_column="kind", streaming=True), seed=0)
+    assert "'kind'" in message and "--streaming" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), validation_split="dev"), seed=0)
+    assert "no split 'dev'" in message and "train" in message
+    message = error_of(load_split, arguments(dataset_name=str(root)), "test")
+    assert "no split 'test'" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), exclude_label="x"), seed=0)
+    assert "--exclude_label x" in message and "'label'" in message
+
+
+def test_images_that_are_not_square(folder, arguments):
+    root = folder({f"{i}.png": np.zeros((4, 6), dtype=np.uint8) for i in range(2)})
+    for mode in ("error", "skip"):
+        message = error_of(load_data, arguments(train_data_dir=str(root), on_bad_image=mode), seed=0)
+        assert "4x6" in message and "--resolution" in message
+
+
+def test_validation_images_must_be_like_the_training_images(folder, arguments):
+    root = folder({"train/1.png": RGB, "train/2.png": RGB, "test/3.png": GREY})
+    message = error_of(load_data, arguments(dataset_name=str(root)), seed=0)
+    assert "3.png" in message and "RGB is expected" in message
+
+
+def test_nothing_usable(folder, arguments, tmp_path):
+    root = folder({"1.png": "text", "2.png": "text"})
+    message = error_of(load_data, arguments(train_data_dir=str(root), on_bad_image="skip"), seed=0)
+    assert "no usable image" in message and "1.png" in message
+    args = arguments(train_data_dir=str(root), on_bad_image="skip", streaming=True)
+    assert "no usable image" in error_of(load_data, args, seed=0)
+
+
+def test_folders_that_hold_nothing_or_do_not_exist(folder, arguments, tmp_path):
+    (tmp_path / "empty").mkdir()
+    message = error_of(load_data, arguments(train_data_dir=str(tmp_path / "empty")), seed=0)
+    assert "--train_data_dir" in message and "empty folder" in message
+    message = error_of(load_data, arguments(dataset_name=str(tmp_path / "empty")), seed=0)
+    assert "--dataset_name" in message and "empty folder" in message
+    for name in ("./missing", "../missing/", "data/of/mine", str(tmp_path / "missing")):
+        message = error_of(load_data, arguments(dataset_name=name), seed=0)
+        assert name in message and "no such folder" in message
+    message = error_of(load_data, arguments(dataset_name="my/pictures"), seed=0)
+    assert "my/pictures" in message and "no such local folder" in message
+    message = error_of(load_data, arguments(dataset_name=str(folder({"notes.txt": "a"}) / "notes.txt")), seed=0)
+    assert "notes.txt" in message and "parquet" in message
+    (tmp_path / "hollow" / "cat").mkdir(parents=True)
+    for option in ("train_data_dir", "dataset_name"):
+        assert "hollow" in error_of(load_data, arguments(**{option: str(tmp_path / "hollow")}), seed=0)
+
+
+def test_a_broken_parquet_file(tmp_path, arguments):
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "train.parquet").write_bytes(b"PAR1 nothing PAR1")
+    message = error_of(load_data, arguments(dataset_name=str(tmp_path / "broken")), seed=0)
+    assert "broken" in message and "no data set could be read" in message

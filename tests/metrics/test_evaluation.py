@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.linalg import sqrtm
+from torch import Tensor
+
+from hf_genmodels.data import DataArguments, evaluation_batches, load_split
+from hf_genmodels.errors import UserError
+from hf_genmodels.evaluation import METRICS, evaluate_pipeline, write_evaluation
+from hf_genmodels.models.autoencoder import Autoencoder
+from hf_genmodels.models.classifier import Classifier
+from hf_genmodels.models.vae import VAE
+from hf_genmodels.pipelines.autoencoder import AutoencoderPipeline
+from hf_genmodels.pipelines.base import GenerativePipeline
+from hf_genmodels.pipelines.vae import VAEPipeline
+
+DIGITS = DataArguments(dataset_name="builtin:digits")
+SETTINGS = {"extractor", "weights_sha256", "resize", "num_samples", "num_real", "seed", "dataset", "split"}
+
+
+class SamplerThatMustNotRun(GenerativePipeline):
+    """Has samples only, and fails if one is drawn."""
+
+    sample_shape = (1, 8, 8)
+
+    def __call__(self, batch_size: int, generator: torch.Generator, output_type: str) -> Any:
+        raise AssertionError("sampled although the request cannot be served")
+
+
+@pytest.fixture
+def pipeline() -> VAEPipeline:
+    torch.manual_seed(0)
+    pipeline = VAEPipeline(VAE(sample_size=8, latent_dim=3, block_out_channels=(4, 8)).eval())
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture
+def extractor(tmp_path: Path) -> str:
+    torch.manual_seed(1)
+    Classifier(sample_size=8, block_out_channels=(4, 8), feature_dim=6).save_pretrained(tmp_path / "judge")
+    return str(tmp_path / "judge")
+
+
+def evaluate(
+    pipeline: GenerativePipeline, *metrics: str, data: DataArguments = DIGITS, **options: Any
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "split": "test", "num_samples": 60, "batch_size": 25, "extractor": None, "seed": 3, "progress": False,
+    }  # fmt: skip
+    results = evaluate_pipeline(pipeline, data, metrics=metrics, **settings | options)
+    return {result["name"]: result for result in results}
+
+
+def first_digits(number: int) -> Tensor:
+    (batch,) = evaluation_batches(load_split(DIGITS, "test"), batch_size=10_000)
+    return (batch["image"][:number] + 1) / 2
+
+
+def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str) -> None:
+    results = evaluate(pipeline, *(metric for metric in METRICS if metric != "lpips"), extractor=extractor)
+    assert set(results) == {
+        "FID", "KID", "KID std", "precision", "recall", "SWD", "inception score", "label entropy",
+        "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "NLL",
+    }  # fmt: skip
+    for name, result in results.items():
+        assert np.isfinite(result["value"]), name
+        assert set(result["settings"]) >= SETTINGS, name
+        about = {"num_samples": 60, "num_real": 60, "seed": 3, "dataset": "builtin:digits", "split": "test"}
+        assert about.items() <= result["settings"].items(), name
+    assert results["FID"]["settings"]["extractor"] == "judge"
+    assert len(results["FID"]["settings"]["weights_sha256"]) == 64
+    assert results["MSE"]["settings"]["extractor"] is None
+    json.dumps(results)
+
+
+@pytest.mark.filterwarnings("ignore:Matrix is singular")
+def test_fid_is_that_of_the_features(pipeline: VAEPipeline, extractor: str) -> None:
+    classifier = Classifier.from_pretrained(extractor)
+    generator = torch.Generator().manual_seed(3)
+    made = [pipeline(batch_size=n, generator=generator, output_type="pt").images for n in (25, 25, 10)]
+    with torch.no_grad():
+        a, b = (classifier(2 * x - 1).features.double().numpy() for x in (first_digits(60), torch.cat(made)))
+    root = sqrtm(np.cov(a, rowvar=False) @ np.cov(b, rowvar=False)).real
+    expected = (
+        np.square(a.mean(0) - b.mean(0)).sum() + np.cov(a, rowvar=False).trace() + np.cov(b, rowvar=False).trace()
+    )
+    found = evaluate(pipeline, "fid", extractor=extractor)["FID"]["value"]
+    assert found == pytest.approx(expected - 2 * root.trace(), rel=1e-4)
+
+
+def test_reconstruction_and_likelihood(pipeline: VAEPipeline) -> None:
+    images = first_digits(60)
+    decoded = pipeline.reconstruct(images, output_type="pt").images
+    results = evaluate(pipeline, "mse", "nll")
+    assert results["MSE"]["value"] == pytest.approx((images - decoded).square().mean().item(), rel=1e-5)
+    nll = -pipeline.log_likelihood(images, generator=torch.Generator().manual_seed(0)).mean().item()
+    assert results["NLL"]["value"] == pytest.approx(nll, rel=0.05)
+
+
+def test_a_number_does_not_depend_on_the_other_metrics(pipeline: VAEPipeline, extractor: str) -> None:
+    alone = evaluate(pipeline, "swd", extractor=extractor)["SWD"]
+    among = evaluate(pipeline, "kid", "nll", "parzen", "swd", extractor=extractor)["SWD"]
+    assert alone == among
+    other_seed = evaluate(pipeline, "swd", extractor=extractor, seed=4)["SWD"]
+    assert other_seed["value"] != alone["value"]
+
+
+def test_a_split_smaller_than_the_request_is_used_whole(pipeline: VAEPipeline) -> None:
+    number = len(first_digits(10_000))
+    settings = evaluate(pipeline, "swd", "mse", extractor="pixels", num_samples=number + 40, batch_size=100)
+    assert settings["SWD"]["settings"]["num_real"] == number
+    assert settings["SWD"]["settings"]["num_samples"] == number + 40
+    assert settings["MSE"]["settings"]["num_samples"] == number
+
+
+def test_vectors(pipeline: VAEPipeline) -> None:
+    torch.manual_seed(0)
+    flat = VAEPipeline(
+        VAE(in_channels=2, sample_size=None, latent_dim=2, architecture="mlp", hidden_dims=(8,)).eval(),
+        value_scale=1.0,
+    )
+    toy = DataArguments(dataset_name="builtin:toy2d")
+    results = evaluate(flat, "swd", "fid", "mse", "parzen", data=toy, extractor="pixels")
+    (batch,) = evaluation_batches(load_split(toy, "test"), batch_size=10**6)
+    points = batch["image"][:60]
+    decoded = flat.reconstruct(points, output_type="pt").images
+    assert results["MSE"]["value"] == pytest.approx((points - decoded).square().mean().item(), rel=1e-5)
+    with pytest.raises(UserError, match="psnr is for images, and the data are vectors"):
+        evaluate(flat, "psnr", data=toy)
+
+
+@pytest.mark.parametrize(
+    ("metrics", "options", "message"),
+    [
+        (["swd", "mse"], {"extractor": "pixels"}, "mse needs reconstructions, and SamplerThatMustNotRun has no"),
+        (["swd", "nll"], {"extractor": "pixels"}, "nll needs likelihoods"),
+        (["swd", "fidd"], {"extractor": "pixels"}, "unknown metric 'fidd'"),
+        ([], {}, "no metric asked for"),
+        (["parzen", "fid"], {}, "fid needs --extractor"),
+        (["inception_score"], {"extractor": "pixels"}, "needs class probabilities, and extractor pixels gives none"),
+        (["parzen"], {"num_samples": 3}, "num_samples must be at least 4"),
+        (["parzen"], {"batch_size": 0}, "batch_size must be at least 1"),
+        (
+            ["parzen"],
+            {"data": DataArguments(dataset_name="builtin:toy2d")},
+            r"shape \(1, 8, 8\), the data have \(2,\)",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_refused_before_sampling(
+    metrics: list[str], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as raised:
+        evaluate(SamplerThatMustNotRun(), *metrics, **options)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_autoencoder_reconstructs_and_does_not_sample() -> None:
+    torch.manual_seed(0)
+    pipeline = AutoencoderPipeline(Autoencoder(sample_size=8, latent_dim=3, architecture="linear").eval())
+    assert evaluate(pipeline, "ssim")["SSIM"]["value"] < 1
+    with pytest.raises(UserError, match="fid needs samples, and AutoencoderPipeline cannot sample"):
+        evaluate(pipeline, "fid", extractor="pixels")
+
+
+def entry(name: str, value: float, **settings: object) -> dict[str, Any]:
+    return {"name": name, "value": value, "settings": settings}
+
+
+def test_results_are_merged_into_metrics_json(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, [entry("FID", 1.0, seed=0, split="test")])
+    path = tmp_path / "metrics.json"
+    content = json.loads(path.read_text())
+    assert content == {"evaluation": [entry("FID", 1.0, seed=0, split="test")]}
+
+    path.write_text(json.dumps({"family": "vae", **content}))
+    write_evaluation(tmp_path, [entry("FID", 2.0, split="test", seed=0), entry("FID", 3.0, seed=1, split="test")])
+    content = json.loads(path.read_text())
+    assert content["family"] == "vae"
+    assert [(item["value"], item["settings"]["seed"]) for item in content["evaluation"]] == [(2.0, 0), (3.0, 1)]
+    assert [file.name for file in tmp_path.iterdir()] == ["metrics.json"]
+
+
+def test_metrics_json_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"metrics\.json"):
+        write_evaluation(tmp_path, [])
+    assert (tmp_path / "metrics.json").read_text() == "{"
+    with pytest.raises(UserError, match="cannot be written"):
+        write_evaluation(tmp_path / "nowhere", [])

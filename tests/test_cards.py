@@ -1,0 +1,179 @@
+"""Model cards, from hand-made model folders; `test_hub_pipelines.py` has those of trained models."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from huggingface_hub import ModelCard
+
+from hf_genmodels.cards import KEEP_MARKER, make_card, write_card
+from hf_genmodels.errors import UserError
+from hf_genmodels.families import FAMILIES
+from tests.testing_utils.model_folders import (
+    COMMAND,
+    METRICS,
+    SECRET,
+    TRAINING,
+    write_json,
+    write_model,
+    write_trained_model,
+)
+
+
+@pytest.fixture
+def trained(tmp_path: Path) -> Path:
+    return write_trained_model(tmp_path / "runs" / "digits")
+
+
+def sections(card: ModelCard) -> list[str]:
+    return re.findall(r"^## (.+)$", card.text, re.MULTILINE)
+
+
+def test_card_metadata_round_trip(trained: Path) -> None:
+    card = ModelCard(str(make_card(trained, repo_id="tester/digits", license="apache-2.0")))
+    data = card.data.to_dict()
+    assert data["library_name"] == "hf_genmodels"
+    assert data["pipeline_tag"] == "unconditional-image-generation"
+    assert data["tags"] == ["hf_genmodels", "vae"]
+    assert data["license"] == "apache-2.0"
+    assert data["datasets"] == ["user/digits"]
+    assert data["model-index"][0]["name"] == "digits"
+    loss, fid = card.data.eval_results
+    assert (loss.metric_type, loss.metric_value, loss.dataset_split) == ("loss", 31.125, None)
+    assert (fid.metric_type, fid.metric_name, fid.metric_value) == ("fid", "FID", 12.5)
+    assert (fid.dataset_type, fid.dataset_split) == ("user/digits", "test")
+    settings = {"extractor": "digits-classifier", "weights_sha256": "ab" * 32, "num_samples": 5000, "seed": 3}
+    assert fid.metric_args == settings
+
+
+def test_card_tells_what_the_folder_holds(trained: Path) -> None:
+    card = make_card(trained, repo_id="tester/digits", license="apache-2.0")
+    assert sections(card) == ["Use", "Pictures", "Training", "Data", "Measured", "Limits", "Papers", "Licence"]
+    assert 'VAEPipeline.from_pretrained("tester/digits")' in card.text
+    assert f"```bash\n{COMMAND}\n```" in card.text
+    assert "500 steps in 12.3 s (torch: 2.13.0, device: cpu, threads: 2)." in card.text
+    assert "(samples/step-500.png)" in card.text and "step-5.png" not in card.text
+    assert "(losses.png)" in card.text
+    assert "[user/digits](https://huggingface.co/datasets/user/digits) (train split: train)" in card.text
+    assert "| loss | 30.25 | 31.125 |" in card.text and "| kl |  | nan |" in card.text
+    row = (
+        "extractor: digits-classifier, weights sha256: abababababab, num samples: 5000, seed: 3, dataset: user/digits"
+    )
+    assert f"| FID | 12.5 | {row}, split: test |" in card.text
+    assert "| `vae` | latent dim: 2 |" in card.text
+    assert "β = 4.0" in card.text and "Higgins" in card.text and "free bits" not in card.text
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_card_leaves_out_what_is_not_known(family: str, tmp_path: Path) -> None:
+    card = make_card(write_model(tmp_path / "model", family))
+    assert sections(card) == ["Use", "Limits", "Papers"]
+    assert f'from_pretrained("{(tmp_path / "model").as_posix()}")' in card.text
+    assert card.data.to_dict() == {
+        "library_name": "hf_genmodels",
+        "model_name": "model",
+        "pipeline_tag": FAMILIES[family].pipeline_tag,
+        "tags": ["hf_genmodels", family],
+    }
+    assert not re.search(r"\bNone\b|\bnan\b|\{\{|\{%|\n\n\n", str(card))
+    ast.parse(re.search(r"```python\n(.+?)```", card.text, re.DOTALL)[1])  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("options", "cited"),
+    [
+        ({}, set()),
+        ({"corruption": "masking", "corruption_level": 0.3}, {"Vincent, H."}),
+        ({"regularizer": "contractive", "regularizer_weight": 0.1}, {"Rifai"}),
+        ({"regularizer": "l1", "regularizer_weight": 0.1, "k_sparse": 5}, {"Makhzani"}),
+    ],
+)
+def test_card_cites_the_variant_that_was_trained(options: dict[str, Any], cited: set[str], tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "autoencoder")
+    write_json(folder / "training_args.json", {"family": "autoencoder", "arguments": options})
+    text = make_card(folder).text
+    assert {name for name in ("Vincent, H.", "Rifai", "Makhzani") if name in text} == cited
+    assert "Hinton" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "datasets"),
+    [
+        ({"dataset_name": "builtin:digits"}, "`builtin:digits`, which comes with hf_genmodels", None),
+        ({"dataset_name": "mnist"}, "[mnist](https://huggingface.co/datasets/mnist)", ["mnist"]),
+        ({"train_data_dir": "somewhere/private/faces"}, "`faces`, local files", None),
+        ({"dataset_name": "/somewhere/private/faces.parquet"}, "`faces.parquet`, local files", None),
+    ],
+)
+def test_card_names_the_data(options: dict[str, str], told: str, datasets: list[str] | None, tmp_path: Path) -> None:
+    folder = write_model(tmp_path)
+    write_json(folder / "training_args.json", {"arguments": options})
+    card = make_card(folder)
+    assert f"## Data\n\n{told}.\n" in card.text
+    assert card.data.datasets == datasets
+    assert "private" not in str(card)
+
+
+def test_card_of_a_folder_beside_a_data_folder_of_the_same_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my" / "faces").mkdir(parents=True)
+    write_json(write_model(tmp_path / "model") / "training_args.json", {"arguments": {"dataset_name": "my/faces"}})
+    card = make_card("model")
+    assert "`faces`, local files" in card.text and card.data.datasets is None
+    assert 'from_pretrained("model")' in card.text
+
+
+@pytest.mark.parametrize("option", [f"--hub_token {SECRET}", f"--hub_token={SECRET}", f"--hub-token {SECRET}"])
+def test_card_does_not_tell_the_token(option: str, trained: Path) -> None:
+    write_json(trained / "training_args.json", TRAINING | {"command": f"python train.py {option} --seed 1"})
+    card = make_card(trained)
+    assert "python train.py --seed 1\n" in card.text
+    assert SECRET not in str(card)
+
+
+def test_written_card_keeps_licence_and_additions(trained: Path) -> None:
+    path = write_card(trained, license="mit")
+    assert path == trained / "README.md"
+    first = path.read_text()
+    path.write_text(first + "\nMy own words.\n")
+    write_json(trained / "metrics.json", METRICS | {"validation": {"loss": 7.5}})
+    card = ModelCard.load(write_card(trained))
+    assert card.data.license == "mit"
+    assert card.data.eval_results[0].metric_value == 7.5
+    assert card.text.endswith(f"{KEEP_MARKER}\n\nMy own words.\n")
+    (again := ModelCard.load(write_card(trained))).data.to_dict()
+    assert str(again) == str(card)
+
+
+def test_a_readme_of_the_users_own_is_left_alone(trained: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (trained / "README.md").write_text("# Mine\n")
+    write_card(trained)
+    assert (trained / "README.md").read_text() == "# Mine\n"
+    assert "left as it is" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "model_index.json",
+            '{"_class_name": "StableDiffusionPipeline"}',
+            "names StableDiffusionPipeline, which is no",
+        ),
+        ("model_index.json", None, "model_index.json is missing"),
+        ("metrics.json", "{", "metrics.json cannot be read as JSON"),
+    ],
+)
+def test_card_of_a_bad_folder(name: str, content: str | None, message: str, trained: Path) -> None:
+    (trained / name).unlink()
+    if content is not None:
+        (trained / name).write_text(content)
+    with pytest.raises(UserError, match=message) as error:
+        make_card(trained)
+    assert "\n" not in str(error.value)

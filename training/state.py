@@ -1,0 +1,99 @@
+"""What a checkpoint holds: all a run needs to go on as if it had never stopped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from hf_genmodels.loading import load_network, read_json
+
+from . import checkpointing
+
+if TYPE_CHECKING:
+    from .loop import TrainingLoop
+
+
+def identity(loop: TrainingLoop) -> dict[str, Any]:
+    """What a run must share with the checkpoint it resumes from."""
+    args = loop.args
+    configs = {
+        name: {key: _plain(value) for key, value in network.config.items() if not key.startswith("_")}
+        for name, network in loop.objective.networks.items()
+    }
+    return {
+        "world size": loop.accelerator.num_processes,
+        "data set": [loop.data.spec.name, loop.data.spec.fingerprint],
+        "seed": args.seed,
+        "train_batch_size": args.train_batch_size,
+        "gradient_accumulation_steps": args.gradient_accumulation_steps,
+        "use_ema": args.use_ema,
+        "networks": configs,
+    }
+
+
+def save_checkpoint(loop: TrainingLoop) -> None:
+    """Write `checkpoint-<step>`; whatever stops it leaves the earlier ones whole."""
+    accelerator, step = loop.accelerator, loop.step
+    with checkpointing.writing(f"checkpoint-{step}", loop.output_dir):
+        folder = checkpointing.partial_folder(loop.output_dir, step)
+        if accelerator.is_main_process:
+            checkpointing.begin(loop.output_dir, step)
+            for name, network in loop.networks.items():
+                network.save_pretrained(str(folder / "networks" / name))
+            for name, average in loop.averages.items():
+                average.network.save_pretrained(str(folder / "ema" / name))
+            state = {
+                "optimizers": {name: optimizer.state_dict() for name, optimizer in loop.optimizers.items()},
+                "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
+                "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
+                "objective": loop.objective.state_dict(),
+            }
+            torch.save(state, folder / "state.pt")
+        accelerator.wait_for_everyone()
+        torch.save(random_state(), folder / f"random-{accelerator.process_index}.pt")
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            progress = {"consumed": loop.consumed, "history": loop.history, "seconds": loop.seconds}
+            checkpointing.finish(folder, loop.output_dir, step, identity(loop), progress)
+            checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
+        accelerator.wait_for_everyone()
+
+
+def restore(loop: TrainingLoop, checkpoint: Path) -> None:
+    """Continue where `checkpoint` was written; `checkpointing.verify` has found it whole and of this run."""
+    progress: Any = read_json(checkpoint / checkpointing.MANIFEST)["progress"]
+    for name, network in loop.networks.items():
+        network.load_state_dict(load_network(type(network), checkpoint / "networks" / name).state_dict())
+    state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+    for name, average in loop.averages.items():
+        saved = load_network(type(average.network), checkpoint / "ema" / name)
+        average.network.load_state_dict(saved.state_dict())
+        average.average.optimization_step = state["ema_steps"][name]
+    for name, optimizer in loop.optimizers.items():
+        optimizer.load_state_dict(state["optimizers"][name])
+    if loop.accelerator.scaler is not None:
+        loop.accelerator.scaler.load_state_dict(state["scaler"])
+    loop.objective.load_state_dict(state["objective"])
+    rank = loop.accelerator.process_index
+    set_random_state(torch.load(checkpoint / f"random-{rank}.pt", weights_only=True))
+    loop.step = int(checkpoint.name.partition("-")[2])
+    loop.consumed, loop.seconds = progress["consumed"], progress["seconds"]
+    loop.history = {name: [(step, value) for step, value in points] for name, points in progress["history"].items()}
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's default generators, which only dropout uses."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Undo `random_state`."""
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"]:
+        torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
