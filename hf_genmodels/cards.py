@@ -14,6 +14,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .errors import UserError
+from .files import read_json
 from .families import FAMILIES, Family
 
 logger = logging.getLogger(__name__)
@@ -131,7 +132,7 @@ def _family(folder: Path) -> Family:
     recorded = training_arguments(folder).get("family")
     if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
         return FAMILIES[recorded]
-    pipeline = _read_json(folder / "model_index.json").get("_class_name")
+    pipeline = read_json(folder / "model_index.json").get("_class_name")
     families = [family for family in FAMILIES.values() if family.pipeline is not None and family.pipeline == pipeline]
     if not families:
         raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
@@ -142,7 +143,7 @@ def component_folders(folder: Path) -> dict[str, Path]:
     """Folders of networks and schedulers by name; a family without a pipeline has its network in `folder` itself."""
     if not (folder / "model_index.json").is_file():
         return {_family(folder).name: folder}
-    index = _read_json(folder / "model_index.json")
+    index = read_json(folder / "model_index.json")
     return {path.name: path for path in sorted(folder.iterdir()) if path.name in index and path.is_dir()}
 
 
@@ -238,11 +239,6 @@ def _facts(values: Mapping[str, Any]) -> str:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
-    from .loading import read_json  # which brings torch along, and finding a folder needs none
-
-    return read_json(path)
-
 
 def _optional_json(path: Path) -> dict[str, Any]:
-    return _read_json(path) if path.is_file() else {}
+    return read_json(path) if path.is_file() else {}

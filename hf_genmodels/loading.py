@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,25 +11,9 @@ from diffusers.utils import logging as diffusers_logging
 from safetensors import SafetensorError
 
 from .errors import UserError
+from .files import read_json
 
 NetworkT = TypeVar("NetworkT", bound=ModelMixin)
-
-
-def read_json(path: Path) -> dict[str, object]:
-    """A JSON object from a file.
-
-    Raises:
-        UserError: The file is missing or is no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; is {path.parent} a folder written by save_pretrained?") from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path} cannot be read as JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{path} must hold a JSON object")
-    return value
 
 
 def load_network(

@@ -9,7 +9,7 @@ import hf_genmodels
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import PIPELINES
 from hf_genmodels.hub import resolve_folder
-from hf_genmodels.loading import read_json
+from hf_genmodels.files import read_json
 
 from .base import GenerativePipeline
 

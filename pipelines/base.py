@@ -17,7 +17,8 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.loading import load_network, read_json
+from hf_genmodels.files import read_json
+from hf_genmodels.loading import load_network
 
 from .images import SampleShape, from_network, to_network
 

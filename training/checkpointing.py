@@ -7,7 +7,6 @@ and SHA-256 of every file.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
@@ -19,7 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.loading import read_json
+from hf_genmodels.files import read_json, sha256
 
 MANIFEST = "checkpoint.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
@@ -134,12 +133,3 @@ def _earlier(checkpoint: Path) -> str:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -121,8 +121,7 @@ def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str
         (loop.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
         curves = {_curve_name(name): points for name, points in loop.history.items()}
         line_chart(curves, title=family.title).save(loop.output_dir / "losses.png")
-        if family.pipeline is not None:
-            write_card(loop.output_dir)
+        write_card(loop.output_dir)
 
 
 def _curve_name(name: str) -> str:

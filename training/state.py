@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_genmodels.loading import load_network, read_json
+from hf_genmodels.files import read_json
+from hf_genmodels.loading import load_network
 
 from . import checkpointing
 

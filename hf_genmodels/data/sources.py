@@ -268,7 +268,9 @@ def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
             )
         return None
     train = source.splits.get(args.train_split)
-    if not asked_for and train is not None and unlabelled(train, args.label_column):
+    if train is not None and unlabelled(train, args.label_column):
+        if asked_for:
+            raise UserError(f"column {args.label_column!r} of {source.name} is empty: choose another --label_column")
         # What `imagefolder` makes of a folder with train/ and test/ but no classes: "test" becomes a label.
         return None
     feature = features[args.label_column]

@@ -175,8 +175,22 @@ def test_rows_of_a_table_are_named_by_row_and_column(parquet, arguments, streami
 
 
 def test_columns_without_images_or_classes(parquet, arguments):
-    columns = {"image": [Image.new("L", (4, 4))] * 2, "text": ["a", "b"], "score": [0.5, 1.0], "kind": ["x", None]}
-    root = parquet({"train": columns})
+    columns = {
+        "image": [Image.new("L", (4, 4))] * 2,
+        "text": ["a", "b"],
+        "score": [0.5, 1.0],
+        "kind": ["x", None],
+        "void": [None, None],
+    }
+    text = datasets.Value("string")
+    features = {
+        "image": datasets.Image(),
+        "text": text,
+        "score": datasets.Value("float32"),
+        "kind": text,
+        "void": text,
+    }
+    root = parquet({"train": columns}, features)
     message = error_of(load_data, arguments(dataset_name=str(root), image_column="text"), seed=0)
     assert "column 'text'" in message and "not images" in message
     message = error_of(load_data, arguments(dataset_name=str(root), label_column="klass"), seed=0)
@@ -185,6 +199,8 @@ def test_columns_without_images_or_classes(parquet, arguments):
     assert "'score'" in message and "not classes" in message
     message = error_of(load_data, arguments(dataset_name=str(root), label_column="kind"), seed=0)
     assert "row 1" in message and "no label in column 'kind'" in message
+    message = error_of(load_data, arguments(dataset_name=str(root), label_column="void"), seed=0)
+    assert "'void'" in message and "--label_column" in message
     message = error_of(load_data, arguments(dataset_name=str(root), label_column="kind", streaming=True), seed=0)
     assert "'kind'" in message and "--streaming" in message
     message = error_of(load_data, arguments(dataset_name=str(root), validation_split="dev"), seed=0)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -45,6 +46,12 @@ def test_digits_resized_stay_within_their_scale():
     assert (smaller - original).abs().mean() < 0.15
 
 
+def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", None)
+    with pytest.raises(UserError, match=r"pip install hf_genmodels\[builtin\]"):
+        load_data(DataArguments(dataset_name="builtin:digits"), seed=0)
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_toy2d_is_fixed_and_has_unrelated_splits(variant):
     data = load_data(DataArguments(dataset_name="builtin:toy2d", dataset_config_name=variant), seed=0)
@@ -86,6 +93,9 @@ def test_avae_points_have_the_moments_of_their_definition():
     weight = np.outer(weights, weights) / (2 * math.pi)
     branch = np.cos(3 * z1 + np.tanh(3 * z2))
     assert y.mean() == pytest.approx((weight * branch).sum(), abs=0.01)
+    # The second coordinate follows the first with the phase tanh(3 z2); 0.1 e1 damps cos(x) by exp(-0.1^2 / 2).
+    aligned = (weight * branch * np.cos(3 * z1)).sum() * math.exp(-0.005)
+    assert (y * np.cos(x)).mean() == pytest.approx(aligned, abs=0.01)
     assert y.var() == pytest.approx((weight * branch**2).sum() - (weight * branch).sum() ** 2 + 0.01, rel=0.03)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,16 @@ def test_metrics_json_that_cannot_be_used_is_an_error(tmp_path: Path) -> None:
     assert (tmp_path / "metrics.json").read_text() == "{"
     with pytest.raises(UserError, match="cannot be written"):
         write_evaluation(tmp_path / "nowhere", [])
+
+
+def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
+    write_evaluation(tmp_path, [entry("FID", 1.0)])
+    before = (tmp_path / "metrics.json").read_text()
+    _, hard = limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(UserError, match="cannot be written"):
+            write_evaluation(tmp_path, [entry("FID", 2.0)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {file.name: file.read_text() for file in tmp_path.iterdir()} == {"metrics.json": before}
