@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# In a source checkout `pipelines/`, `training/` and `model_cards/` lie beside this folder; an installed package has them inside.
+# In a source checkout `pipelines/`, `training/` and `model_cards/` lie beside this folder; an installed package has
+# them inside.
 _ROOT = Path(__file__).resolve().parent.parent
 if (_ROOT / "setup.py").is_file() and (_ROOT / "pipelines").is_dir():
     __path__.append(str(_ROOT))

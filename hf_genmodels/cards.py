@@ -14,8 +14,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .errors import UserError
-from .files import read_json
 from .families import FAMILIES, Family
+from .files import read_json
 
 logger = logging.getLogger(__name__)
 
@@ -237,7 +237,6 @@ def _facts(values: Mapping[str, Any]) -> str:
         f"{name.replace('_', ' ')}: {value[:12] if name.endswith('sha256') else value}"
         for name, value in shown.items()
     )
-
 
 
 def _optional_json(path: Path) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tqdm.auto import tqdm
 
 from .data import DataArguments, evaluation_batches, load_split
 from .errors import UserError
-from .loading import read_json
+from .files import read_json
 from .metrics import distribution, likelihood, reconstruction
 from .metrics.extractors import Extractor, load_extractor
 

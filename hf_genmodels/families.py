@@ -17,7 +17,8 @@ class Family:
     """One family of models; its stem `name` is the same in every folder.
 
     Attributes:
-        name: Stem of `objectives/<name>.py`, `pipelines/<name>.py`, `training/train_<name>.py`, `model_cards/<name>.md`.
+        name: Stem of `objectives/<name>.py`, `pipelines/<name>.py`, `training/train_<name>.py`,
+            `model_cards/<name>.md`.
         title: What it is, for people.
         objective: Name of the `Objective` subclass in `hf_genmodels.objectives.<name>`.
         pipeline: Public name of the pipeline class, or None for a family that only serves others (the classifier).

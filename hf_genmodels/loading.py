@@ -32,7 +32,9 @@ def load_network(
     Raises:
         UserError: Another class, no safetensors file, a damaged one, or missing, extra or misshapen weights.
     """
-    saved_class = read_json(folder / "config.json").get("_class_name")
+    config = read_json(folder / "config.json")
+    # as diffusers writes it, or as transformers does
+    saved_class = config.get("_class_name") or "".join(config.get("architectures", [])) or None
     if saved_class != network_class.__name__:
         raise UserError(f"{folder} holds a {saved_class}, not a {network_class.__name__}")
     verbosity = diffusers_logging.get_verbosity()
@@ -43,6 +45,8 @@ def load_network(
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the weights cannot be loaded: {' '.join(str(error).split())}") from error
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.json'} has an impossible value: {error}") from error
     finally:
         diffusers_logging.set_verbosity(verbosity)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
@@ -51,5 +55,6 @@ def load_network(
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise UserError(f"{folder}: {kind.replace('_', ' ')} in the checkpoint: {', '.join(keys[:3])}{more}")
     # diffusers notes where the weights came from; a folder of this machine has no place in what is saved next.
-    network.register_to_config(_name_or_path="")
+    if isinstance(network, ModelMixin):
+        network.register_to_config(_name_or_path="")
     return network

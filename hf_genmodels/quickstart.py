@@ -1,8 +1,9 @@
-"""`hf-genmodels quickstart`: a VAE on real handwritten digits, from nothing to a model that can be shared, in a minute or two."""
+"""`hf-genmodels quickstart`: a VAE on real handwritten digits, from nothing to a model that can be shared."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -52,7 +53,7 @@ def main(output_dir: str) -> None:
     train_images, test_images = (_all(split)["image"] for split in (data.train, data.validation))
     labels = _all(data.validation)["label"]
     shown = (test_images[:32] + 1) / 2
-    samples = pipe(batch_size=64, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    samples = pipe(64, torch.Generator().manual_seed(0), output_type="pt", return_dict=False)[0]
     pairs = torch.stack([shown, pipe.reconstruct(shown, output_type="pt").images], 1).flatten(0, 1)
     latents = pipe.encode((test_images + 1) / 2)
     pictures = {
@@ -75,7 +76,7 @@ def main(output_dir: str) -> None:
     print(f'load it with: from hf_genmodels import VAEPipeline; VAEPipeline.from_pretrained("{Path(output_dir)}")')
 
 
-def _all(split: object) -> dict[str, Tensor]:
+def _all(split: Any) -> dict[str, Tensor]:
     batches = list(evaluation_batches(split, batch_size=500))
     return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}
 
@@ -86,6 +87,6 @@ def principal_directions(points: Tensor, count: int) -> Tensor:
 
 
 def reconstruct_by_pca(fitted_on: Tensor, points: Tensor, count: int) -> Tensor:
-    """`points` (n, dim) projected onto the plane through the mean of `fitted_on` (m, dim) along its main directions."""
+    """`points` (n, dim) projected onto the main directions of `fitted_on` (m, dim) through its mean."""
     mean, directions = fitted_on.mean(0), principal_directions(fitted_on, count)
     return (points - mean) @ directions.T @ directions + mean

@@ -8,8 +8,8 @@ from typing import Any
 import hf_genmodels
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import PIPELINES
-from hf_genmodels.hub import resolve_folder
 from hf_genmodels.files import read_json
+from hf_genmodels.hub import resolve_folder
 
 from .base import GenerativePipeline
 
@@ -36,10 +36,10 @@ class AutoPipeline:
             if key in kwargs
         }
         folder = resolve_folder(str(pretrained_model_name_or_path), **where)
-        class_name = read_json(folder / "model_index.json").get("_class_name")
+        class_name = str(read_json(folder / "model_index.json").get("_class_name"))
         if class_name not in PIPELINES:
             raise UserError(
                 f"{pretrained_model_name_or_path} holds a {class_name}, which is no pipeline of hf_genmodels"
             )
-        pipeline_class: type[GenerativePipeline] = getattr(hf_genmodels, str(class_name))
+        pipeline_class: type[GenerativePipeline] = getattr(hf_genmodels, class_name)
         return pipeline_class.from_pretrained(pretrained_model_name_or_path, **kwargs)

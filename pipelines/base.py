@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import DiffusionPipeline, ModelMixin
+from diffusers import DiffusionPipeline, SchedulerMixin
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -33,8 +33,8 @@ class GenerativePipelineOutput(BaseOutput):
     """What a pipeline returns.
 
     Args:
-        images: List of PIL images, array (batch, height, width, channels) in [0, 1], or tensor (batch, channels, height,
-            width) in [0, 1]; vectors are (batch, dim).
+        images: List of PIL images, array (batch, height, width, channels) in [0, 1], or tensor (batch, channels,
+            height, width) in [0, 1]; vectors are (batch, dim).
     """
 
     images: Any
@@ -43,9 +43,9 @@ class GenerativePipelineOutput(BaseOutput):
 class GenerativePipeline(DiffusionPipeline):
     """Base of all pipelines of hf_genmodels.
 
-    Differences from diffusers: components are recorded by public name (`["hf_genmodels", "VAE"]`), so that moving a file
-    breaks no checkpoint; loading raises on a missing weight, on another pipeline's folder, and on anything but safetensors
-    and JSON; no code is ever run from a repository.
+    Differences from diffusers: components are recorded by public name (`["hf_genmodels", "VAE"]`), so that moving a
+    file breaks no checkpoint; loading raises on a missing weight, on another pipeline's folder, and on anything but
+    safetensors and JSON; no code is ever run from a repository.
     """
 
     def register_modules(self, **kwargs: Any) -> None:
@@ -65,7 +65,7 @@ class GenerativePipeline(DiffusionPipeline):
     # loading ---------------------------------------------------------------------------------------------------------
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]
+    def from_pretrained(
         cls: type[PipelineT],
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
@@ -84,7 +84,8 @@ class GenerativePipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: Folder or repository id ("user/repo").
-            dtype: Of the weights; float32 by default. `torch_dtype` is its older name.
+            dtype: Of the weights; float32 by default.
+            torch_dtype: The older name of `dtype`.
             variant: Such as "fp16", part of the weights' file names.
             revision: Branch, tag or commit.
             subfolder: Folder inside the repository that holds `model_index.json`.
@@ -114,13 +115,15 @@ class GenerativePipeline(DiffusionPipeline):
                 f"{pretrained_model_name_or_path} holds a {index.get('_class_name')}, not a {cls.__name__}; "
                 "use that class, or AutoPipeline"
             )
-        parameters = [name for name in inspect.signature(cls.__init__).parameters if name != "self"]
+        parameters = {n: p for n, p in inspect.signature(cls.__init__).parameters.items() if n != "self"}
         unknown = sorted(set(overrides) - set(parameters))
         if unknown:
             raise UserError(f"{cls.__name__}.from_pretrained has no option {unknown[0]!r}")
         arguments = dict(overrides)
-        for name in parameters:
-            if name in index and name not in arguments:
+        for name in [name for name in parameters if name not in overrides]:
+            if parameters[name].default is inspect.Parameter.empty and not _is_component(index.get(name)):
+                raise UserError(f"{folder / 'model_index.json'} names no component {name}")
+            if name in index:
                 arguments[name] = _load_entry(folder, name, index[name], dtype or torch_dtype, variant)
         pipeline = cls(**arguments)
         pipeline._source = folder
@@ -130,7 +133,7 @@ class GenerativePipeline(DiffusionPipeline):
 
     _source: Path | None = None
 
-    def save_pretrained(  # type: ignore[override]
+    def save_pretrained(
         self,
         save_directory: str | os.PathLike[str],
         variant: str | None = None,
@@ -153,7 +156,7 @@ class GenerativePipeline(DiffusionPipeline):
         if push_to_hub:
             self.push_to_hub(repo_id or Path(save_directory).name, variant=variant, **hub_arguments)
 
-    def push_to_hub(  # type: ignore[override]
+    def push_to_hub(
         self,
         repo_id: str,
         commit_message: str | None = None,
@@ -212,14 +215,16 @@ class GenerativePipeline(DiffusionPipeline):
         if isinstance(generator, list) and len(generator) != batch_size and latents is None:
             raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
         if latents is None:
-            # Shaped (batch, ..., 1, 1)-free: each generator of a list draws one row, so an image can be made again alone.
             return randn_tensor((batch_size, *shape), generator=generator, device=self._execution_device, dtype=dtype)
         if tuple(latents.shape[1:]) != shape:
             raise UserError(f"latents must be (batch, {', '.join(map(str, shape))}), got {tuple(latents.shape)}")
         return latents.to(self._execution_device, dtype)
 
     def prepare_images(self, images: Any, dtype: torch.dtype) -> Tensor:
-        """User's images -> (batch, channels, height, width) in [-1, 1] on this pipeline's device; see `images.to_network`."""
+        """User's images -> (batch, channels, height, width) in [-1, 1] on this pipeline's device.
+
+        See `images.to_network` for what they may be.
+        """
         return to_network(images, self.sample_shape).to(self._execution_device, dtype)
 
     def finish(
@@ -230,18 +235,26 @@ class GenerativePipeline(DiffusionPipeline):
         return GenerativePipelineOutput(images=images) if return_dict else (images,)
 
 
+def _is_component(value: Any) -> bool:
+    """Whether an entry of `model_index.json` is [library, class]; the parameters without a default are such."""
+    return isinstance(value, list) and len(value) == 2 and value[0] is not None
+
+
 def _load_entry(folder: Path, name: str, value: Any, dtype: torch.dtype | None, variant: str | None) -> Any:
     """One entry of `model_index.json`: a component is loaded, any other value is itself."""
-    if not (isinstance(value, list) and len(value) == 2):
-        return value
+    if not _is_component(value):
+        return None if value == [None, None] else value
     library, class_name = value
-    if library is None:
-        return None
     if library not in LIBRARIES:
         raise UserError(f"{folder}: component {name} is from {library!r}; only {', '.join(LIBRARIES)} are loaded")
-    component_class = getattr(importlib.import_module(library), str(class_name), None)
-    if not (inspect.isclass(component_class) and hasattr(component_class, "from_pretrained")):
-        raise UserError(f"{folder}: {library} has no component called {class_name!r}")
-    if issubclass(component_class, ModelMixin):
+    component_class: Any = getattr(importlib.import_module(library), str(class_name), None)
+    # Networks and schedulers alone: the Auto classes and pipelines of these libraries would load pickles and code.
+    known = (torch.nn.Module, SchedulerMixin)
+    if not (inspect.isclass(component_class) and issubclass(component_class, known)):
+        raise UserError(f"{folder}: {library} has no network or scheduler called {class_name!r}")
+    if issubclass(component_class, torch.nn.Module):
         return load_network(component_class, folder / name, dtype=dtype, variant=variant)
-    return component_class.from_pretrained(str(folder / name))
+    try:
+        return component_class.from_pretrained(str(folder / name))
+    except OSError as error:
+        raise UserError(f"{folder / name} holds no {class_name}: {' '.join(str(error).split())}") from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -16,22 +15,23 @@ SampleShape = tuple[int, ...]
 
 
 def default_output_type(shape: SampleShape) -> str:
-    """ "pil" where such a picture exists (1 or 3 channels), else "np"."""
+    """Return "pil" where such a picture exists (1 or 3 channels), else "np"."""
     return "pil" if len(shape) == 3 and shape[0] in (1, 3) else "np"
 
 
 def to_network(images: Any, shape: SampleShape) -> Tensor:
-    """Images as users give them -> float32 (batch, channels, height, width) in [-1, 1]; vectors -> (batch, dim) unchanged.
+    """Images as users give them -> float32 (batch, channels, height, width) in [-1, 1]; vectors stay as they are.
 
     Args:
-        images: One or a list of: PIL image; array (height, width[, channels]) or, as a whole batch, (batch, height, width,
-            channels), in [0, 1] if float, else uint8 or uint16; or a tensor ([batch,] channels, height, width) in [0, 1].
+        images: One or a list of: PIL image; array (height, width[, channels]) or, as a whole batch, (batch, height,
+            width, channels), in [0, 1] if float, else uint8 or uint16; or a tensor ([batch,] channels, height, width)
+            in [0, 1].
         shape: What the network takes: (channels, height, width) or (dim,).
 
     Raises:
         UserError: Another mode, size, type or range; the message says which was expected.
     """
-    if isinstance(images, Sequence):
+    if isinstance(images, (list, tuple)) and images:
         return torch.cat([to_network(image, shape) for image in images])
     if isinstance(images, Image.Image):
         batch = _from_pil(images, shape)
@@ -40,11 +40,14 @@ def to_network(images: Any, shape: SampleShape) -> Tensor:
     elif isinstance(images, np.ndarray):
         batch = _from_array(images, shape)
     else:
-        raise UserError(f"images must be PIL images, arrays or tensors, got {type(images).__name__}")
+        what = "an empty list" if isinstance(images, (list, tuple)) else type(images).__name__
+        raise UserError(f"images must be PIL images, arrays, tensors or a list of them, got {what}")
     if tuple(batch.shape[1:]) != shape:
         raise UserError(
             f"the network takes images of shape {shape}, got {tuple(batch.shape[1:])}; resize or convert them"
         )
+    if not len(batch):
+        raise UserError("there are no images: the batch is empty")
     batch = batch.float()
     if len(shape) == 1:
         return batch
@@ -63,17 +66,23 @@ def _from_pil(image: Image.Image, shape: SampleShape) -> Tensor:
 
 
 def _from_array(array: np.ndarray, shape: SampleShape) -> Tensor:
-    if array.dtype in (np.uint8, np.uint16):
-        array = array.astype(np.float32) / np.iinfo(array.dtype).max
+    is_image = len(shape) == 3
+    if is_image and array.dtype in (np.uint8, np.uint16):
+        array = array / np.float32(np.iinfo(array.dtype).max)
     elif not np.issubdtype(array.dtype, np.floating):
-        raise UserError(f"arrays must be float in [0, 1], uint8 or uint16, got {array.dtype}")
-    if len(shape) == 1:
-        return torch.from_numpy(array if array.ndim == 2 else array[None])
-    if array.ndim == 2:
-        array = array[..., None]
-    if array.ndim == 3:
-        array = array[None]
-    return torch.from_numpy(array).permute(0, 3, 1, 2)
+        allowed = "of images must be float in [0, 1], uint8 or uint16" if is_image else "of vectors must be float"
+        raise UserError(f"arrays {allowed}, got {array.dtype}")
+    # a copy: torch takes neither flipped views nor long doubles
+    batch = torch.from_numpy(array.astype(np.float32))
+    if not is_image:
+        return batch if batch.ndim == 2 else batch[None]
+    if batch.ndim == 2:
+        batch = batch[..., None]
+    if batch.ndim == 3:
+        batch = batch[None]
+    if batch.ndim != 4:
+        raise UserError(f"an array of images must be ([batch,] height, width[, channels]), got shape {array.shape}")
+    return batch.permute(0, 3, 1, 2)
 
 
 def from_network(samples: Tensor, output_type: str | None, value_scale: float) -> Any:
@@ -82,8 +91,8 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
     Args:
         samples: (batch, channels, height, width) in [-1, 1] (clamped here), or (batch, dim).
         output_type: "pil": list of PIL images (mode L, RGB, or I;16 where `value_scale` is 65535). "np": array (batch,
-            height, width, channels) in [0, 1]. "pt": tensor (batch, channels, height, width) in [0, 1]. None: "pil" where
-            that exists. Vectors come as (batch, dim), unchanged.
+            height, width, channels) in [0, 1]. "pt": tensor (batch, channels, height, width) in [0, 1]. None: "pil"
+            where that exists. Vectors come as (batch, dim), unchanged.
         value_scale: What 1 stands for in the data: 255, 65535, ...
 
     Raises:

@@ -15,9 +15,9 @@ def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -
         start: (latent_dim,).
         end: (latent_dim,).
         num_steps: At least 2.
-        mode: "linear", or "spherical" (White 2016, arXiv 1609.04468): the direction turns evenly and the length changes
-            linearly, so that the points stay where a high-dimensional Gaussian has its mass. Opposite or zero vectors, which
-            fix no turning plane, are joined linearly.
+        mode: "linear", or "spherical" (White 2016, arXiv 1609.04468): the direction turns evenly and the length
+            changes linearly, so that the points stay where a high-dimensional Gaussian has its mass. Opposite or zero
+            vectors, which fix no turning plane, are joined linearly.
 
     Returns:
         (num_steps, latent_dim).
@@ -34,9 +34,8 @@ def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -
     if mode == "linear":
         return linear
     length_start, length_end = start.norm(), end.norm()
-    cosine = torch.dot(start, end) / (length_start * length_end).clamp(min=torch.finfo(start.dtype).tiny)
-    angle = torch.arccos(cosine.clamp(-1, 1))
-    if torch.sin(angle) < 1e-4:
+    angle = torch.arccos((torch.dot(start, end) / (length_start * length_end)).clamp(-1, 1))
+    if not torch.sin(angle) >= 1e-4:  # NaN where a length is zero
         return linear
     direction = (
         torch.sin((1 - t) * angle) * start / length_start + torch.sin(t * angle) * end / length_end
@@ -45,7 +44,7 @@ def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -
 
 
 def gaussian_grid(num_rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Square grid of 2-D latents whose coordinates are evenly spaced quantiles of N(0, 1) (Kingma & Welling 2013, app. A).
+    """Grid of 2-D latents at evenly spaced quantiles of N(0, 1) (Kingma & Welling 2013, appendix A).
 
     Returns:
         (num_rows^2, 2); the first coordinate grows to the right, the second upwards, rows listed from the top.

@@ -98,13 +98,13 @@ class VAEPipeline(GenerativePipeline):
     def interpolate(
         self, a: Any, b: Any, num_steps: int = 8, mode: str = "spherical", output_type: str | None = None
     ) -> GenerativePipelineOutput:
-        """Decode a path from the code of image `a` to that of image `b`; "linear" or "spherical", both ends included."""
+        """Decode a path from the code of image `a` to that of `b`, both included; `mode` "linear" or "spherical"."""
         path = interpolate_latents(self.encode(a)[0], self.encode(b)[0], num_steps, mode)
         return self.decode(path, output_type)
 
     @torch.no_grad()
     def log_likelihood(self, images: Any, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
-        """Importance-weighted lower bound of log p(x) (Burda et al. 2015, eq. 8), which tightens as `num_samples` grows.
+        """Importance-weighted lower bound of log p(x) (Burda et al. 2015, eq. 8), tighter for more samples.
 
         Args:
             images: PIL images, arrays or tensors.
@@ -112,8 +112,8 @@ class VAEPipeline(GenerativePipeline):
             generator: For the draws.
 
         Returns:
-            (batch,) nats an image: of the [-1, 1]-scaled values for the Gaussian decoder, of the soft binary targets for
-            the Bernoulli one, of the grey levels for the categorical one.
+            (batch,) nats an image: of the [-1, 1]-scaled values for the Gaussian decoder, of the soft binary targets
+            for the Bernoulli one, of the grey levels for the categorical one.
         """
         if num_samples < 1:
             raise UserError(f"num_samples must be at least 1, got {num_samples}")

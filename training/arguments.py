@@ -115,13 +115,25 @@ def parse(argv: list[str], family_arguments: type, description: str) -> tuple[Da
     Raises:
         UserError: Unknown option, wrong type or choice, unreadable file.
     """
-    parser = Parser((DataArguments, TrainingArguments, family_arguments), description=description, allow_abbrev=False)
+    groups: Any = (DataArguments, TrainingArguments, family_arguments)
+    parser = Parser(groups, description=description, allow_abbrev=False)
     parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line wins.")
     config = _config_path(argv)
     if config is not None:
-        known = {f.name for group in (DataArguments, TrainingArguments, family_arguments) for f in fields(group)}
-        argv = [*_options_of_file(Path(config), known), *argv]
-    data, training, family, _ = parser.parse_args_into_dataclasses(argv, look_for_args_file=False)
+        options = [f for group in (DataArguments, TrainingArguments, family_arguments) for f in fields(group)]
+        known = {f.name for f in options}
+        known |= {alias.removeprefix("--") for f in options for alias in f.metadata.get("aliases", ())}
+        words = _options_of_file(Path(config), known)
+        try:
+            parser.parse_args([*words, "--output_dir", ""])
+        except UserError as error:
+            raise UserError(f"--config {config}: {error}") from None
+        argv = [*words, *argv]
+    data, training, family, _, unknown = parser.parse_args_into_dataclasses(
+        argv, look_for_args_file=False, return_remaining_strings=True
+    )
+    if unknown:
+        parser.error(f"unknown option or value: {' '.join(unknown)}")
     check_arguments(training)
     return data, training, family
 
@@ -139,7 +151,8 @@ def _options_of_file(path: Path, known: set[str]) -> list[str]:
     """The file's values as command-line words, so that types and choices are checked in one place."""
     try:
         text = path.read_text(encoding="utf-8")
-        options = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+        # BaseLoader leaves every value the string it is; YAML's own types would make False of `no`.
+        options = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.BaseLoader)
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
         raise UserError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
@@ -148,10 +161,10 @@ def _options_of_file(path: Path, known: set[str]) -> list[str]:
     for name, value in options.items():
         if name not in known:
             raise UserError(f"--config {path}: unknown option {name!r}")
-        if value is None:
-            continue
-        words.append(f"--{name}")
-        words += [str(item) for item in value] if isinstance(value, list) else [str(value)]
+        if isinstance(value, list):
+            words += [f"--{name}", *(str(item) for item in value)]
+        elif value not in (None, "", "null", "~"):
+            words.append(f"--{name}={value}")
     return words
 
 
@@ -168,10 +181,16 @@ def check_arguments(args: TrainingArguments) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
-    if args.checkpointing_steps < 0:
-        raise UserError(f"--checkpointing_steps must be at least 0, got {args.checkpointing_steps}")
-    if not args.learning_rate > 0:
-        raise UserError(f"--learning_rate must be positive, got {args.learning_rate}")
+    for name in ("seed", "checkpointing_steps", "lr_warmup_steps", "adam_weight_decay"):
+        if not getattr(args, name) >= 0:
+            raise UserError(f"--{name} must be at least 0, got {getattr(args, name)}")
+    for name in ("learning_rate", "adam_epsilon", "max_grad_norm", "ema_inv_gamma", "ema_power"):
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f"--{name} must be positive, got {value}")
+    for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
+        if not 0 <= getattr(args, name) < 1:
+            raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
     if args.resume_from_checkpoint and args.overwrite_output_dir:
         raise UserError("--resume_from_checkpoint and --overwrite_output_dir contradict each other; drop one")
 
@@ -181,7 +200,8 @@ def command_line(family: str, argv: list[str]) -> str:
     words = []
     skip_value = False
     for word in argv:
-        if not skip_value and not word.startswith("--hub_token"):
+        option = word.partition("=")[0].replace("-", "_")  # the parser takes --hub-token as well
+        if not skip_value and option != "__hub_token":
             words.append(shlex.quote(word))
-        skip_value = word == "--hub_token"
+        skip_value = word in ("--hub_token", "--hub-token")
     return " ".join(["accelerate launch", f"training/train_{family}.py", *words])

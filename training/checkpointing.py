@@ -1,8 +1,8 @@
 """Checkpoints: complete or not there at all, checked when read, named in every error.
 
-`checkpoint-<step>/` holds `networks/<name>/` and `ema/<name>/` (as `save_pretrained` writes them), `state.pt` (optimisers,
-gradient scaler, the objective's own state), `random-<rank>.pt`, and `checkpoint.json`: what run it belongs to and the size
-and SHA-256 of every file.
+`checkpoint-<step>/` holds `networks/<name>/` and `ema/<name>/` (as `save_pretrained` writes them), `state.pt`
+(optimisers, gradient scaler, the objective's own state, how far the run was), `random-<rank>.pt`, and
+`checkpoint.json`: what run it belongs to and the size and SHA-256 of every other file.
 """
 
 from __future__ import annotations
@@ -38,10 +38,11 @@ def writing(what: str, output_dir: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError, SafetensorError) as error:
-        # torch reports a full disk as a RuntimeError, safetensors as a SafetensorError
+        # safetensors reports a full disk as a SafetensorError; torch as a RuntimeError that says nothing of the disk
+        said = error.__context__ if isinstance(error.__context__, OSError) else error
         good = list_checkpoints(output_dir)
         intact = f"{good[-1]} is intact" if good else "there is no earlier checkpoint"
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = " ".join(str(said).split()) or type(said).__name__
         raise UserError(f"cannot write {what} in {output_dir}: {reason}; {intact}") from error
 
 
@@ -59,14 +60,14 @@ def begin(output_dir: Path, step: int) -> Path:
     return folder
 
 
-def finish(folder: Path, output_dir: Path, step: int, run: dict[str, Any], progress: dict[str, Any]) -> Path:
-    """List the files, write the manifest and give the folder its name (one process calls this, after all have written)."""
+def finish(folder: Path, output_dir: Path, step: int, run: dict[str, Any]) -> Path:
+    """List the files, write the manifest and give the folder its name (one process, after all have written)."""
     files = {
         path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    manifest = {"step": step, "run": run, "progress": progress, "files": files}
+    manifest = {"run": run, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     final = output_dir / f"checkpoint-{step}"
     if final.exists():  # a resumed run passes its own later checkpoints again
@@ -92,7 +93,7 @@ def find(output_dir: Path, resume_from: str) -> Path | None:
         existing = list_checkpoints(output_dir)
         return existing[-1] if existing else None
     for path in (Path(resume_from), output_dir / resume_from):
-        if (path / MANIFEST).is_file():
+        if path.is_dir() and (_NAME.fullmatch(path.name) or (path / MANIFEST).is_file()):
             return path
     raise UserError(f"--resume_from_checkpoint {resume_from}: there is no such checkpoint; try `latest`")
 
@@ -107,13 +108,15 @@ def verify(checkpoint: Path, run: dict[str, Any]) -> None:
     Raises:
         UserError: A damaged file (named, with the checkpoint before it), or another run.
     """
-    manifest = read_json(checkpoint / MANIFEST)
-    files: Any = manifest["files"]
+    try:
+        manifest = read_json(checkpoint / MANIFEST)
+        saved, files = dict(manifest["run"]), dict(manifest["files"])
+    except (UserError, KeyError, TypeError, ValueError):
+        raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {_earlier(checkpoint)}") from None
     for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file() or path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
             raise UserError(f"{path} is damaged or missing; {_earlier(checkpoint)}")
-    saved: Any = manifest["run"]
     for name, value in run.items():
         if saved.get(name) != value:
             raise UserError(

@@ -35,5 +35,5 @@ class AveragedNetwork:
     def update(self, source: ModelMixin) -> None:
         """Move towards the weights of `source`; its buffers (batch statistics, flags) are taken as they are."""
         self.average.step(source.parameters())
-        for mine, theirs in zip(self.network.buffers(), source.buffers()):
+        for mine, theirs in zip(self.network.buffers(), source.buffers(), strict=True):
             mine.copy_(theirs)

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import ProjectConfiguration
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType, ProjectConfiguration
 
 from hf_genmodels.data import load_data
 from hf_genmodels.errors import UserError
@@ -68,7 +69,8 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
             checkpointing.verify(resume_from, identity(loop))
     if accelerator.is_main_process:
         make_output_dir(output_dir, args.overwrite_output_dir)
-        save_arguments(output_dir, family, command_line(family.name, argv), (data_args, args, family_args))
+        with checkpointing.writing("the options", output_dir):
+            save_arguments(output_dir, family, command_line(family.name, argv), (data_args, args, family_args))
     accelerator.wait_for_everyone()
     accelerator.print(first_line(family, loop))
     accelerator.init_trackers(args.tracker_project_name, config=tracked_options(data_args, args, family_args))
@@ -87,8 +89,13 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     """Set the threads of this process and make the `Accelerator`.
 
     Raises:
-        UserError: A tracker that is not installed.
+        UserError: A tracker that is unknown or not installed, or a precision that this machine cannot do.
     """
+    tracker = args.report_to
+    if tracker not in ("none", *LoggerType.list()):
+        raise UserError(f"--report_to {tracker} is no tracker; choose from none, {', '.join(LoggerType.list())}")
+    if tracker not in ("none", "all") and tracker not in get_available_trackers():
+        raise UserError(f"--report_to {tracker}: its package is not installed: pip install {tracker}")
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # `accelerate launch` sets OMP_NUM_THREADS=1 when it is unset, which would leave a laptop's other cores idle.
     torch.set_num_threads(args.num_threads or max(1, available_cores() // local_processes))
@@ -96,11 +103,11 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     try:
         return Accelerator(
             mixed_precision=args.mixed_precision,
-            log_with=None if args.report_to == "none" else args.report_to,
+            log_with=None if tracker == "none" else tracker,
             project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=str(logging_dir)),
         )
-    except (ImportError, ValueError) as error:
-        raise UserError(f"--report_to {args.report_to} or --mixed_precision {args.mixed_precision}: {error}") from None
+    except ValueError as error:
+        raise UserError(f"--mixed_precision {args.mixed_precision}: {error}") from None
 
 
 def tracked_options(*groups: object) -> dict[str, str | int | float | bool]:

@@ -178,7 +178,7 @@ class TrainingLoop:
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         for name in phase.trains:
             self.optimizers[name].zero_grad(set_to_none=True)
-        for micro, (batch, cache) in enumerate(zip(batches, caches)):
+        for micro, (batch, cache) in enumerate(zip(batches, caches, strict=True)):
             self.noise_generator.manual_seed(seed)
             noise = Noise(self.noise_generator, share=micro * world + rank, num_shares=len(batches) * world)
             with ExitStack() as stack:
@@ -329,24 +329,24 @@ class TrainingLoop:
         """Train up to `final_step`, with logs, pictures and checkpoints on the way."""
         args = self.args
         main = self.accelerator.is_main_process
-        bar = tqdm(total=final_step, initial=self.step, desc="training", disable=not main, mininterval=0.5)
         started = time.monotonic() - self.seconds
-        while self.step < final_step:
-            self.training_step()
-            bar.update()
-            last = self.step == final_step
-            saving = args.checkpointing_steps > 0 and self.step % args.checkpointing_steps == 0
-            if last or saving or self.step % args.log_steps == 0:
-                losses = self.flush_losses()
-                self.log(losses)
-                bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})
-            self.seconds = time.monotonic() - started
-            if args.sample_steps is not None and self.step % args.sample_steps == 0 and not last:
-                self.save_samples()
-                self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
-            if saving:
-                save_checkpoint(self)
-        bar.close()
+        # Closed on errors too: their line would otherwise be printed behind the bar.
+        with tqdm(total=final_step, initial=self.step, desc="training", disable=not main, mininterval=0.5) as bar:
+            while self.step < final_step:
+                self.training_step()
+                bar.update()
+                last = self.step == final_step
+                saving = args.checkpointing_steps > 0 and self.step % args.checkpointing_steps == 0
+                if last or saving or self.step % args.log_steps == 0:
+                    losses = self.flush_losses()
+                    self.log(losses)
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})
+                self.seconds = time.monotonic() - started
+                if args.sample_steps is not None and self.step % args.sample_steps == 0 and not last:
+                    self.save_samples()
+                    self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
+                if saving:
+                    save_checkpoint(self)
 
 
 def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:

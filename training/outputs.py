@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import hf_genmodels
+from hf_genmodels.cards import component_folders
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import Family
 from hf_genmodels.hub import publish, write_card
@@ -25,7 +26,8 @@ from . import checkpointing
 if TYPE_CHECKING:
     from .loop import TrainingLoop
 
-WRITTEN = ("samples", "training_networks", "logs", "metrics.json", "training_args.json", "losses.png", "README.md")
+WRITTEN = ("samples", "training_networks", "logs", "metrics.json", "losses.png")
+MODEL_WITHOUT_PIPELINE = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
 def check_output_dir(output_dir: Path, resume: bool, overwrite: bool) -> None:
@@ -52,8 +54,7 @@ def make_output_dir(output_dir: Path, overwrite: bool) -> None:
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
         if overwrite:
-            old = [*checkpointing.list_checkpoints(output_dir), *(output_dir / name for name in WRITTEN)]
-            for path in old:
+            for path in left_by_earlier_run(output_dir):
                 if path.is_dir():
                     shutil.rmtree(path)
                 else:
@@ -63,6 +64,24 @@ def make_output_dir(output_dir: Path, overwrite: bool) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"--output_dir {output_dir} cannot be written: {error.strerror}") from None
+
+
+def left_by_earlier_run(output_dir: Path) -> list[Path]:
+    """What a run of ours wrote into its output folder.
+
+    `training_args.json`, which a run writes first and by which it is known, comes last. The card is not among them: it
+    is written anew with what its user added.
+    """
+    options, index = output_dir / "training_args.json", output_dir / "model_index.json"
+    if not options.is_file():
+        return []
+    written = [*checkpointing.list_checkpoints(output_dir), *output_dir.glob(".partial-checkpoint-*")]
+    written += [output_dir / name for name in WRITTEN]
+    if index.is_file():
+        written += [index, *component_folders(output_dir).values()]
+    else:
+        written += [output_dir / name for name in MODEL_WITHOUT_PIPELINE]
+    return [*written, options]
 
 
 def draw(picture: Tensor) -> Image.Image:
@@ -90,7 +109,7 @@ def save_arguments(output_dir: Path, family: Family, command: str, groups: tuple
 
 
 def save_model(loop: TrainingLoop) -> None:
-    """Write the pipeline (or, for a family without one, the network itself) and the networks that only training needs."""
+    """Write the pipeline (for a family without one, the network itself) and the networks only training needs."""
     networks = loop.inference_networks()
     pipeline = loop.objective.pipeline(networks)
     if pipeline is None:
@@ -151,7 +170,7 @@ def push(loop: TrainingLoop) -> str:
 
 
 def networks_named(networks: dict[str, ModelMixin]) -> str:
-    """ "vae 0.7 M" for the first line of a run."""
+    """Names and sizes, such as "vae 0.7 M", for the first line of a run."""
     return ", ".join(
         f"{name} {sum(p.numel() for p in network.parameters()) / 1e6:.2g} M" for name, network in networks.items()
     )

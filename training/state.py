@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from hf_genmodels.files import read_json
 from hf_genmodels.loading import load_network
 
 from . import checkpointing
@@ -50,21 +49,23 @@ def save_checkpoint(loop: TrainingLoop) -> None:
                 "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
                 "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
                 "objective": loop.objective.state_dict(),
+                "step": step,
+                "consumed": loop.consumed,
+                "history": loop.history,
+                "seconds": loop.seconds,
             }
-            torch.save(state, folder / "state.pt")
+            save_state(state, folder / "state.pt")
         accelerator.wait_for_everyone()
-        torch.save(random_state(), folder / f"random-{accelerator.process_index}.pt")
+        save_state(random_state(), folder / f"random-{accelerator.process_index}.pt")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            progress = {"consumed": loop.consumed, "history": loop.history, "seconds": loop.seconds}
-            checkpointing.finish(folder, loop.output_dir, step, identity(loop), progress)
+            checkpointing.finish(folder, loop.output_dir, step, identity(loop))
             checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
         accelerator.wait_for_everyone()
 
 
 def restore(loop: TrainingLoop, checkpoint: Path) -> None:
     """Continue where `checkpoint` was written; `checkpointing.verify` has found it whole and of this run."""
-    progress: Any = read_json(checkpoint / checkpointing.MANIFEST)["progress"]
     for name, network in loop.networks.items():
         network.load_state_dict(load_network(type(network), checkpoint / "networks" / name).state_dict())
     state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
@@ -79,9 +80,14 @@ def restore(loop: TrainingLoop, checkpoint: Path) -> None:
     loop.objective.load_state_dict(state["objective"])
     rank = loop.accelerator.process_index
     set_random_state(torch.load(checkpoint / f"random-{rank}.pt", weights_only=True))
-    loop.step = int(checkpoint.name.partition("-")[2])
-    loop.consumed, loop.seconds = progress["consumed"], progress["seconds"]
-    loop.history = {name: [(step, value) for step, value in points] for name, points in progress["history"].items()}
+    loop.step, loop.consumed = state["step"], state["consumed"]
+    loop.history, loop.seconds = state["history"], state["seconds"]
+
+
+def save_state(state: dict[str, Any], path: Path) -> None:
+    """`torch.save` into a file of Python's: given a path, torch would not tell why a write failed."""
+    with path.open("wb") as file:
+        torch.save(state, file)
 
 
 def random_state() -> dict[str, Any]:

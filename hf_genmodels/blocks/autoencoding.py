@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 from torch import Tensor, nn
 
@@ -13,7 +14,7 @@ ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "ta
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """ "batch", "group" (8 channels a group where that divides, else one group) or "none" over (batch, channels, ...)."""
+    """A layer over (batch, channels, ...): "batch", "group" (of 8 channels, or all of them) or "none"."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
     if norm == "group":
@@ -24,13 +25,13 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 def dense_layers(widths: Sequence[int], activation: str) -> list[nn.Module]:
     """Linear + activation from each width to the next; no layers for a single width."""
     layers: list[nn.Module] = []
-    for width_in, width_out in zip(widths, widths[1:]):
+    for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
     return layers
 
 
 def halvings(sample_size: int, num_halvings: int) -> list[int]:
-    """Sizes after 0, 1, ... stride-2 convolutions of kernel 4 and padding 1: each is half the one before, rounded down.
+    """Sizes after 0, 1, ... convolutions of kernel 4, stride 2, padding 1: each is half the one before, rounded down.
 
     Raises:
         UserError: The image is too small for that many.
@@ -45,7 +46,10 @@ def halvings(sample_size: int, num_halvings: int) -> list[int]:
 
 
 class MLPTrunk(nn.Sequential):
-    """Flatten, then Linear + activation for each hidden width. (batch, channels, height, width) or (batch, dim) -> (batch, width)."""
+    """Flatten, then Linear + activation for each hidden width.
+
+    (batch, channels, height, width) or (batch, dim) -> (batch, out_features).
+    """
 
     def __init__(self, in_features: int, hidden_dims: Sequence[int], activation: str) -> None:
         super().__init__(nn.Flatten(), *dense_layers([in_features, *hidden_dims], activation))
@@ -69,7 +73,7 @@ class ConvTrunk(nn.Sequential):
     ) -> None:
         sizes = halvings(sample_size, len(block_out_channels))
         layers: list[nn.Module] = []
-        for index, (width_in, width_out) in enumerate(zip([in_channels, *block_out_channels], block_out_channels)):
+        for index, (width_in, width_out) in enumerate(pairwise([in_channels, *block_out_channels])):
             normed = norm != "none" and index > 0
             layers.append(nn.Conv2d(width_in, width_out, 4, stride=2, padding=1, bias=not normed))
             if normed:
@@ -81,7 +85,10 @@ class ConvTrunk(nn.Sequential):
 
 
 class MLPHead(nn.Sequential):
-    """Linear + activation for each hidden width, a last Linear, reshape to `out_shape`: (batch, latent_dim) -> (batch, *out_shape)."""
+    """Linear + activation for each hidden width, a last Linear, reshape.
+
+    (batch, latent_dim) -> (batch, *out_shape).
+    """
 
     def __init__(self, latent_dim: int, hidden_dims: Sequence[int], out_shape: Sequence[int], activation: str) -> None:
         widths = [latent_dim, *hidden_dims]
@@ -95,7 +102,8 @@ class MLPHead(nn.Sequential):
 class ConvHead(nn.Sequential):
     """The mirror of `ConvTrunk`: dense layers to the smallest map, then ConvTranspose 4x4 stride 2, norm, activation.
 
-    The last layer has neither norm nor activation. (batch, latent_dim) -> (batch, out_channels, sample_size, sample_size).
+    The last layer has neither norm nor activation. (batch, latent_dim) -> (batch, out_channels, sample_size,
+    sample_size).
     """
 
     def __init__(
@@ -115,7 +123,7 @@ class ConvHead(nn.Sequential):
             *dense_layers([latent_dim, *dense_dims, math.prod(smallest)], activation),
             nn.Unflatten(1, smallest),
         ]
-        for index, (width_in, width_out) in enumerate(zip(widths, [*widths[1:], out_channels])):
+        for index, (width_in, width_out) in enumerate(pairwise([*widths, out_channels])):
             last = index == len(widths) - 1
             normed = norm != "none" and not last
             # An odd size lost its last row when it was halved; output_padding gives it back.
@@ -140,7 +148,7 @@ def build_trunk(
     norm: str,
     activation: str,
 ) -> MLPTrunk | ConvTrunk:
-    """The encoder's trunk: "mlp" (`hidden_dims` layers) or "conv" (`block_out_channels`, then `hidden_dims` dense layers)."""
+    """The encoder's trunk: "conv" (`block_out_channels`, then `hidden_dims` dense layers), else dense layers alone."""
     if architecture == "conv":
         if sample_size is None:
             raise UserError("architecture 'conv' needs images, but the data are vectors; use --architecture mlp")

@@ -1,4 +1,4 @@
-"""Log-likelihoods of decoders, divergences of latents, and bounds built from them. All in nats, all per sample, float32.
+"""Log-likelihoods of decoders, divergences of latents, and bounds built from them: nats per sample, in float32.
 
 Sources: Kingma & Welling 2013 (arXiv 1312.6114), Kingma et al. 2016 (free bits, arXiv 1606.04934), Burda et al. 2015
 (importance-weighted bound, arXiv 1509.00519), Rybkin et al. 2021 (learned decoder variance, arXiv 2006.13202).
@@ -81,7 +81,7 @@ def kl_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def free_bits(kl: Tensor, minimum: float) -> Tensor:
-    """Batch-averaged KL of each dimension, not pushed below `minimum` (Kingma et al. 2016, eq. 15, one group a dimension).
+    """Batch-averaged KL, no dimension pushed below `minimum` (Kingma et al. 2016, eq. 15, a group a dimension).
 
     Args:
         kl: (batch, latent_dim) nats.
@@ -94,12 +94,12 @@ def free_bits(kl: Tensor, minimum: float) -> Tensor:
 
 
 def standard_normal_log_density(latents: Tensor) -> Tensor:
-    """log N(latents; 0, I): (batch, latent_dim) -> (batch,) nats."""
+    """Log-density of N(0, I): (batch, latent_dim) -> (batch,) nats."""
     return -sum_per_sample(0.5 * latents.float().square() + 0.5 * LOG_2PI)
 
 
 def importance_weighted_log_likelihood(log_weights: Tensor) -> Tensor:
-    """log (1/K) sum_k w_k, a lower bound of log p(x) that tightens with K (Burda et al. 2015, eq. 8).
+    """The bound log (1/K) sum_k w_k, a lower bound of log p(x) that tightens with K (Burda et al. 2015, eq. 8).
 
     Args:
         log_weights: (K, batch) of log p(x|z_k) + log p(z_k) - log q(z_k|x).

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def mean_squared_error(reconstruction: Tensor, image: Tensor) -> Tensor:
-    """Mean squared error of each sample, (batch,): of images on the [0, 1] scale (as metrics show it), of vectors as they are.
+    """Mean squared error of each sample, (batch,): of images on the [0, 1] scale, of vectors as they are.
 
     Args:
         reconstruction: (batch, channels, height, width) in [-1, 1], or (batch, dim).

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from ..errors import UserError
+from ..files import sha256
 from ..hub import resolve_folder
 from ..loading import load_network
 from ..models.classifier import Classifier
@@ -117,14 +117,6 @@ def load_extractor(spec: str, device: torch.device | str = "cpu") -> Extractor:
     return _classifier(spec, torch.device(device))
 
 
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _classifier_folder(spec: str) -> Path:
     folder = resolve_folder(spec)
     if not (folder / "config.json").is_file() and (folder / "classifier" / "config.json").is_file():
@@ -144,7 +136,7 @@ def _classifier(spec: str, device: torch.device) -> Extractor:
         # a path says nothing to the reader of a card, and the hash identifies the weights
         Path(spec).resolve().name if Path(spec).is_dir() else spec,
         network=network,
-        weights_sha256=_sha256(folder / SAFETENSORS_WEIGHTS_NAME),
+        weights_sha256=sha256(folder / SAFETENSORS_WEIGHTS_NAME),
         in_channels=classifier.config.in_channels,
         sample_size=classifier.config.sample_size,
         has_probabilities=True,
@@ -177,7 +169,7 @@ def _inception(device: torch.device) -> Extractor:
     return Extractor(
         "inception-v3-compat",
         network=network,
-        weights_sha256=_sha256(weights),
+        weights_sha256=sha256(weights),
         in_channels=3,
         own_resize="bilinear (TensorFlow 1) to 299x299",
         has_probabilities=True,

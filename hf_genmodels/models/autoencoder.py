@@ -45,8 +45,8 @@ class Autoencoder(ModelMixin, ConfigMixin):
         norm: "batch", "group" or "none" ("conv").
         activation: "relu", "silu" or "tanh" ("mlp", "conv").
         latent_activation: On the code: "identity", "relu" or "sigmoid" (which KL sparsity needs).
-        k_sparse: Keep the k largest entries of each code and set the others to zero (Makhzani & Frey 2013), in training
-            and at inference; None keeps all.
+        k_sparse: Keep the k largest entries of each code and set the others to zero (Makhzani & Frey 2013), in
+            training and at inference; None keeps all.
         num_classes: Classes of a linear supervised head on z; None for no head.
 
     Raises:

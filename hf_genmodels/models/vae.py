@@ -38,9 +38,9 @@ class VAE(ModelMixin, ConfigMixin):
     """Encoder q(z|x) = N(mu(x), sigma(x)^2) and decoder p(x|z) over images or vectors; prior N(0, I).
 
     The convolutional network is DCGAN-style: 4x4 kernels, stride 2, widths doubling by default. Table 4.2 of the
-    Plumerault thesis (the beta-VAE of Burgess et al. 2018, 64x64) is `block_out_channels=(32, 32, 32, 32), norm="none",
-    hidden_dims=(256, 256), decoder_hidden_dims=(256,)`. The table reshapes 256 units to 4x4x32 = 512, which cannot be;
-    here its second dense layer has the 512 units that the reshape needs.
+    Plumerault thesis (the beta-VAE of Burgess et al. 2018, 64x64) is `block_out_channels=(32, 32, 32, 32),
+    norm="none", hidden_dims=(256, 256), decoder_hidden_dims=(256,)`. The table reshapes 256 units to 4x4x32 = 512,
+    which cannot be; here its second dense layer has the 512 units that the reshape needs.
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
@@ -52,8 +52,8 @@ class VAE(ModelMixin, ConfigMixin):
         decoder_hidden_dims: Widths of the decoder's dense layers, in its order; None mirrors `hidden_dims`.
         norm: "batch", "group" or "none", in the convolutional network only.
         activation: "relu", "silu" or "tanh".
-        likelihood: p(x|z): "gaussian", "bernoulli" (a grey value in [-1, 1] is the probability (x + 1) / 2 of a one) or
-            "categorical" (`num_levels` grey levels for each pixel and channel).
+        likelihood: p(x|z): "gaussian", "bernoulli" (a grey value in [-1, 1] is the probability (x + 1) / 2 of a one)
+            or "categorical" (`num_levels` grey levels for each pixel and channel).
         gaussian_std: Standard deviation s of the Gaussian decoder on the [-1, 1] scale; where learning of it starts.
         learn_std: Learn s, one number for the whole data set.
         num_levels: Grey levels of the categorical decoder.
@@ -107,21 +107,25 @@ class VAE(ModelMixin, ConfigMixin):
             self.register_buffer("log_scale", log_scale)
 
     def posterior_parameters(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        """mu and log sigma of q(z|x), both (batch, latent_dim), from (batch, channels, height, width) in [-1, 1]."""
+        """Encode x of shape (batch, channels, height, width) in [-1, 1]: mu, log sigma, both (batch, latent_dim)."""
         check_sample(sample, self.config.in_channels, self.config.sample_size)
         mean, log_std = self.posterior(self.trunk(sample)).chunk(2, dim=1)
         return mean, log_std
 
     def decoder_parameters(self, latents: Tensor) -> Tensor:
-        """What the decoder says of x: (batch, latent_dim) -> mean in [-1, 1] (Gaussian) or logits (Bernoulli), both
-        (batch, channels, height, width), or logits (batch, levels, channels, height, width) (categorical)."""
+        """What the decoder says of x, for z of shape (batch, latent_dim).
+
+        Returns:
+            Gaussian: the mean; Bernoulli: logits; both (batch, channels, height, width). Categorical: logits (batch,
+            levels, channels, height, width).
+        """
         decoded: Tensor = self.decoder(latents)
         if self.config.likelihood == "categorical":
             decoded = decoded.unflatten(1, (self.config.num_levels, self.config.in_channels))
         return decoded
 
     def decode(self, latents: Tensor) -> Tensor:
-        """Mean of p(x|z): (batch, latent_dim) -> (batch, channels, height, width), in [-1, 1] up to a Gaussian's freedom."""
+        """Mean of p(x|z): (batch, latent_dim) -> (batch, channels, height, width), meant for [-1, 1]."""
         decoded = self.decoder_parameters(latents)
         if self.config.likelihood == "bernoulli":
             return 2 * torch.sigmoid(decoded) - 1

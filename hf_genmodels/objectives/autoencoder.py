@@ -12,11 +12,11 @@ from torch import Tensor
 from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
-from ..losses.sparsity import contractive_penalty, kl_sparsity, l1_sparsity
 from ..losses.reconstruction import mean_squared_error
+from ..losses.sparsity import contractive_penalty, kl_sparsity, l1_sparsity
 from ..models.autoencoder import Autoencoder
 from ..pipelines.autoencoder import AutoencoderPipeline
-from .base import Batch, Noise, Objective, Phase, check_labels, reconstruction_pairs
+from .base import Batch, Noise, Objective, Phase, check_labels, check_minimums, check_shape, reconstruction_pairs
 
 
 @dataclass
@@ -67,6 +67,7 @@ class AutoencoderObjective(Objective):
     ema = ("autoencoder",)
 
     def __init__(self, autoencoder: Autoencoder, data: DataSpec, args: AutoencoderArguments) -> None:
+        check_arguments(args, data, autoencoder)
         self.networks = {"autoencoder": autoencoder}
         self.data = data
         self.args = args
@@ -76,7 +77,7 @@ class AutoencoderObjective(Objective):
 
     @classmethod
     def from_args(cls, args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
-        check_arguments(args, data)
+        check_minimums(args, latent_dim=1)
         default_dims = [512, 256] if args.architecture == "mlp" else []
         autoencoder = Autoencoder(
             in_channels=data.channels,
@@ -94,7 +95,9 @@ class AutoencoderObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
-        return cls(load_network(Autoencoder, folder / "autoencoder"), data, args)
+        autoencoder = load_network(Autoencoder, folder / "autoencoder")
+        check_shape(autoencoder, data)
+        return cls(autoencoder, data, args)
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -151,21 +154,30 @@ def corrupt(image: Tensor, corruption: str, level: float, noise: Noise) -> Tenso
     return image
 
 
-def check_arguments(args: AutoencoderArguments, data: DataSpec) -> None:
-    """Refuse options that do not go together.
+def check_arguments(args: AutoencoderArguments, data: DataSpec, autoencoder: Autoencoder) -> None:
+    """Refuse options that do not go together, or not with the network, which may be a saved one.
 
     Raises:
         UserError: One line for the first such pair.
     """
-    if args.regularizer == "contractive" and args.architecture == "conv" and args.norm == "batch":
+    config = autoencoder.config
+    check_minimums(args, regularizer_weight=0, corruption_level=0, classification_weight=0)
+    if args.regularizer == "contractive" and config.architecture == "conv" and config.norm == "batch":
         raise UserError(
             "--regularizer contractive needs codes that depend on one image each: use --norm group or none"
         )
-    if args.k_sparse is not None and not 1 <= args.k_sparse <= args.latent_dim:
-        raise UserError(f"--k_sparse {args.k_sparse} must lie between 1 and --latent_dim {args.latent_dim}")
+    if config.k_sparse is not None and not 1 <= config.k_sparse <= config.latent_dim:
+        raise UserError(f"--k_sparse {config.k_sparse} must lie between 1 and --latent_dim {config.latent_dim}")
     if not 0 < args.sparsity_target < 1:
         raise UserError(f"--sparsity_target {args.sparsity_target} must lie in (0, 1)")
-    if args.corruption == "masking" and not 0 <= args.corruption_level <= 1:
+    if args.regularizer == "kl" and config.latent_activation != "sigmoid":
+        raise UserError("--regularizer kl needs codes in (0, 1); the pretrained network was trained without it")
+    if args.corruption == "masking" and not args.corruption_level <= 1:
         raise UserError(f"--corruption_level {args.corruption_level} must lie in [0, 1] for masking")
     if args.corruption == "masking" and not data.is_image:
         raise UserError(f"--corruption masking needs images in [-1, 1], but {data.name} has vectors; use gaussian")
+    if args.classification_weight and config.num_classes != check_labels(data, "--classification_weight"):
+        raise UserError(
+            f"--classification_weight needs a head for the classes of {data.name}; the pretrained network has "
+            f"{'none' if config.num_classes is None else f'one for {config.num_classes}'}"
+        )

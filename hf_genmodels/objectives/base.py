@@ -44,8 +44,8 @@ class Phase:
 class Noise:
     """Random numbers drawn for the global batch, of which each micro-batch takes its own rows.
 
-    Every process holds the same generator state, draws the rows of all processes and micro-batches and keeps its slice,
-    so N processes (or N accumulated micro-batches) use the numbers that one process with the whole batch uses.
+    Every process holds the same generator state, draws the rows of all processes and micro-batches and keeps its
+    slice, so N processes (or N accumulated micro-batches) use the numbers that one process with the whole batch uses.
 
     Args:
         generator: CPU generator; the same seed on every process.
@@ -65,11 +65,11 @@ class Noise:
         return mine.to(like.device, like.dtype)
 
     def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Standard normal numbers of `shape` (rows of this micro-batch first), on the device and of the type of `like`."""
+        """Standard normal numbers of `shape`, rows of this micro-batch first, with the device and type of `like`."""
         return self._slice(torch.randn, shape, like)
 
     def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
-        """Uniform numbers in [0, 1) of `shape` (rows of this micro-batch first), on the device and of the type of `like`."""
+        """Uniform numbers in [0, 1) of `shape`, rows of this micro-batch first, with the device and type of `like`."""
         return self._slice(torch.rand, shape, like)
 
 
@@ -79,7 +79,7 @@ class NoArguments:
 
 
 class Objective:
-    """A family's losses and everything the loop needs around them. Holds no optimiser and no device, calls no backward.
+    """A family's losses and all the loop needs around them. Holds no optimiser and no device, calls no backward.
 
     Attributes:
         networks: The networks by name; those a pipeline needs carry its component names.
@@ -157,6 +157,29 @@ class Objective:
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split."""
         return {}
+
+
+def check_minimums(args: Any, **minimums: float) -> None:
+    """Refuse options below their smallest sensible value.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    for name, minimum in minimums.items():
+        if not getattr(args, name) >= minimum:
+            raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
+
+
+def check_shape(network: ModelMixin, data: DataSpec) -> None:
+    """Compare the samples that a saved network takes with the data.
+
+    Raises:
+        UserError: They have different shapes.
+    """
+    channels, size = network.config.in_channels, network.config.sample_size
+    if (channels, size) != (data.channels, data.size):
+        expected = (channels,) if size is None else (channels, size, size)
+        raise UserError(f"the pretrained network takes samples of shape {expected}, {data.name} has {data.shape}")
 
 
 def check_labels(data: DataSpec, option: str) -> int:

@@ -1,4 +1,4 @@
-"""The feature classifier's objective: cross-entropy. Its output folder is what `hf-genmodels evaluate --extractor` takes."""
+"""The feature classifier's objective. Its output folder is what `hf-genmodels evaluate --extractor` takes."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
 from ..models.classifier import Classifier
-from .base import Batch, Noise, Objective, Phase, check_labels
+from .base import Batch, Noise, Objective, Phase, check_labels, check_minimums, check_shape
 
 
 @dataclass
@@ -39,6 +39,7 @@ class ClassifierObjective(Objective):
 
     @classmethod
     def from_args(cls, args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
+        check_minimums(args, feature_dim=1)
         if data.size is None:
             raise UserError(f"the classifier takes images, but {data.name} has vectors")
         classifier = Classifier(
@@ -52,7 +53,14 @@ class ClassifierObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
-        return cls(load_network(Classifier, folder), data)
+        classifier = load_network(Classifier, folder)
+        check_shape(classifier, data)
+        num_classes = check_labels(data, "train_classifier")
+        if classifier.config.num_classes != num_classes:
+            raise UserError(
+                f"the saved classifier knows {classifier.config.num_classes} classes, {data.name} has {num_classes}"
+            )
+        return cls(classifier, data)
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]

@@ -15,7 +15,7 @@ from ..losses.likelihood import free_bits, kl_standard_normal
 from ..losses.reconstruction import mean_squared_error
 from ..models.vae import VAE
 from ..pipelines.vae import VAEPipeline
-from .base import Batch, Noise, Objective, Phase, reconstruction_pairs
+from .base import Batch, Noise, Objective, Phase, check_minimums, check_shape, reconstruction_pairs
 
 # Table 4.2 of the Plumerault thesis, with its reshape mended (see `VAE`).
 BETA_VAE = {
@@ -59,8 +59,8 @@ class VAEArguments:
 class VAEObjective(Objective):
     """-E_q log p(x|z) + beta KL(q(z|x) || N(0, I)) (Kingma & Welling 2013, eq. 7; beta: Higgins et al. 2017).
 
-    One phase trains encoder and decoder together. `nll` + `kl` in the log is the negative ELBO in nats, whatever beta is.
-    With free bits the average that is clamped is over one process's micro-batch.
+    One phase trains encoder and decoder together. `nll` + `kl` in the log is the negative ELBO in nats, whatever beta
+    is. With free bits the average that is clamped is over one process's micro-batch.
     """
 
     Arguments = VAEArguments
@@ -84,6 +84,7 @@ class VAEObjective(Objective):
 
     @classmethod
     def from_args(cls, args: VAEArguments, data: DataSpec) -> "VAEObjective":
+        check_minimums(args, latent_dim=1, num_levels=2, beta=0, beta_warmup_steps=0, free_bits=0)
         if args.gaussian_std <= 0:
             raise UserError(f"--gaussian_std must be positive, got {args.gaussian_std}")
         if args.likelihood != "gaussian" and (args.learn_std or args.gaussian_std != 1.0):
@@ -114,7 +115,9 @@ class VAEObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: VAEArguments, data: DataSpec) -> "VAEObjective":
+        check_minimums(args, beta=0, beta_warmup_steps=0, free_bits=0)
         vae = load_network(VAE, folder / "vae")
+        check_shape(vae, data)
         return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
 
     def before_step(self, step: int) -> None:

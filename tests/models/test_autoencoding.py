@@ -75,8 +75,8 @@ def test_beta_vae_is_table_4_2_with_its_reshape_mended():
                 rows.append(type(layer).__name__)
         return rows
 
-    convs = [[("Conv2d", 1 if i == 0 else 32, 32), "ReLU"] for i in range(4)]
-    assert summary(vae.trunk) == [*sum(convs, []), (512, 256), "ReLU", (256, 256), "ReLU"]
+    convs = [("Conv2d", 1, 32), "ReLU", *[("Conv2d", 32, 32), "ReLU"] * 3]
+    assert summary(vae.trunk) == [*convs, (512, 256), "ReLU", (256, 256), "ReLU"]
     assert (vae.posterior.in_features, vae.posterior.out_features) == (256, 20)
     up = [("ConvTranspose2d", 32, 32), "ReLU"] * 3
     assert summary(vae.decoder) == [
