@@ -210,8 +210,10 @@ class GenerativePipeline(DiffusionPipeline):
         """Standard normal latents (batch_size, *shape), or the given ones after a check of their shape.
 
         Raises:
-            UserError: `latents` has another shape, or there are not as many generators as images.
+            UserError: `latents` has another shape, or there are not as many generators as images, or no images at all.
         """
+        if batch_size < 1:
+            raise UserError(f"batch_size must be at least 1, got {batch_size}")
         if isinstance(generator, list) and len(generator) != batch_size and latents is None:
             raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
         if latents is None:
