@@ -51,7 +51,26 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_loop.py
 	$(BIN)/python benchmarks/bench_fid.py
 
-# Reference runs: long, resumable (interrupt one and call it again), one `reference-<name>` target each.
+# Reference runs: long, resumable (interrupt one and call it again). They read Fashion-MNIST (columns image and label, splits
+# train and test) from FASHION_MNIST: a folder, or a Hub id.
+FASHION_MNIST ?= zalando-datasets/fashion_mnist
+RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
+.PHONY: reference-classifier reference-vae reference-anomaly
+
+reference-classifier: $(STAMP)
+	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
+	  --train_batch_size 128 --num_train_epochs 5 --lr_scheduler cosine --mixed_precision bf16 --seed 0
+
+reference-vae: reference-classifier
+	$(BIN)/hf-genmodels train vae --dataset_name $(FASHION_MNIST) --output_dir runs/reference-vae $(RESUME) \
+	  --likelihood bernoulli --latent_dim 32 --train_batch_size 128 --learning_rate 1e-3 --num_train_epochs 30 \
+	  --lr_scheduler constant_then_linear --lr_decay_start_step 4680 --sample_steps 2340 --checkpointing_steps 2340 \
+	  --log_steps 117 --mixed_precision bf16 --seed 0
+	$(BIN)/hf-genmodels evaluate runs/reference-vae --dataset_name $(FASHION_MNIST) --split test --num_samples 10000 \
+	  --extractor runs/reference-classifier --metrics fid kid precision_recall mse ssim nll --batch_size 500 --seed 0
+
+reference-anomaly: $(STAMP)
+	$(BIN)/python benchmarks/reference_anomaly.py --dataset_name $(FASHION_MNIST) --output_dir runs/reference-anomaly
 
 clean:
 	rm -rf .typing .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -101,6 +101,7 @@ def evaluate_pipeline(
             before anything is sampled), or samples that are not finite.
     """
     _check_request(pipeline, metrics, num_samples, batch_size)
+    pipeline.set_progress_bar_config(disable=True)  # ours are below
     looked_through = _find_extractor(extractor, metrics, pipeline.device)
     dataset = load_split(data_args, split)
     batches = _real_batches(dataset, batch_size, num_samples)
@@ -151,7 +152,11 @@ def evaluate_pipeline(
                 settings["extractor"] = "lpips-alex"
             report(metric.upper(), torch.cat(real.scores[metric]).mean().item(), **settings)
         elif metric == "nll":
-            report("NLL", torch.cat(real.scores["nll"]).mean().item(), **without_extractor, num_samples=real.count)
+            # how many draws stand behind each example's bound; an exact likelihood has no such argument
+            draws = inspect.signature(pipeline.log_likelihood).parameters.get("num_samples")
+            details = {"latent_samples": draws.default} if draws else {}
+            value = torch.cat(real.scores["nll"]).mean().item()
+            report("NLL", value, **without_extractor, num_samples=real.count, **details)
         else:
             samples, data = torch.cat(made.values), torch.cat(real.values)
             # alternate examples: a split may be sorted by class

@@ -51,6 +51,7 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
 
     with accelerator.main_process_first():
         data = load_data(data_args, args.seed)
+    data_args.validation_split = data.validation_split  # the card says which split was held out
     torch.manual_seed(args.seed)
     if args.pretrained_model_name_or_path is None:
         objective = objective_class.from_args(family_args, data.spec)

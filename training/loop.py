@@ -106,6 +106,9 @@ class TrainingLoop:
         }
         self.wrapped = {name: self._wrap(self.networks[name]) for name in self._trained_names()}
         compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if self.args.compile else {}
+        for phase in self.objective.phases:
+            if compiled and phase.double_backward:
+                self.accelerator.print(f"phase {phase.name} differentiates a gradient: it is not compiled")
         self.views: dict[str, dict[str, Any]] = {
             phase.name: {
                 name: (self.wrapped if phase.double_backward or not compiled else compiled)[name]
@@ -225,16 +228,20 @@ class TrainingLoop:
             UserError: A loss or a weight is not finite; names phase and step.
         """
         means: dict[str, float] = {}
+        first_bad: dict[str, int] = {}
         for name, values in self.recorded.items():
             stacked = torch.stack([value.float() for value in values])
             bad = self.accelerator.reduce((~stacked.isfinite()).float(), "sum").nonzero()
             if len(bad):
-                where = name if "/" in name else f"{self.objective.phases[0].name}/{name}"
-                raise UserError(
-                    f"{where} is not finite at step {self.recorded_steps[name][int(bad[0])]}; {self._last_good()}; "
-                    "try a lower --learning_rate or --max_grad_norm"
-                )
+                first_bad[name] = self.recorded_steps[name][int(bad[0])]
             means[name] = float(self.accelerator.reduce(stacked.mean(), "mean"))
+        if first_bad:
+            name = min(first_bad, key=first_bad.__getitem__)  # what it spoilt in other phases came later
+            where = name if "/" in name else f"{self.objective.phases[0].name}/{name}"
+            raise UserError(
+                f"{where} is not finite at step {first_bad[name]}; {self._last_good()}; "
+                "try a lower --learning_rate or --max_grad_norm"
+            )
         self.recorded.clear()
         self.recorded_steps.clear()
         for name, network in self.networks.items():

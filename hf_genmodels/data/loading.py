@@ -34,11 +34,13 @@ class LoadedData:
         spec: The training data's shape, units and identity.
         train: The training data.
         validation: What the validation loss is measured on; None when the data have no such split.
+        validation_split: Its name.
     """
 
     spec: DataSpec
     train: ImageDataset
     validation: ImageDataset | None
+    validation_split: str | None
 
 
 def load_data(args: DataArguments, seed: int) -> LoadedData:
@@ -58,12 +60,12 @@ def load_data(args: DataArguments, seed: int) -> LoadedData:
         train: ImageDataset = _builtin_dataset(args, args.train_split, "training", seed)
         name = _validation_split(args, builtin.SPLITS)
         validation: ImageDataset | None = None if name is None else _builtin_dataset(args, name, "validation", seed)
-        return LoadedData(train.spec, train, validation)
+        return LoadedData(train.spec, train, validation, name)
     source = open_source(args)
     name = _validation_split(args, source.splits)
     train, expected = _source_dataset(args, source, args.train_split, "training", seed, None)
     validation = None if name is None else _source_dataset(args, source, name, "validation", seed, expected)[0]
-    return LoadedData(train.spec, train, validation)
+    return LoadedData(train.spec, train, validation, name)
 
 
 def load_split(args: DataArguments, split: str) -> ImageDataset:

@@ -130,7 +130,7 @@ class PipelineTesterMixin:
         assert pipeline.to(torch.bfloat16) is pipeline and pipeline.dtype == torch.bfloat16
         images = draw(pipeline, output_type="pt").images
         assert images.dtype == torch.float32 and images.shape == exact.shape
-        assert 0 <= images.min() and images.max() <= 1
+        assert images.min() >= 0 and images.max() <= 1
         pipeline.save_pretrained(tmp_path)
         assert self.pipeline_class.from_pretrained(tmp_path).dtype == torch.float32
         for option in ("dtype", "torch_dtype"):
@@ -187,7 +187,7 @@ class PipelineTesterMixin:
 
 
 class SamplingTesterMixin:
-    """Pipelines that draw latents: seeds, lists of generators, given latents. Set `latent_shape` of the tiny pipeline."""
+    """Pipelines that draw latents: seeds, lists of generators, given latents of the tiny pipeline's `latent_shape`."""
 
     latent_shape: ClassVar[Shape] = (2,)
 

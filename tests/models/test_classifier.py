@@ -1,0 +1,32 @@
+"""The classifier network; `metrics/test_extractors.py` has its shapes and the features it gives to metrics."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from hf_genmodels import Classifier, UserError
+from tests.testing_utils.models import ModelTesterMixin
+
+
+class TestClassifier(ModelTesterMixin):
+    model_class = Classifier
+    configs = (
+        {"in_channels": 1, "sample_size": 8, "num_classes": 3, "block_out_channels": (4, 8), "feature_dim": 5},
+        {"in_channels": 3, "sample_size": 11, "num_classes": 2, "block_out_channels": (8,), "feature_dim": 4},
+    )
+
+    def inputs(self, config, generator):
+        return {"sample": torch.rand(4, *self.sample_shape(config), generator=generator) * 2 - 1}
+
+
+def test_logits_are_linear_in_the_features():
+    torch.manual_seed(0)
+    network = Classifier(sample_size=8, num_classes=3, block_out_channels=(4,), feature_dim=5)
+    output = network(torch.randn(2, 1, 8, 8))
+    torch.testing.assert_close(output.logits, output.features @ network.head.weight.T + network.head.bias)
+
+
+def test_another_shape_is_a_one_line_error():
+    with pytest.raises(UserError, match=r"takes samples of shape \(1, 8, 8\), got \(3, 8, 8\)"):
+        Classifier(sample_size=8)(torch.zeros(1, 3, 8, 8))

@@ -1,0 +1,194 @@
+"""The autoencoder's loss: squared error, each regulariser and corruption against slow formulas."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import re
+
+import pytest
+import torch
+
+from hf_genmodels import UserError
+from hf_genmodels.objectives.autoencoder import AutoencoderArguments, AutoencoderObjective, corrupt
+from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
+
+MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 4}
+
+
+def objective_of(data=IMAGES, **options) -> AutoencoderObjective:
+    torch.manual_seed(0)
+    return AutoencoderObjective.from_args(AutoencoderArguments(**MLP | options), data)
+
+
+def codes_and_error(objective, sample, image) -> tuple[torch.Tensor, float]:
+    with torch.no_grad():
+        output = objective.networks["autoencoder"](sample)
+    each = [(theirs - ours).square().sum().item() for theirs, ours in zip(output.reconstruction, image, strict=True)]
+    return output.latents, sum(each) / len(each)
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_plain_loss_is_the_summed_squared_error(data):
+    objective, batch = objective_of(data), make_batch(data)
+    losses = losses_of(objective, batch)
+    _, error = codes_and_error(objective, batch["image"], batch["image"])
+    assert losses.keys() == {"loss", "error"}
+    assert losses["loss"].item() == losses["error"].item() == pytest.approx(error, rel=1e-5)
+
+
+def test_l1():
+    objective, batch = objective_of(regularizer="l1", regularizer_weight=0.7), make_batch(IMAGES)
+    losses = losses_of(objective, batch)
+    latents, error = codes_and_error(objective, batch["image"], batch["image"])
+    norm = sum(abs(value) for code in latents.tolist() for value in code) / 5
+    assert losses["regularizer"].item() == pytest.approx(norm, rel=1e-5)
+    assert losses["loss"].item() == pytest.approx(error + 0.7 * norm, rel=1e-5)
+
+
+def test_kl_sparsity_of_sigmoid_codes():
+    objective = objective_of(regularizer="kl", regularizer_weight=0.3, sparsity_target=0.1)
+    batch = make_batch(IMAGES)
+    losses = losses_of(objective, batch)
+    latents, error = codes_and_error(objective, batch["image"], batch["image"])
+    assert latents.min() > 0 and latents.max() < 1
+    divergence = sum(
+        0.1 * math.log(0.1 / mean) + 0.9 * math.log(0.9 / (1 - mean)) for mean in latents.mean(0).tolist()
+    )
+    assert losses["regularizer"].item() == pytest.approx(divergence, rel=1e-4)
+    assert losses["loss"].item() == pytest.approx(error + 0.3 * divergence, rel=1e-5)
+
+
+def test_k_sparse_codes():
+    objective, batch = objective_of(k_sparse=2), make_batch(IMAGES)
+    latents, error = codes_and_error(objective, batch["image"], batch["image"])
+    assert (latents != 0).sum(1).tolist() == [2] * 5
+    assert losses_of(objective, batch)["loss"].item() == pytest.approx(error, rel=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"architecture": "conv", "block_out_channels": [4], "norm": "group"}])
+def test_contractive_penalty_is_the_squared_jacobian_and_trains_the_encoder(options):
+    objective = objective_of(regularizer="contractive", regularizer_weight=2.0, **options)
+    assert objective.phases[0].double_backward
+    batch = make_batch(IMAGES)
+    losses = losses_of(objective, batch)
+    network = objective.networks["autoencoder"]
+    _, error = codes_and_error(objective, batch["image"], batch["image"])
+    jacobians = [torch.autograd.functional.jacobian(network.encode, image[None]) for image in batch["image"]]
+    penalty = sum(jacobian.square().sum().item() for jacobian in jacobians) / 5
+    assert losses["regularizer"].item() == pytest.approx(penalty, rel=1e-4)
+    assert losses["loss"].item() == pytest.approx(error + 2 * penalty, rel=1e-4)
+    gradient = torch.autograd.grad(losses["regularizer"], network.code.weight)[0]
+    assert gradient.abs().max() > 0
+
+
+def test_only_the_contractive_penalty_differentiates_a_gradient():
+    assert not objective_of(regularizer="l1").phases[0].double_backward
+
+
+@pytest.mark.parametrize("corruption", ["gaussian", "masking"])
+def test_denoising_compares_with_the_clean_image(corruption):
+    objective = objective_of(corruption=corruption, corruption_level=0.4)
+    batch = make_batch(IMAGES)
+    image = batch["image"].clone()
+    corrupted = corrupt(image, corruption, 0.4, seeded_noise())
+    _, error = codes_and_error(objective, corrupted, image)
+    _, clean_error = codes_and_error(objective, image, image)
+    assert losses_of(objective, batch)["loss"].item() == pytest.approx(error, rel=1e-5)
+    assert error != pytest.approx(clean_error, rel=1e-3)
+    assert torch.equal(batch["image"], image)
+
+
+def test_corruptions_have_the_level_that_was_asked():
+    image = make_batch(IMAGES, 400)["image"]
+    added = corrupt(image, "gaussian", 0.4, seeded_noise()) - image
+    assert added.std().item() == pytest.approx(0.4, rel=0.02)
+    assert added.mean().item() == pytest.approx(0, abs=0.01)
+    bright = image.clamp(min=-0.9)
+    masked = corrupt(bright, "masking", 0.25, seeded_noise())
+    hidden = masked == -1
+    assert hidden.float().mean().item() == pytest.approx(0.25, abs=0.01)
+    assert torch.equal(masked[~hidden], bright[~hidden])
+    assert corrupt(image, "none", 0.4, seeded_noise()) is image
+
+
+def test_supervised_head():
+    objective, batch = objective_of(classification_weight=1.5), make_batch(IMAGES)
+    losses = losses_of(objective, batch)
+    network = objective.networks["autoencoder"]
+    latents, error = codes_and_error(objective, batch["image"], batch["image"])
+    probability = network.classifier(latents).softmax(1).detach()
+    entropy = -sum(math.log(p[label]) for p, label in zip(probability, batch["label"], strict=True)) / 5
+    assert losses["cross_entropy"].item() == pytest.approx(entropy, rel=1e-4)
+    assert losses["loss"].item() == pytest.approx(error + 1.5 * entropy, rel=1e-4)
+
+
+def test_held_out_figures():
+    batch = make_batch(IMAGES)
+    for options in ({}, {"classification_weight": 1.0, "corruption": "gaussian"}):
+        objective = objective_of(**options)
+        with torch.no_grad():
+            figures = objective.evaluate(objective.networks, batch, torch.Generator())
+            output = objective.networks["autoencoder"](batch["image"])
+        error = (output.reconstruction - batch["image"]) / 2
+        assert figures["mse"].tolist() == pytest.approx(error.square().flatten(1).mean(1).tolist(), rel=1e-5)
+        if options:
+            assert figures["accuracy"].tolist() == (output.logits.argmax(1) == batch["label"]).float().tolist()
+        assert figures.keys() == ({"mse", "accuracy"} if options else {"mse"})
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_pictures(data):
+    objective, batch = objective_of(data), make_batch(data)
+    pipeline = objective.pipeline(objective.networks)
+    assert pipeline.config.value_scale == data.value_scale
+    pictures = objective.sample_grid(pipeline, batch, torch.Generator())["reconstructions"]
+    shown = (batch["image"] + 1) / 2 if data.is_image else batch["image"]
+    expected = pipeline.reconstruct(shown, output_type="pt").images
+    torch.testing.assert_close(pictures[1::2] if data.is_image else pictures, expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (IMAGES, {"architecture": "conv", "regularizer": "contractive"}, "use --norm group or none"),
+        (IMAGES, {"k_sparse": 5}, "--k_sparse 5 must lie between 1 and --latent_dim 4"),
+        (IMAGES, {"k_sparse": 0}, "--k_sparse 0 must lie between 1 and --latent_dim 4"),
+        (IMAGES, {"sparsity_target": 1.0}, "--sparsity_target 1.0 must lie in (0, 1)"),
+        (IMAGES, {"corruption": "masking", "corruption_level": 1.5}, "must lie in [0, 1] for masking"),
+        (IMAGES, {"corruption": "gaussian", "corruption_level": -1.0}, "--corruption_level must be at least 0"),
+        (IMAGES, {"regularizer_weight": -1.0}, "--regularizer_weight must be at least 0"),
+        (IMAGES, {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (VECTORS, {"corruption": "masking"}, "--corruption masking needs images in [-1, 1]"),
+        (VECTORS, {"classification_weight": 1.0}, "--classification_weight needs labels"),
+        (VECTORS, {"architecture": "conv"}, "needs images, but the data are vectors"),
+    ],
+)
+def test_refused_options(data, options, message):
+    options = {"block_out_channels": [4]} | options
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        objective_of(data, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_from_a_saved_pipeline(tmp_path):
+    first = objective_of(classification_weight=1.0)
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+
+    def load(data=IMAGES, **options):
+        return AutoencoderObjective.from_pretrained(tmp_path, AutoencoderArguments(**options), data)
+
+    again = load(regularizer="contractive", classification_weight=0.5)
+    assert again.phases[0].double_backward, "the saved network has no batch normalisation, whatever --norm says"
+    for ours, theirs in zip(
+        again.networks["autoencoder"].state_dict().values(),
+        first.networks["autoencoder"].state_dict().values(),
+        strict=True,
+    ):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(UserError, match="--regularizer kl needs codes in"):
+        load(regularizer="kl")
+    with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
+        load(VECTORS)
+    with pytest.raises(UserError, match="the pretrained network has one for 3"):
+        load(dataclasses.replace(IMAGES, class_names=("a", "b")), classification_weight=1.0)

@@ -1,0 +1,62 @@
+"""Noise of the global batch, and the checks that families share."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from hf_genmodels import VAE, UserError
+from hf_genmodels.objectives.base import Noise, check_labels, check_minimums, check_shape
+from tests.testing_utils.objectives import IMAGES, VECTORS
+
+
+@pytest.mark.parametrize("name", ["normal", "uniform"])
+@pytest.mark.parametrize("num_shares", [1, 2, 3])
+def test_the_shares_of_the_noise_make_up_the_single_draw(name, num_shares):
+    rows = 12 // num_shares
+    like = torch.zeros(1)
+    generators = [torch.Generator().manual_seed(3) for _ in range(num_shares)]
+    noises = [Noise(generator, share, num_shares) for share, generator in enumerate(generators)]
+    whole = Noise(torch.Generator().manual_seed(3))
+    for shape in ((4,), (2, 3)):
+        parts = [getattr(noise, name)((rows, *shape), like) for noise in noises]
+        assert torch.equal(torch.cat(parts), getattr(whole, name)((12, *shape), like))
+    assert {generator.get_state().numpy().tobytes() for generator in generators} == {
+        whole.generator.get_state().numpy().tobytes()
+    }
+
+
+def test_noise_has_the_distribution_that_its_name_says():
+    noise = Noise(torch.Generator().manual_seed(0))
+    normal, uniform = noise.normal((50_000,), torch.zeros(1)), noise.uniform((50_000,), torch.zeros(1))
+    assert normal.mean().item() == pytest.approx(0, abs=0.02) and normal.std().item() == pytest.approx(1, abs=0.02)
+    assert uniform.min() >= 0 and uniform.max() < 1
+    assert uniform.mean().item() == pytest.approx(0.5, abs=0.01)
+    assert uniform.var().item() == pytest.approx(1 / 12, abs=0.002)
+
+
+def test_noise_takes_the_type_of_what_it_is_for():
+    assert Noise(torch.Generator()).normal((2, 3), torch.zeros(1, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+def test_labels_that_an_option_needs():
+    assert check_labels(IMAGES, "--anything") == 3
+    with pytest.raises(UserError, match="--anything needs labels, but builtin:toy2d has none"):
+        check_labels(VECTORS, "--anything")
+
+
+@pytest.mark.parametrize("value", [-0.5, float("nan")])
+def test_options_below_their_minimum(value):
+    check_minimums(SimpleNamespace(beta=0.0), beta=0)
+    with pytest.raises(UserError, match=f"--beta must be at least 0, got {value}"):
+        check_minimums(SimpleNamespace(beta=value), beta=0)
+
+
+def test_saved_networks_for_other_data():
+    network = VAE(sample_size=8, latent_dim=2, block_out_channels=(4,))
+    check_shape(network, IMAGES)
+    message = r"takes samples of shape \(1, 8, 8\), builtin:toy2d has \(2,\)"
+    with pytest.raises(UserError, match=message):
+        check_shape(network, VECTORS)

@@ -1,0 +1,200 @@
+"""The VAE's loss against torch.distributions, its warm-up, free bits and held-out figures."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import pytest
+import torch
+from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
+
+from hf_genmodels import UserError
+from hf_genmodels.objectives.vae import BETA_VAE, VAEArguments, VAEObjective
+from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
+
+MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
+
+
+def objective_of(data=IMAGES, **options) -> VAEObjective:
+    torch.manual_seed(0)
+    return VAEObjective.from_args(VAEArguments(**MLP | options), data)
+
+
+def slow_terms(objective: VAEObjective, image: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """-log p(x|z) of each sample and the KL of each sample and dimension."""
+    vae = objective.networks["vae"]
+    mean, log_std = vae.posterior(vae.trunk(image)).chunk(2, 1)
+    posterior = Normal(mean, log_std.exp())
+    decoded = vae.decoder(mean + log_std.exp() * noise)
+    unit = (image + 1) / 2
+    if vae.config.likelihood == "gaussian":
+        log_p = Normal(decoded, vae.log_scale.exp()).log_prob(image)
+    elif vae.config.likelihood == "bernoulli":
+        coin = Bernoulli(logits=decoded)
+        log_p = unit * coin.log_prob(torch.ones_like(unit)) + (1 - unit) * coin.log_prob(torch.zeros_like(unit))
+    else:
+        levels = vae.config.num_levels
+        logits = decoded.unflatten(1, (levels, image.shape[1])).movedim(1, -1)
+        log_p = Categorical(logits=logits).log_prob((unit * (levels - 1)).round())
+    return -log_p.flatten(1).sum(1), kl_divergence(posterior, Normal(0.0, 1.0))
+
+
+LIKELIHOODS = [
+    (IMAGES, {"likelihood": "gaussian"}),
+    (IMAGES, {"likelihood": "gaussian", "gaussian_std": 0.2}),
+    (IMAGES, {"likelihood": "gaussian", "gaussian_std": 0.4, "learn_std": True}),
+    (IMAGES, {"likelihood": "bernoulli"}),
+    (IMAGES, {"likelihood": "categorical", "num_levels": 17}),
+    (VECTORS, {"likelihood": "gaussian", "gaussian_std": 2.0}),
+]
+
+
+@pytest.mark.parametrize(("data", "options"), LIKELIHOODS)
+def test_loss_is_the_negative_elbo_with_beta(data, options):
+    objective = objective_of(data, beta=2.5, **options)
+    batch = make_batch(data)
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    losses = losses_of(objective, batch)
+    nll, kl = slow_terms(objective, batch["image"], noise)
+    assert losses["nll"].item() == pytest.approx(nll.mean().item(), rel=1e-5)
+    assert losses["kl"].item() == pytest.approx(kl.sum(1).mean().item(), rel=1e-5)
+    expected = nll.mean() + 2.5 * kl.sum(1).mean()
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    parameters = list(objective.networks["vae"].parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(losses["loss"], parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("data", "options"), LIKELIHOODS[1:])
+def test_held_out_figures(data, options):
+    objective = objective_of(data, beta=9.0, free_bits=2.0, **options)
+    batch = make_batch(data)
+    with torch.no_grad():
+        figures = objective.evaluate(objective.networks, batch, torch.Generator().manual_seed(3))
+        draw = torch.randn(5, 3, generator=torch.Generator().manual_seed(3))
+        nll, kl = slow_terms(objective, batch["image"], draw)
+        vae = objective.networks["vae"]
+        error = vae.decode(vae.posterior_parameters(batch["image"])[0]) - batch["image"]
+    expected = {
+        "nll": nll,
+        "kl": kl.sum(1),
+        "negative_elbo": nll + kl.sum(1),
+        "mse": (error / 2 if data.is_image else error).square().flatten(1).mean(1),
+    }
+    assert figures.keys() == expected.keys()
+    for name, values in expected.items():
+        assert figures[name].tolist() == pytest.approx(values.tolist(), rel=1e-4), name
+
+
+def test_learned_std_is_a_parameter_that_finds_the_residuals():
+    objective = objective_of(gaussian_std=0.5, learn_std=True)
+    vae, batch = objective.networks["vae"], make_batch(IMAGES)
+    assert vae.log_scale.item() == pytest.approx(math.log(0.5))
+    losses_of(objective, batch)["loss"].backward()
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    with torch.no_grad():
+        squares = (vae(batch["image"], noise).decoded - batch["image"]).square().flatten(1).sum(1)
+    # d/d log s of sum((x - m)^2 / (2 s^2) + log s) over the 64 pixels
+    assert vae.log_scale.grad.item() == pytest.approx((64 - squares / 0.25).mean().item(), rel=1e-4)
+    fixed = objective_of(gaussian_std=0.5).networks["vae"]
+    assert "log_scale" in dict(fixed.named_buffers()) and "log_scale" in fixed.state_dict()
+
+
+def test_beta_warms_up_linearly_with_the_step():
+    objective = objective_of(beta=4.0, beta_warmup_steps=10)
+    batch = make_batch(IMAGES)
+    for step, beta in ((0, 0.0), (1, 0.4), (5, 2.0), (10, 4.0), (1000, 4.0), (3, 1.2)):
+        objective.before_step(step)
+        losses = losses_of(objective, batch)
+        assert losses["loss"].item() == pytest.approx((losses["nll"] + beta * losses["kl"]).item(), rel=1e-5)
+
+
+def test_without_warm_up_beta_is_there_from_the_start():
+    objective = objective_of(beta=4.0)
+    objective.before_step(0)
+    assert objective.beta == 4.0
+
+
+def test_free_bits_leave_the_reported_kl_alone():
+    objective = objective_of(beta=3.0)
+    batch = make_batch(IMAGES)
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    nll, kl = slow_terms(objective, batch["image"], noise)
+    per_dimension = kl.mean(0)
+    minimum = per_dimension.sort().values[:2].mean().item()  # above one dimension, below two
+    objective = objective_of(beta=3.0, free_bits=minimum)
+    losses = losses_of(objective, batch)
+    expected = nll.mean() + 3 * sum(max(value.item(), minimum) for value in per_dimension)
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert losses["kl"].item() == pytest.approx(kl.sum(1).mean().item(), rel=1e-5)
+    assert losses["loss"] > losses["nll"] + 3 * losses["kl"]
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_pictures(data):
+    objective = objective_of(data)
+    batch = make_batch(data)
+    pipeline = objective.pipeline(objective.networks)
+    assert pipeline.config.value_scale == data.value_scale
+    pictures = objective.sample_grid(pipeline, batch, torch.Generator().manual_seed(0))
+    expected = pipeline(batch_size=5, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    assert torch.equal(pictures.pop("samples"), expected)
+    if data.is_image:
+        pairs = pictures.pop("reconstructions")
+        torch.testing.assert_close(pairs[::2], (batch["image"] + 1) / 2)
+        torch.testing.assert_close(pairs[1::2], pipeline.reconstruct(pairs[::2], output_type="pt").images)
+    assert not pictures
+
+
+def test_options_shape_the_network():
+    config = objective_of(architecture="conv", block_out_channels=[4, 8], norm="group", likelihood="bernoulli")
+    config = config.networks["vae"].config
+    assert (config.in_channels, config.sample_size, config.latent_dim) == (1, 8, 3)
+    assert (config.block_out_channels, config.norm, config.likelihood) == ((4, 8), "group", "bernoulli")
+    assert objective_of(hidden_dims=None).networks["vae"].config.hidden_dims == (512, 256)
+    table = VAEObjective.from_args(VAEArguments(architecture="beta_vae"), IMAGES_64).networks["vae"].config
+    assert {name: table[name] for name in BETA_VAE} == BETA_VAE
+
+
+IMAGES_64 = type(IMAGES)("squares", 1, 64, 255.0, None, 10, "2" * 12)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (IMAGES, {"gaussian_std": 0.0}, "--gaussian_std must be positive, got 0.0"),
+        (IMAGES, {"likelihood": "bernoulli", "learn_std": True}, "no meaning with --likelihood bernoulli"),
+        (IMAGES, {"likelihood": "categorical", "gaussian_std": 2.0}, "no meaning with --likelihood categorical"),
+        (VECTORS, {"likelihood": "bernoulli"}, "needs images in [-1, 1], but builtin:toy2d has vectors"),
+        (VECTORS, {"architecture": "conv"}, "needs images, but the data are vectors"),
+        (IMAGES, {"architecture": "beta_vae"}, "resolution 8 is too small for 4 stride-2 blocks"),
+        (IMAGES, {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (IMAGES, {"num_levels": 1}, "--num_levels must be at least 2"),
+        (IMAGES, {"beta": -1.0}, "--beta must be at least 0"),
+        (IMAGES, {"beta_warmup_steps": -1}, "--beta_warmup_steps must be at least 0"),
+        (IMAGES, {"free_bits": -1.0}, "--free_bits must be at least 0"),
+    ],
+)
+def test_refused_options(data, options, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        objective_of(data, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_from_a_saved_pipeline(tmp_path):
+    first = objective_of(likelihood="bernoulli")
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+    again = VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=2.0, free_bits=0.1, latent_dim=50), IMAGES)
+    assert (again.beta, again.free_bits) == (2.0, 0.1)
+    assert again.networks["vae"].config.likelihood == "bernoulli"
+    for ours, theirs in zip(
+        again.networks["vae"].state_dict().values(), first.networks["vae"].state_dict().values(), strict=True
+    ):
+        assert torch.equal(ours, theirs)
+    with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
+        VAEObjective.from_pretrained(tmp_path, VAEArguments(), IMAGES_64)
+    with pytest.raises(UserError, match="--beta must be at least 0"):
+        VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=-1.0), IMAGES)

@@ -1,0 +1,125 @@
+"""Conversion between users' images and networks' tensors; `testing_utils/pipelines.py` tests it through pipelines."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hf_genmodels import UserError
+from hf_genmodels.pipelines.images import from_network, to_network
+
+GREY, COLOUR, VECTOR = (1, 2, 3), (3, 2, 3), (4,)
+
+
+def test_eight_bit_values_are_divided_by_255():
+    array = np.array([[0, 51, 255], [102, 1, 128]], np.uint8)
+    expected = [v / 255 * 2 - 1 for v in (0, 51, 255, 102, 1, 128)]
+    for form in (array, array[..., None], array[None, ..., None], Image.fromarray(array), [array], (array,)):
+        batch = to_network(form, GREY)
+        assert batch.shape == (1, *GREY) and batch.dtype == torch.float32
+        assert batch.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_sixteen_bit_values_are_divided_by_65535():
+    array = np.array([[0, 1, 65535], [32768, 257, 1000]], np.uint16)
+    picture = Image.fromarray(array)
+    assert picture.mode == "I;16"
+    expected = [v / 65535 * 2 - 1 for v in array.flatten().tolist()]
+    for form in (array, picture):
+        assert to_network(form, GREY).flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_black_and_white_pictures_are_grey_ones():
+    picture = Image.fromarray(np.array([[True, False, True], [False] * 3]))
+    assert picture.mode == "1"
+    assert to_network(picture, GREY).flatten().tolist() == [1, -1, 1, -1, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
+def test_channels_of_arrays_are_last_and_of_tensors_first(dtype):
+    values = np.linspace(0, 1, 18).reshape(2, 3, 3).astype(dtype)
+    batch = to_network(values, COLOUR)
+    for channel in range(3):
+        expected = (values[..., channel].astype(np.float64) * 2 - 1).flatten()
+        assert batch[0, channel].flatten().tolist() == pytest.approx(expected.tolist(), abs=1e-6)
+    tensor = torch.from_numpy(values.astype(np.float32)).permute(2, 0, 1)
+    for form in (tensor, tensor[None], tensor.double(), [tensor]):
+        torch.testing.assert_close(to_network(form, COLOUR), batch)
+
+
+def test_flipped_arrays_are_taken_and_left_as_they_are():
+    array = np.linspace(0, 1, 6).reshape(2, 3)
+    before = array.copy()
+    flipped = to_network(array[:, ::-1], GREY)
+    torch.testing.assert_close(flipped, to_network(array, GREY).flip(3))
+    assert np.array_equal(array, before)
+
+
+def test_lists_keep_their_order():
+    one, two = np.zeros((2, 3)), np.ones((2, 2, 3, 1))
+    batch = to_network([one, torch.full((1, 2, 3), 0.5), two], GREY)
+    assert batch[:, 0, 0, 0].tolist() == [-1, 0, 1, 1]
+
+
+def test_vectors_pass_unchanged():
+    vectors = np.array([[-7.0, 0.0, 300.0, 1.5], [0.0, 1.0, 2.0, 3.0]])
+    for form in (vectors, torch.tensor(vectors), list(vectors), list(torch.tensor(vectors))):
+        assert to_network(form, VECTOR).tolist() == vectors.tolist()
+    assert to_network(vectors[0], VECTOR).tolist() == vectors[:1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("images", "shape", "message"),
+    [
+        (Image.new("RGB", (3, 2)), GREY, "mode RGB does not fit a network that takes samples of shape (1, 2, 3)"),
+        (Image.new("RGBA", (3, 2)), COLOUR, "mode RGBA does not fit"),
+        (Image.new("P", (3, 2)), COLOUR, "mode P does not fit"),
+        (Image.new("CMYK", (3, 2)), (4, 2, 3), "mode CMYK does not fit"),
+        (Image.new("L", (3, 2)), VECTOR, "mode L does not fit"),
+        (Image.new("L", (2, 3)), GREY, "takes images of shape (1, 2, 3), got (1, 3, 2)"),
+        (torch.zeros(2, 3), GREY, "got (2, 3)"),
+        (torch.zeros(5), VECTOR, "got (5,)"),
+        (torch.tensor(0.0), VECTOR, "got ()"),
+        (np.zeros((2, 3, 3)), GREY, "got (3, 2, 3)"),
+        (np.zeros(6), GREY, "must be ([batch,] height, width[, channels]), got shape (6,)"),
+        (np.zeros((1, 1, 2, 3, 1)), GREY, "got shape (1, 1, 2, 3, 1)"),
+        (np.zeros((2, 3), np.int64), GREY, "must be float in [0, 1], uint8 or uint16, got int64"),
+        (np.zeros((2, 4), np.uint8), VECTOR, "arrays of vectors must be float, got uint8"),
+        (np.full((2, 3), 255.0), GREY, "images must lie in [0, 1], got [255, 255]"),
+        (torch.full((1, 2, 3), -0.5), GREY, "images must lie in [0, 1], got [-0.5, -0.5]"),
+        (torch.full((1, 2, 3), float("nan")), GREY, "images must lie in [0, 1], got [nan, nan]"),
+        (torch.zeros(0, *GREY), GREY, "there are no images"),
+        ([], GREY, "or a list of them, got an empty list"),
+        ("picture.png", GREY, "or a list of them, got str"),
+        ([None], GREY, "or a list of them, got NoneType"),
+    ],
+)
+def test_what_does_not_fit_is_a_one_line_error(images, shape, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        to_network(images, shape)
+    assert "\n" not in str(error.value)
+
+
+def test_samples_are_clipped_scaled_and_rounded():
+    samples = torch.tensor([-3.0, -1.0, 0.0, 0.5, 1.0, 7.0]).reshape(1, 1, 2, 3)
+    assert from_network(samples, "pt", 255.0).flatten().tolist() == [0, 0, 0.5, 0.75, 1, 1]
+    (picture,) = from_network(samples, "pil", 255.0)
+    assert np.asarray(picture).flatten().tolist() == [0, 0, 128, 191, 255, 255]
+    (deep,) = from_network(samples, "pil", 65535.0)
+    assert np.asarray(deep).flatten().tolist() == [0, 0, 32768, 49151, 65535, 65535]
+    (colour,) = from_network(samples.expand(1, 3, 2, 3), "pil", 65535.0)
+    assert colour.mode == "RGB", "Pillow has no colour pictures of 16 bits"
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "I;16"])
+def test_a_picture_survives_both_ways(mode):
+    size, top = {"L": (8, 16), "RGB": (8, 16, 3), "I;16": (8, 16)}[mode], 65535 if mode == "I;16" else 255
+    values = np.random.default_rng(0).integers(top + 1, size=size).astype(np.uint16 if mode == "I;16" else np.uint8)
+    shape = (3 if mode == "RGB" else 1, 8, 16)
+    (picture,) = from_network(to_network(Image.fromarray(values), shape), "pil", float(top))
+    assert picture.mode == mode
+    assert np.array_equal(np.asarray(picture), values)

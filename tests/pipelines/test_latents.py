@@ -1,0 +1,65 @@
+"""Paths and grids in latent space against slow formulas."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from scipy.stats import norm
+
+from hf_genmodels import UserError
+from hf_genmodels.pipelines.latents import gaussian_grid, interpolate_latents
+
+START, END = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
+
+
+def test_linear_path_is_the_straight_line():
+    path = interpolate_latents(START, END, 4, "linear")
+    expected = [value for k in range(4) for value in (3 - k, k / 3, 0.0)]
+    assert path.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_spherical_path_turns_evenly_and_changes_its_length_linearly():
+    path = interpolate_latents(START, END, 4, "spherical")
+    expected = []
+    for k in range(4):
+        length, angle = 3 - 2 * k / 3, math.pi / 2 * k / 3
+        expected += [length * math.cos(angle), length * math.sin(angle), 0.0]
+    assert path.flatten().tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_spherical_path_in_many_dimensions():
+    start, end = torch.randn(2, 50, generator=torch.Generator().manual_seed(0)).double()
+    path = interpolate_latents(start, end, 7, "spherical")
+    torch.testing.assert_close(path[[0, -1]], torch.stack([start, end]))
+    lengths = path.norm(dim=1)
+    torch.testing.assert_close(lengths.diff(), lengths.diff()[:1].expand(6))
+    directions = path / lengths[:, None]
+    cosines = (directions[1:] * directions[:-1]).sum(1)
+    torch.testing.assert_close(cosines, cosines[:1].expand(6))
+    plane = torch.linalg.qr(torch.stack([start, end], 1)).Q
+    torch.testing.assert_close(plane @ (plane.T @ path.T), path.T)
+
+
+@pytest.mark.parametrize("end", [-START, torch.zeros(3), 2 * START])
+def test_vectors_without_a_turning_plane_are_joined_linearly(end):
+    for a, b in ((START, end), (end, START)):
+        torch.testing.assert_close(
+            interpolate_latents(a, b, 5, "spherical"), interpolate_latents(a, b, 5, "linear"), atol=1e-5, rtol=0
+        )
+
+
+def test_refused_paths():
+    with pytest.raises(UserError, match="mode must be 'linear' or 'spherical', got 'cubic'"):
+        interpolate_latents(START, END, 4, "cubic")
+    with pytest.raises(UserError, match="num_steps must be at least 2, got 1"):
+        interpolate_latents(START, END, 1, "linear")
+
+
+def test_grid_holds_the_quantiles_with_the_second_coordinate_upwards():
+    grid = gaussian_grid(4, torch.device("cpu"), torch.float64).unflatten(0, (4, 4))
+    quantiles = norm.ppf([0.125, 0.375, 0.625, 0.875])
+    for row in range(4):
+        assert grid[row, :, 0].tolist() == pytest.approx(quantiles)
+        assert grid[row, :, 1].tolist() == pytest.approx([quantiles[3 - row]] * 4)

@@ -1,0 +1,200 @@
+"""What `from_pretrained` refuses: one line that names the folder, and nothing is executed or imported."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hf_genmodels import AutoencoderPipeline, AutoPipeline, UserError, VAEPipeline
+from tests.testing_utils.pipelines import tiny_pipeline
+
+WEIGHTS = Path("vae", "diffusion_pytorch_model.safetensors")
+
+
+class Bomb:
+    """Unpickling it makes a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("saved")
+    tiny_pipeline("VAEPipeline").save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(saved, tmp_path / "model"))
+
+
+def refused(folder: Path, message: str, **options: Any) -> None:
+    for pipeline in (VAEPipeline, AutoPipeline):
+        with pytest.raises(UserError, match=re.escape(message)) as error:
+            pipeline.from_pretrained(folder, **options)
+        assert "\n" not in str(error.value)
+        assert folder.name in str(error.value) or options
+
+
+def edit_json(path: Path, **changes: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    change(tensors)
+    save_file(tensors, folder / WEIGHTS)
+
+
+def test_another_pipelines_folder(folder):
+    message = "holds a VAEPipeline, not a AutoencoderPipeline; use that class, or AutoPipeline"
+    with pytest.raises(UserError, match=message):
+        AutoencoderPipeline.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("name", ["DDPMPipeline", "UserError", None, ["code", "VAEPipeline"]])
+def test_a_class_that_is_no_pipeline_of_ours(name, folder):
+    edit_json(folder / "model_index.json", _class_name=name)
+    refused(folder, f"holds a {name}, ")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda tensors: tensors.pop("posterior.bias"), "missing keys in the checkpoint: posterior.bias"),
+        (lambda tensors: tensors.update(extra=torch.zeros(1)), "unexpected keys in the checkpoint: extra"),
+        (lambda tensors: tensors.update({"posterior.bias": torch.zeros(3)}), "posterior.bias expected shape"),
+    ],
+)
+def test_weights_that_do_not_fit(change, message, folder):
+    edit_weights(folder, change)
+    refused(folder, message)
+
+
+def test_many_missing_weights_are_counted(folder):
+    edit_weights(folder, lambda tensors: [tensors.pop(name) for name in list(tensors)[:5]])
+    refused(folder, " and 2 more")
+
+
+@pytest.mark.parametrize("size", [0, 4, 200, -1])
+def test_truncated_weights(size, folder):
+    content = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(content[:size])
+    refused(folder, "the weights cannot be loaded")
+
+
+@pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors"])
+@pytest.mark.parametrize("harmless", [True, False])
+def test_pickles_are_never_opened(name, harmless, folder, tmp_path):
+    tensors = load_file(folder / WEIGHTS)
+    (folder / WEIGHTS).unlink()
+    if harmless:
+        torch.save(tensors, folder / "vae" / name)
+    else:
+        (folder / "vae" / name).write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
+    refused(folder, "the weights cannot be loaded")
+    assert not (tmp_path / "executed").exists()
+
+
+def test_a_foreign_library_is_not_imported(folder, tmp_path, monkeypatch):
+    (tmp_path / "elsewhere.py").write_text("from hf_genmodels import VAE\n")
+    (folder / "vae" / "elsewhere.py").write_text("from hf_genmodels import VAE\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    edit_json(folder / "model_index.json", vae=["elsewhere", "VAE"])
+    refused(folder, "component vae is from 'elsewhere'; only hf_genmodels, diffusers, transformers are loaded")
+    assert "elsewhere" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("component", "message"),
+    [
+        (["hf_genmodels", "NoSuchNetwork"], "hf_genmodels has no network or scheduler called 'NoSuchNetwork'"),
+        (["hf_genmodels", "UserError"], "no network or scheduler called 'UserError'"),
+        (["hf_genmodels", "AutoPipeline"], "no network or scheduler called 'AutoPipeline'"),
+        (["diffusers", "DDPMPipeline"], "no network or scheduler called 'DDPMPipeline'"),
+        (["diffusers", "DDPMScheduler"], "vae holds no DDPMScheduler"),
+        (["transformers", "AutoModel"], "no network or scheduler called 'AutoModel'"),
+        (["hf_genmodels", "Autoencoder"], "vae holds a VAE, not a Autoencoder"),
+        ([None, None], "model_index.json names no component vae"),
+        ("VAE", "model_index.json names no component vae"),
+        (None, "model_index.json names no component vae"),
+    ],
+)
+def test_components_that_are_no_networks(component, message, folder):
+    edit_json(folder / "model_index.json", vae=component)
+    refused(folder, message)
+
+
+def test_a_missing_component(folder):
+    index = json.loads((folder / "model_index.json").read_text())
+    del index["vae"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    refused(folder, "model_index.json names no component vae")
+
+
+def test_a_transformers_network_is_held_to_the_same_rules(folder):
+    """Whatever `architectures` says, its weights are safetensors and all there."""
+    config = {"architectures": ["BertModel"], "hidden_size": 4, "num_hidden_layers": 1, "num_attention_heads": 1}
+    (folder / "vae" / "config.json").write_text(json.dumps(config | {"vocab_size": 5, "intermediate_size": 4}))
+    edit_json(folder / "model_index.json", vae=["transformers", "BertModel"])
+    torch.save({}, folder / "vae" / "pytorch_model.bin")
+    refused(folder, "the weights cannot be loaded")
+    save_file({"pooler.dense.bias": torch.zeros(4)}, folder / "vae" / "model.safetensors", {"format": "pt"})
+    refused(folder, "missing keys in the checkpoint")
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("model_index.json", None, "model_index.json is missing; is "),
+        ("model_index.json", "{", "model_index.json cannot be read as JSON"),
+        ("model_index.json", "[]", "model_index.json must hold a JSON object"),
+        ("vae/config.json", None, "config.json is missing; is "),
+        ("vae/config.json", "{", "config.json cannot be read as JSON"),
+        (
+            "vae/config.json",
+            '{"_class_name": "VAE", "activation": "cosine"}',
+            "config.json has an impossible value: 'cosine'",
+        ),
+    ],
+)
+def test_damaged_json(path, content, message, folder):
+    (folder / path).unlink()
+    if content is not None:
+        (folder / path).write_text(content)
+    refused(folder, message)
+
+
+def test_unknown_option(folder):
+    refused(folder, "VAEPipeline.from_pretrained has no option 'safety_checker'", safety_checker=None)
+    assert VAEPipeline.from_pretrained(folder, value_scale=7.0).config.value_scale == 7.0
+
+
+def test_no_such_folder(tmp_path):
+    refused(tmp_path / "nothing", "there is no folder")
+
+
+def test_the_logger_is_as_it_was(folder):
+    from diffusers.utils import logging
+
+    before = logging.get_verbosity()
+    VAEPipeline.from_pretrained(folder)
+    (folder / WEIGHTS).unlink()
+    refused(folder, "the weights cannot be loaded")
+    assert logging.get_verbosity() == before

@@ -1,0 +1,185 @@
+"""One sweep over the registry: every family has all its pieces, trains, saves, reloads, and samples or reconstructs.
+
+A new family adds a line to `OPTIONS`, and one to `VECTOR_OPTIONS` if it takes vectors.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import json
+import re
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import hf_genmodels
+from hf_genmodels import AutoPipeline, Classifier, UserError
+from hf_genmodels.data import load_data
+from hf_genmodels.families import FAMILIES, PIPELINES, get_family
+from hf_genmodels.loading import load_network
+from hf_genmodels.objectives.base import Objective
+from hf_genmodels.training.arguments import parse
+from tests.testing_utils.pipelines import ROOT, draw
+
+# the smallest network of a family, on builtin:digits
+OPTIONS = {
+    "autoencoder": "--latent_dim 2 --block_out_channels 4 8 --classification_weight 0.1 --corruption gaussian",
+    "vae": "--latent_dim 2 --block_out_channels 4 8 --learn_std",
+    "classifier": "--block_out_channels 4 8 --feature_dim 5",
+}
+# and on builtin:toy2d
+VECTOR_OPTIONS = {
+    "autoencoder": "--latent_dim 1 --architecture mlp --hidden_dims 8",
+    "vae": "--latent_dim 2 --architecture mlp --hidden_dims 8 --gaussian_std 0.1",
+}
+LOOP = "--max_train_steps 2 --checkpointing_steps 2 --train_batch_size 16 --num_threads 1 --log_steps 1 --use_ema"
+
+
+@dataclass
+class Run:
+    """A training run through a family's script."""
+
+    family: str
+    folder: Path
+    arguments: list[str]
+
+    def objective(self) -> Objective:
+        """The objective with the networks as they were before the first step."""
+        objective_class = FAMILIES[self.family].load_objective()
+        data_args, args, family_args = parse(self.arguments, objective_class.Arguments, "")
+        data = load_data(data_args, args.seed)
+        torch.manual_seed(args.seed)
+        return objective_class.from_args(family_args, data.spec)
+
+
+def train(family: str, dataset: str, options: str, folder: Path) -> Run:
+    arguments = ["--dataset_name", dataset, "--output_dir", str(folder), *LOOP.split(), *options.split()]
+    importlib.import_module(FAMILIES[family].script).main(arguments)
+    return Run(family, folder, arguments)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp(request.param) / "run"
+    return train(request.param, "builtin:digits", OPTIONS[request.param], folder)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_piece_is_there(name: str) -> None:
+    family = get_family(name)
+    assert family.name == name and family.title and family.pipeline_tag
+    objective = family.load_objective()
+    assert issubclass(objective, Objective)
+    options = dataclasses.fields(objective.Arguments)
+    assert not [option.name for option in options if not option.metadata.get("help")]
+    script = importlib.import_module(family.script)
+    assert callable(script.main) and f"training/train_{name}.py --dataset_name" in script.__doc__
+    assert (ROOT / "training" / f"train_{name}.py").is_file()
+    assert (files("hf_genmodels.model_cards") / f"{name}.md").read_text(encoding="utf-8").startswith("{% extends")
+    tests = [ROOT / "tests" / "objectives" / f"test_{name}.py"]
+    if family.pipeline is not None:
+        module = getattr(hf_genmodels, family.pipeline).__module__
+        tests.append(ROOT / "tests" / "pipelines" / f"test_{module.split('.')[-1]}.py")
+    assert not [path for path in tests if not path.is_file()]
+
+
+def test_no_script_or_objective_is_outside_the_registry() -> None:
+    scripts = {path.stem.removeprefix("train_") for path in (ROOT / "training").glob("train_*.py")}
+    objectives = {path.stem for path in (ROOT / "hf_genmodels" / "objectives").glob("[a-z]*.py")} - {"base"}
+    assert scripts == objectives == set(FAMILIES)
+
+
+def test_unknown_family() -> None:
+    with pytest.raises(UserError, match="unknown family 'gna'; choose one of: autoencoder, vae, "):
+        get_family("gna")
+
+
+def test_the_output_folder_is_whole(run: Run) -> None:
+    written = {path.name for path in run.folder.iterdir()}
+    expected = {"README.md", "metrics.json", "losses.png", "training_args.json", "checkpoint-2"}
+    expected |= {"config.json"} if FAMILIES[run.family].pipeline is None else {"model_index.json", "samples"}
+    assert expected <= written
+    metrics = json.loads((run.folder / "metrics.json").read_text())
+    assert (metrics["family"], metrics["step"]) == (run.family, 2)
+    values = [*metrics["train"].values(), *metrics["validation"].values()]
+    assert len(values) >= 2 and torch.tensor(values).isfinite().all()
+
+
+def test_every_parameter_of_every_trained_network_moved(run: Run) -> None:
+    objective = run.objective()
+    trained = {name for phase in objective.phases for name in phase.trains}
+    assert trained <= objective.networks.keys() and set(objective.ema) <= objective.networks.keys()
+    for name, before in objective.networks.items():
+        after = load_network(type(before), run.folder / "checkpoint-2" / "networks" / name).state_dict()
+        still = [key for key, value in before.named_parameters() if torch.equal(value, after[key])]
+        assert still == ([] if name in trained else [key for key, _ in before.named_parameters()])
+
+
+def test_what_was_saved_reloads_and_works(run: Run) -> None:
+    averages = run.folder / "checkpoint-2" / "ema"
+    if FAMILIES[run.family].pipeline is None:
+        network = load_network(Classifier, run.folder)
+        assert network(torch.zeros(2, 1, 8, 8)).logits.shape == (2, 10)
+        saved: dict[str, Any] = {"classifier": network}
+    else:
+        pipeline = AutoPipeline.from_pretrained(run.folder)
+        assert type(pipeline).__name__ == FAMILIES[run.family].pipeline
+        assert pipeline.sample_shape == (1, 8, 8) and pipeline.config.value_scale == 16.0
+        images = draw(pipeline, output_type="pt").images
+        assert images.shape[0] == 3 and images.isfinite().all()
+        saved = pipeline.components
+    for path in averages.iterdir():
+        expected = load_network(type(saved[path.name]), path).state_dict()
+        for key, value in saved[path.name].state_dict().items():
+            assert torch.equal(value, expected[key]), f"the saved {path.name} is not the averaged one"
+
+
+def test_the_card_shows_how_to_load_it(run: Run) -> None:
+    card = (run.folder / "README.md").read_text(encoding="utf-8")
+    snippet = re.search(r"```python\n(.+?)```", card, re.DOTALL)
+    assert snippet is not None
+    names = {node.id for node in ast.walk(ast.parse(snippet[1])) if isinstance(node, ast.Name)}
+    assert (FAMILIES[run.family].pipeline or "Classifier") in names
+    assert f"training/train_{run.family}.py --dataset_name builtin:digits" in card
+
+
+@pytest.mark.parametrize("family", VECTOR_OPTIONS)
+def test_vectors(family: str, tmp_path: Path) -> None:
+    train(family, "builtin:toy2d", VECTOR_OPTIONS[family], tmp_path / "run")
+    pipeline = AutoPipeline.from_pretrained(tmp_path / "run")
+    assert pipeline.sample_shape == (2,)
+    points = draw(pipeline).images
+    assert points.shape == (3, 2)
+    assert (tmp_path / "run" / "samples" / "step-2.png").is_file()
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - VECTOR_OPTIONS.keys()))
+def test_families_that_take_no_vectors_say_so_and_write_nothing(family: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="builtin:toy2d has vectors") as error:
+        train(family, "builtin:toy2d", OPTIONS[family], tmp_path / "run")
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_goes_on_from_a_saved_model(family: str, tmp_path: Path) -> None:
+    run = train(family, "builtin:digits", OPTIONS[family], tmp_path / "first")
+    options = f"{OPTIONS[family]} --pretrained_model_name_or_path {run.folder} --learning_rate 1e-12"
+    train(family, "builtin:digits", options, tmp_path / "second")
+    saved = [path.relative_to(run.folder) for path in run.folder.rglob("*.safetensors")]
+    for path in (path for path in saved if path.parts[0] != "checkpoint-2"):
+        after = load_file(tmp_path / "second" / path)
+        for name, value in load_file(run.folder / path).items():
+            if "running_" not in name and "num_batches" not in name:
+                torch.testing.assert_close(after[name], value, atol=1e-8, rtol=1e-6)
+
+
+def test_pipelines_of_the_registry() -> None:
+    assert {family.pipeline for family in FAMILIES.values()} - {None} == PIPELINES

@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.objectives.autoencoder import AutoencoderArguments
+from hf_genmodels.objectives.vae import VAEArguments
+from hf_genmodels.training.arguments import check_arguments, command_line, parse
+from hf_genmodels.training.train_vae import main
+from tests.testing_utils.training import options
+
+OUT = ["--output_dir", "runs/vae"]
+
+
+def parsed(*words: str, family: type = VAEArguments) -> tuple[Any, Any, Any]:
+    return parse([*OUT, *words], family, "Train.")
+
+
+def write(folder: Path, content: str, name: str = "options.yaml") -> str:
+    path = folder / name
+    path.write_text(content)
+    return str(path)
+
+
+def test_defaults_and_command_line() -> None:
+    data, training, family = parsed("--train_batch_size", "7", "--resolution", "16", "--beta", "2.5")
+    assert (training.output_dir, training.train_batch_size, training.learning_rate) == ("runs/vae", 7, 1e-3)
+    assert (data.resolution, data.train_split) == (16, "train")
+    assert (family.beta, family.latent_dim) == (2.5, 32)
+
+
+@pytest.mark.parametrize("name", ["options.yaml", "options.yml", "options.json"])
+def test_command_line_wins_over_file_and_file_over_default(tmp_path: Path, name: str) -> None:
+    content = {"train_batch_size": 7, "learning_rate": 0.25, "block_out_channels": [3, 5], "beta": 4.0}
+    config = write(tmp_path, json.dumps(content), name)  # JSON is YAML too
+    _, training, family = parsed("--config", config, "--learning_rate", "0.5", "--block_out_channels", "8")
+    assert (training.train_batch_size, training.learning_rate, training.log_steps) == (7, 0.5, 50)
+    assert (family.beta, family.block_out_channels, family.latent_dim) == (4.0, [8], 32)
+    _, training, _ = parsed("--learning_rate", "0.5", f"--config={config}")
+    assert training.learning_rate == 0.5
+
+
+def test_values_of_a_yaml_file(tmp_path: Path) -> None:
+    config = write(
+        tmp_path,
+        "learning_rate: 1e-4\nuse_ema: true\npush_to_hub: false\ncenter_crop: yes\nblock_out_channels: [16, 32]\n"
+        "hidden_dims:\n  - 7\nmixed_precision: no\nmax_train_steps: null\nmax_grad_norm:\ntrain_split: -train\n",
+    )
+    data, training, family = parsed("--config", config)
+    assert isinstance(training.learning_rate, float)
+    assert training.learning_rate == 1e-4
+    assert (training.use_ema, training.push_to_hub, data.center_crop) == (True, False, True)
+    assert (family.block_out_channels, family.hidden_dims) == ([16, 32], [7])
+    assert training.mixed_precision == "no"  # YAML itself would read False
+    assert (training.max_train_steps, training.max_grad_norm) == (None, None)
+    assert data.train_split == "-train"
+
+
+def test_values_of_a_json_file(tmp_path: Path) -> None:
+    config = write(tmp_path, '{"use_ema": true, "center_crop": false, "max_train_steps": null}', "options.json")
+    data, training, _ = parsed("--config", config)
+    assert (training.use_ema, data.center_crop, training.max_train_steps) == (True, False, None)
+
+
+@pytest.mark.parametrize("option", ["--num_train_epochs", "--num_epochs", "--num-train-epochs"])
+def test_epochs_have_two_names(option: str) -> None:
+    assert parsed(option, "3")[1].num_train_epochs == 3
+
+
+def test_both_names_of_the_epochs_in_a_file(tmp_path: Path) -> None:
+    for name in ("num_epochs", "num_train_epochs"):
+        assert parsed("--config", write(tmp_path, f"{name}: 3"))[1].num_train_epochs == 3
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("nonsense: 1", "nonsense"),
+        ("latent_dims: 8", "latent_dims"),
+        ("config: other.yaml", "config"),
+        ("learning_rate: fast", "learning_rate"),
+        ("learning_rate: [0.1, 0.2]", "0.2"),
+        ("train_batch_size: 2.5", "train_batch_size"),
+        ("use_ema: perhaps", "use_ema"),
+        ("lr_scheduler: sawtooth", "lr_scheduler"),
+        ("block_out_channels: [4, wide]", "block_out_channels"),
+        ("- learning_rate", "option: value"),
+        ("", "option: value"),
+        ("a: [1", "cannot be read"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, content: str, said: str) -> None:
+    config = write(tmp_path, content)
+    with pytest.raises(UserError) as error:
+        parsed("--config", config)
+    assert config in str(error.value)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_an_unreadable_file(tmp_path: Path) -> None:
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
+    write(tmp_path, "{", "broken.json")
+    for name in ("missing.yaml", ".", "binary.yaml", "broken.json"):
+        with pytest.raises(UserError, match="cannot be read") as error:
+            parsed("--config", str(tmp_path / name))
+        assert str(tmp_path / name) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--nonsense", "1"], "--nonsense"),
+        (["--learn", "1"], "--learn"),  # no abbreviations: they would change meaning with the next option added
+        (["--learning_rate", "fast"], "--learning_rate"),
+        (["--lr_scheduler", "sawtooth"], "--lr_scheduler"),
+        (["--mixed_precision", "int8"], "--mixed_precision"),
+        (["--use_ema", "perhaps"], "--use_ema"),
+        (["stray"], "stray"),
+        (["--config"], "--config"),
+        (["--regularizer", "l1"], "--regularizer"),  # the autoencoder's
+    ],
+)
+def test_a_wrong_command_line_is_one_line(words: list[str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        parsed(*words)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_output_dir_is_required() -> None:
+    with pytest.raises(UserError, match="--output_dir"):
+        parse([], VAEArguments, "Train.")
+
+
+def test_each_family_has_its_own_options() -> None:
+    assert parsed("--regularizer", "l1", family=AutoencoderArguments)[2].regularizer == "l1"
+
+
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"train_batch_size": 0},
+        {"eval_batch_size": 0},
+        {"num_train_epochs": 0},
+        {"max_train_steps": 0},
+        {"gradient_accumulation_steps": -1},
+        {"learning_rate": 0},
+        {"learning_rate": float("nan")},
+        {"max_grad_norm": 0},
+        {"adam_beta1": 1.5},
+        {"adam_beta2": -0.1},
+        {"adam_weight_decay": -1},
+        {"adam_epsilon": 0},
+        {"lr_warmup_steps": -1},
+        {"seed": -1},
+        {"log_steps": 0},
+        {"sample_steps": 0},
+        {"num_threads": 0},
+        {"checkpointing_steps": -1},
+        {"checkpoints_total_limit": 0},
+        {"ema_max_decay": 1.5},
+        {"ema_inv_gamma": 0},
+    ],
+    ids=str,
+)
+def test_impossible_values_are_refused(option: dict[str, Any]) -> None:
+    _, training, _ = parsed()
+    check_arguments(training)
+    for name, value in option.items():
+        setattr(training, name, value)
+        with pytest.raises(UserError, match=f"--{name} "):
+            check_arguments(training)
+
+
+def test_resume_and_overwrite_contradict() -> None:
+    with pytest.raises(UserError, match="contradict"):
+        parsed("--resume_from_checkpoint", "latest", "--overwrite_output_dir")
+
+
+@pytest.mark.parametrize(
+    "words", [["--hub_token", "hf_x"], ["--hub_token=hf_x"], ["--hub-token", "hf_x"], ["--hub-token=hf_x"]]
+)
+def test_the_token_is_in_no_command(words: list[str]) -> None:
+    command = command_line("vae", ["--seed", "1", *words, "--output_dir", "my runs"])
+    assert command == "accelerate launch training/train_vae.py --seed 1 --output_dir 'my runs'"
+    assert parsed(*words)[1].hub_token == "hf_x"
+
+
+def test_resolved_options_are_saved_without_the_token(tmp_path: Path) -> None:
+    config = write(tmp_path, "hub_token: hf_filesecret\nbeta: 2\n")
+    run = tmp_path / "run"
+    main(options(run, max_train_steps=1, config=config, checkpointing_steps=0))
+    saved = (run / "training_args.json").read_text()
+    assert "hf_filesecret" not in saved
+    content = json.loads(saved)
+    assert content["family"] == "vae"
+    assert content["command"].startswith("accelerate launch training/train_vae.py --output_dir ")
+    assert "hub_token" not in content["arguments"]
+    assert content["arguments"] | {"beta": 2.0, "latent_dim": 2, "max_train_steps": 1} == content["arguments"]
+    assert content["arguments"]["dataset_name"] == "builtin:digits"
+    assert not any("hf_filesecret" in path.read_text("latin-1") for path in run.rglob("*") if path.is_file())

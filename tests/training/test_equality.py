@@ -1,0 +1,105 @@
+"""What must not matter: how a global batch is split over micro-batches and processes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.training.entry import available_cores
+from hf_genmodels.training.train_autoencoder import main as train_autoencoder
+from hf_genmodels.training.train_vae import main as train_vae
+from tests.testing_utils.training import interrupted, largest_difference, launch_two, options
+
+# A schedule, an average, a clipped gradient: each must be the same function of the step in every process.
+CHANGES: dict[str, Any] = {
+    "use_ema": True,
+    "lr_scheduler": "cosine",
+    "lr_warmup_steps": 5,
+    "max_grad_norm": 30,
+    "log_steps": 4,
+    "checkpointing_steps": 10,
+}
+FAMILIES: dict[str, tuple[Callable[[list[str]], None], dict[str, Any]]] = {
+    "vae": (train_vae, {**CHANGES, "num_threads": None}),
+    "autoencoder": (train_autoencoder, {**CHANGES, "num_threads": 1, "corruption": "gaussian", "gradient_accumulation_steps": 2}),
+}
+
+
+def metrics(output_dir: Path) -> Any:
+    return json.loads((output_dir / "metrics.json").read_text())
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_two_processes_equal_one(tmp_path: Path, family: str) -> None:
+    main, changes = FAMILIES[family]
+    one, two = tmp_path / "one", tmp_path / "two"
+    main(options(one, **{**changes, "num_threads": 1}))
+    done = launch_two(family, options(two, **changes, train_batch_size=16))
+    assert done.returncode == 0, done.stderr
+
+    parts = [f"checkpoint-{step}/{part}/{family}" for step in (10, 20) for part in ("networks", "ema")]
+    differences = {part: largest_difference(one / part, two / part) for part in [*parts, family]}
+    print(differences)
+    assert max(differences.values()) <= 1e-5
+    assert largest_difference(one / f"checkpoint-10/networks/{family}", one / family) > 1e-3  # they do move
+    same_figures(metrics(one), metrics(two), family)
+    first_line_is_true(done.stdout, family, metrics(two)["environment"]["threads"], changes["num_threads"])
+
+    run = interrupted(two, 10, tmp_path / "run")
+    with pytest.raises(UserError, match="checkpoint-10 was made with world size = 2, this run has 1"):
+        main(options(run, **changes, train_batch_size=16, resume_from_checkpoint="latest"))
+
+
+def same_figures(ours: Any, theirs: Any, family: str) -> None:
+    assert ours["train"] == pytest.approx(theirs["train"], rel=1e-5)
+    assert ours["validation"].keys() == theirs["validation"].keys()
+    assert ours["validation"]["mse"] == pytest.approx(theirs["validation"]["mse"], rel=1e-5)
+    if family == "vae":  # each process draws latent noise of its own
+        assert ours["validation"]["negative_elbo"] == pytest.approx(theirs["validation"]["negative_elbo"], rel=1e-2)
+    assert (ours["environment"]["processes"], theirs["environment"]["processes"]) == (1, 2)
+
+
+def first_line_is_true(printed: str, family: str, threads: int, asked_for: int | None) -> None:
+    """One process speaks, and says what runs where; by default the processes share the cores."""
+    first = printed.splitlines()[0]
+    assert first.startswith(f"{family} ({family} ")
+    assert first.endswith(f"20 steps; 2 process(es) x {threads} thread(s), cpu, no mixed precision")
+    assert threads == (asked_for or max(1, available_cores() // 2))
+    assert printed.count("process(es)") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"lr_scheduler": "linear", "max_grad_norm": 20, "use_ema": True},
+        {"architecture": "mlp", "block_out_channels": None, "hidden_dims": (16, 8), "learn_std": True},
+    ],
+    ids=["conv", "clipped", "mlp"],
+)
+def test_two_accumulated_batches_equal_a_double_one(tmp_path: Path, changes: dict[str, Any]) -> None:
+    train_vae(options(tmp_path / "double", **changes))
+    train_vae(options(tmp_path / "two", **changes, train_batch_size=16, gradient_accumulation_steps=2))
+    difference = largest_difference(tmp_path / "double" / "vae", tmp_path / "two" / "vae")
+    print(difference)
+    assert difference <= 1e-6
+    assert metrics(tmp_path / "double")["train"] == pytest.approx(metrics(tmp_path / "two")["train"], rel=1e-5)
+
+
+def test_accumulated_noise_is_that_of_the_double_batch(tmp_path: Path) -> None:
+    changes = {"corruption": "gaussian", "corruption_level": 1.0}
+    train_autoencoder(options(tmp_path / "double", **changes))
+    train_autoencoder(options(tmp_path / "two", **changes, train_batch_size=16, gradient_accumulation_steps=2))
+    assert largest_difference(tmp_path / "double" / "autoencoder", tmp_path / "two" / "autoencoder") <= 1e-6
+
+
+def test_a_seed_repeats_a_run_and_another_does_not(tmp_path: Path) -> None:
+    for name, seed in (("first", 3), ("again", 3), ("other", 4)):
+        train_vae(options(tmp_path / name, seed=seed, max_train_steps=4))
+    assert largest_difference(tmp_path / "first" / "vae", tmp_path / "again" / "vae") == 0
+    assert largest_difference(tmp_path / "first" / "vae", tmp_path / "other" / "vae") > 1e-3

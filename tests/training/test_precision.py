@@ -1,0 +1,139 @@
+"""Mixed precision, compilation, threads and averages."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.training.arguments import TrainingArguments
+from hf_genmodels.training.ema import AveragedNetwork
+from hf_genmodels.training.entry import make_accelerator
+from hf_genmodels.training.train_vae import main
+from tests.testing_utils.adversaries import Adversaries, TinyNetwork, make_loop
+from tests.testing_utils.training import largest_difference, options, run, script, weights
+
+
+def test_bf16_leaves_weights_and_double_backward_in_float32(tmp_path: Path) -> None:
+    objective = Adversaries()
+    loop = make_loop(objective, tmp_path, mixed_precision="bf16", use_ema=True, checkpointing_steps=4)
+    loop.run(None)
+    types = {phase: dtype for phase, *_, dtype in objective.seen}
+    assert types == {"critic": torch.float32, "generator": torch.bfloat16, "lazy": torch.bfloat16}
+    for part in ("networks/generator", "networks/critic", "ema/generator"):
+        assert {value.dtype for value in weights(tmp_path / "checkpoint-4" / part).values()} == {torch.float32}
+
+
+def test_float32_without_mixed_precision(tmp_path: Path) -> None:
+    objective = Adversaries()
+    make_loop(objective, tmp_path).run(None)
+    assert {dtype for *_, dtype in objective.seen} == {torch.float32}
+
+
+def test_a_bf16_run_of_a_script(finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    main(options(tmp_path / "run", mixed_precision="bf16"))
+    assert "bf16 mixed precision" in capsys.readouterr().out
+    assert {value.dtype for value in weights(tmp_path / "run" / "vae").values()} == {torch.float32}
+    assert 0 < largest_difference(finished / "vae", tmp_path / "run" / "vae") < 0.1
+
+
+def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(UserError, match="--mixed_precision fp16") as error:
+        main(options(tmp_path / "run", mixed_precision="fp16"))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_phases_train_as_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    torch.manual_seed(0)
+    plain = Adversaries(critic_updates=1)
+    compiled = copy.deepcopy(plain)
+    changes = {"max_train_steps": 2, "checkpointing_steps": 2}
+    make_loop(plain, tmp_path / "plain", **changes).run(None)
+    assert torch._dynamo.utils.counters["frames"]["ok"] == 0
+    loop = make_loop(compiled, tmp_path / "compiled", **changes, compile=True)
+    loop.run(None)
+    assert torch._dynamo.utils.counters["frames"]["ok"] >= 1
+    is_compiled = {
+        (phase, name): isinstance(view, torch._dynamo.eval_frame.OptimizedModule)
+        for phase, views in loop.views.items()
+        for name, view in views.items()
+    }
+    assert {key for key, value in is_compiled.items() if value} == {("generator", "generator"), ("lazy", "critic")}
+    assert "phase critic differentiates a gradient: it is not compiled" in capsys.readouterr().out
+    for name in ("generator", "critic"):
+        part = f"checkpoint-2/networks/{name}"
+        assert not any("_orig_mod" in key for key in weights(tmp_path / "compiled" / part))
+        assert largest_difference(tmp_path / "compiled" / part, tmp_path / "plain" / part) < 1e-5
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize("processes", [1, 2, 1000])
+def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, processes: int) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", str(processes))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(cores + 2)
+    make_accelerator(TrainingArguments(output_dir=str(tmp_path)))
+    assert torch.get_num_threads() == max(1, cores // processes)
+    make_accelerator(TrainingArguments(output_dir=str(tmp_path), num_threads=3))
+    assert torch.get_num_threads() == 3
+
+
+def test_a_launchers_single_thread_is_not_obeyed(tmp_path: Path) -> None:
+    arguments = options(tmp_path / "run", num_threads=None, max_train_steps=1, checkpointing_steps=0)
+    done = run(script("vae", arguments), OMP_NUM_THREADS="1")
+    assert done.returncode == 0, done.stderr
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    first = done.stdout.splitlines()[0]
+    assert re.fullmatch(
+        r"vae \(vae 0\.0014 M\) on builtin:digits: 1442 examples, 1 steps; "
+        rf"1 process\(es\) x {cores} thread\(s\), \w+, no mixed precision",
+        first,
+    ), first
+
+
+def test_averages_follow_parameters_by_the_formula_and_copy_buffers() -> None:
+    torch.manual_seed(0)
+    network = TinyNetwork(batch_norm=True)
+    args = TrainingArguments(output_dir="", ema_max_decay=0.55, ema_inv_gamma=2.0, ema_power=0.5)
+    average = AveragedNetwork(network, args)
+    expected = {name: value.clone() for name, value in network.state_dict().items()}
+    for update in range(12):
+        network(torch.randn(16, 2) + update)
+        for parameter in network.parameters():
+            parameter.data += torch.randn_like(parameter)
+        average.update(network)
+        # Karras's warm-up as diffusers has it: the first update copies, the second has decay 1 - (1 + 1 / gamma)^-power
+        decay = min(0.55, 1 - (1 + update / 2.0) ** -0.5)
+        for name, value in network.state_dict().items():
+            is_buffer = name in dict(network.named_buffers())
+            expected[name] = value.clone() if is_buffer else decay * expected[name] + (1 - decay) * value
+        for name, value in average.network.state_dict().items():
+            torch.testing.assert_close(value, expected[name], rtol=1e-5, atol=1e-6)
+    assert not average.network.training
+    assert not any(parameter.requires_grad for parameter in average.network.parameters())
+
+
+def test_the_saved_model_is_the_average(tmp_path: Path) -> None:
+    main(options(tmp_path / "run", use_ema=True, ema_max_decay=0.9, norm="batch"))
+    checkpoint = tmp_path / "run" / "checkpoint-20"
+    assert largest_difference(tmp_path / "run" / "vae", checkpoint / "ema" / "vae") == 0
+    raw, average = weights(checkpoint / "networks" / "vae"), weights(checkpoint / "ema" / "vae")
+    buffers = [name for name in raw if "running" in name]
+    assert buffers
+    assert all(torch.equal(raw[name], average[name]) for name in buffers)
+    assert largest_difference(checkpoint / "networks" / "vae", checkpoint / "ema" / "vae") > 1e-3
