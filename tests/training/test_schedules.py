@@ -53,7 +53,9 @@ def factor(name: str, total: int = TOTAL, **options: Any) -> Callable[[int], flo
     return learning_rate_factor(TrainingArguments(output_dir="", lr_scheduler=name, **options), total)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(("name", "options", "formula"), SCHEDULES, ids=[f"{s[0]}-{n}" for n, s in enumerate(SCHEDULES)])
+@pytest.mark.parametrize(
+    ("name", "options", "formula"), SCHEDULES, ids=[f"{s[0]}-{n}" for n, s in enumerate(SCHEDULES)]
+)
 def test_schedule_is_this_function_of_the_step(
     name: str, options: dict[str, Any], formula: Callable[[int], float]
 ) -> None:
