@@ -11,7 +11,6 @@ from hf_genmodels.losses.reconstruction import mean_squared_error
 from hf_genmodels.models.autoencoder import Autoencoder
 
 from .base import GenerativePipeline, GenerativePipelineOutput
-from .images import SampleShape
 
 
 class AutoencoderPipeline(GenerativePipeline):
@@ -29,11 +28,6 @@ class AutoencoderPipeline(GenerativePipeline):
         super().__init__()
         self.register_modules(autoencoder=autoencoder)
         self.register_to_config(value_scale=value_scale)
-
-    @property
-    def sample_shape(self) -> SampleShape:
-        config = self.autoencoder.config
-        return (config.in_channels,) if config.sample_size is None else (config.in_channels, *[config.sample_size] * 2)
 
     @torch.no_grad()
     def __call__(

@@ -196,8 +196,9 @@ class GenerativePipeline(DiffusionPipeline):
 
     @property
     def sample_shape(self) -> SampleShape:
-        """Shape of one sample: (channels, height, width) or (dim,)."""
-        raise NotImplementedError
+        """Shape of one sample, (channels, height, width) or (dim,): that of the first component's configuration."""
+        config = next(iter(self.components.values())).config
+        return (config.in_channels,) if config.sample_size is None else (config.in_channels, *[config.sample_size] * 2)
 
     def random_latents(
         self,

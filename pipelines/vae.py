@@ -16,7 +16,6 @@ from hf_genmodels.losses.likelihood import (
 from hf_genmodels.models.vae import VAE
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
-from .images import SampleShape
 from .latents import gaussian_grid, interpolate_latents
 
 
@@ -35,11 +34,6 @@ class VAEPipeline(GenerativePipeline):
         super().__init__()
         self.register_modules(vae=vae)
         self.register_to_config(value_scale=value_scale)
-
-    @property
-    def sample_shape(self) -> SampleShape:
-        config = self.vae.config
-        return (config.in_channels,) if config.sample_size is None else (config.in_channels, *[config.sample_size] * 2)
 
     @torch.no_grad()
     def __call__(

@@ -17,24 +17,16 @@ from ..losses.sparsity import contractive_penalty, kl_sparsity, l1_sparsity
 from ..models.autoencoder import Autoencoder
 from ..pipelines.autoencoder import AutoencoderPipeline
 from .base import Batch, Noise, Objective, Phase, check_labels, check_minimums, check_shape, reconstruction_pairs
+from .trunk import TrunkArguments
 
 
 @dataclass
-class AutoencoderArguments:
+class AutoencoderArguments(TrunkArguments):
     """Options of `train_autoencoder.py`."""
 
-    latent_dim: int = field(default=32, metadata={"help": "Dimension of the code z."})
     architecture: Literal["linear", "mlp", "conv"] = field(
         default="conv", metadata={"help": "linear (= PCA), mlp, or conv (DCGAN-style)."}
     )
-    block_out_channels: list[int] = field(
-        default_factory=lambda: [32, 64, 128], metadata={"help": "conv: widths of the stride-2 convolutions."}
-    )
-    hidden_dims: list[int] | None = field(
-        default=None,
-        metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
-    )
-    norm: Literal["batch", "group", "none"] = field(default="batch", metadata={"help": "conv: normalisation layers."})
     regularizer: Literal["none", "l1", "kl", "contractive"] = field(
         default="none",
         metadata={"help": "Of the code: L1 norm, KL of the mean activation to --sparsity_target, or ||dz/dx||^2."},
@@ -78,18 +70,13 @@ class AutoencoderObjective(Objective):
     @classmethod
     def from_args(cls, args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
         check_minimums(args, latent_dim=1)
-        default_dims = [512, 256] if args.architecture == "mlp" else []
         autoencoder = Autoencoder(
             in_channels=data.channels,
             sample_size=data.size,
-            latent_dim=args.latent_dim,
-            architecture=args.architecture,
-            block_out_channels=tuple(args.block_out_channels),
-            hidden_dims=tuple(default_dims if args.hidden_dims is None else args.hidden_dims),
-            norm=args.norm,
             latent_activation="sigmoid" if args.regularizer == "kl" else "identity",
             k_sparse=args.k_sparse,
             num_classes=check_labels(data, "--classification_weight") if args.classification_weight else None,
+            **args.network_options(args.architecture),
         )
         return cls(autoencoder, data, args)
 

@@ -16,6 +16,7 @@ from ..losses.reconstruction import mean_squared_error
 from ..models.vae import VAE
 from ..pipelines.vae import VAEPipeline
 from .base import Batch, Noise, Objective, Phase, check_minimums, check_shape, reconstruction_pairs
+from .trunk import TrunkArguments
 
 # Table 4.2 of the Plumerault thesis, with its reshape mended (see `VAE`).
 BETA_VAE = {
@@ -28,21 +29,12 @@ BETA_VAE = {
 
 
 @dataclass
-class VAEArguments:
+class VAEArguments(TrunkArguments):
     """Options of `train_vae.py`."""
 
-    latent_dim: int = field(default=32, metadata={"help": "Dimension of the latent z."})
     architecture: Literal["conv", "mlp", "beta_vae"] = field(
         default="conv", metadata={"help": "conv (DCGAN-style), mlp, or beta_vae (the thesis's table 4.2, 64x64)."}
     )
-    block_out_channels: list[int] = field(
-        default_factory=lambda: [32, 64, 128], metadata={"help": "conv: widths of the stride-2 convolutions."}
-    )
-    hidden_dims: list[int] | None = field(
-        default=None,
-        metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
-    )
-    norm: Literal["batch", "group", "none"] = field(default="batch", metadata={"help": "conv: normalisation layers."})
     likelihood: Literal["gaussian", "bernoulli", "categorical"] = field(
         default="gaussian", metadata={"help": "Decoder p(x|z)."}
     )
@@ -91,25 +83,17 @@ class VAEObjective(Objective):
             raise UserError(f"--gaussian_std and --learn_std have no meaning with --likelihood {args.likelihood}")
         if args.likelihood != "gaussian" and not data.is_image:
             raise UserError(f"--likelihood {args.likelihood} needs images in [-1, 1], but {data.name} has vectors")
+        options = args.network_options(args.architecture)
         if args.architecture == "beta_vae":
-            shape: dict[str, Any] = BETA_VAE
-        else:
-            default_dims = [512, 256] if args.architecture == "mlp" else []
-            shape = {
-                "architecture": args.architecture,
-                "block_out_channels": tuple(args.block_out_channels),
-                "hidden_dims": tuple(default_dims if args.hidden_dims is None else args.hidden_dims),
-                "norm": args.norm,
-            }
+            options |= BETA_VAE
         vae = VAE(
             in_channels=data.channels,
             sample_size=data.size,
-            latent_dim=args.latent_dim,
             likelihood=args.likelihood,
             gaussian_std=args.gaussian_std,
             learn_std=args.learn_std,
             num_levels=args.num_levels,
-            **shape,
+            **options,
         )
         return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers.utils import logging
 from safetensors.torch import load_file, save_file
 
 from hf_genmodels import AutoencoderPipeline, AutoPipeline, UserError, VAEPipeline
@@ -191,10 +192,13 @@ def test_no_such_folder(tmp_path):
 
 
 def test_the_logger_is_as_it_was(folder):
-    from diffusers.utils import logging
-
     before = logging.get_verbosity()
-    VAEPipeline.from_pretrained(folder)
-    (folder / WEIGHTS).unlink()
-    refused(folder, "the weights cannot be loaded")
-    assert logging.get_verbosity() == before
+    logging.set_verbosity(logging.DEBUG)
+    try:
+        VAEPipeline.from_pretrained(folder)
+        assert logging.get_verbosity() == logging.DEBUG
+        (folder / WEIGHTS).unlink()
+        refused(folder, "the weights cannot be loaded")
+        assert logging.get_verbosity() == logging.DEBUG
+    finally:
+        logging.set_verbosity(before)

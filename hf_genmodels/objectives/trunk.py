@@ -1,0 +1,30 @@
+"""Options that shape an encoder and the decoder that mirrors it, for the families that have such a pair."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass
+class TrunkArguments:
+    """Options shared by `autoencoder` and `vae`; see `blocks/autoencoding.py`."""
+
+    latent_dim: int = field(default=32, metadata={"help": "Dimension of the latent z."})
+    block_out_channels: list[int] = field(
+        default_factory=lambda: [32, 64, 128], metadata={"help": "conv: widths of the stride-2 convolutions."}
+    )
+    hidden_dims: list[int] | None = field(
+        default=None,
+        metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
+    )
+    norm: Literal["batch", "group", "none"] = field(default="batch", metadata={"help": "conv: normalisation layers."})
+
+    def network_options(self, architecture: str) -> dict[str, Any]:
+        """These options as the networks' constructors take them."""
+        default_dims = [512, 256] if architecture == "mlp" else []
+        return {
+            "latent_dim": self.latent_dim,
+            "architecture": architecture,
+            "block_out_channels": tuple(self.block_out_channels),
+            "hidden_dims": tuple(default_dims if self.hidden_dims is None else self.hidden_dims),
+            "norm": self.norm,
+        }
