@@ -35,7 +35,7 @@ def history(output_dir: Path) -> Any:
 
 def test_kill_9_at_a_random_moment(tmp_path: Path) -> None:
     changes = {
-        "max_train_steps": 300,
+        "max_train_steps": 240,
         "checkpointing_steps": 4,
         "use_ema": True,
         "lr_scheduler": "cosine",
@@ -52,13 +52,13 @@ def test_kill_9_at_a_random_moment(tmp_path: Path) -> None:
         more, seconds = random.randint(1, 20), random.uniform(0, 0.1)
         kill_after_checkpoints(script("vae", killed), tmp_path / "killed", more, seconds)
         assert not (tmp_path / "killed" / "model_index.json").exists()
-        assert "checkpoint-300" not in names(tmp_path / "killed")
+        assert "checkpoint-240" not in names(tmp_path / "killed")
     main(killed)
 
     assert same_bytes(tmp_path / "whole" / "vae", tmp_path / "killed" / "vae")
     for part in ("networks/vae", "ema/vae"):
-        assert same_bytes(*(tmp_path / run / "checkpoint-300" / part for run in ("whole", "killed")))
-    assert not same_bytes(*(tmp_path / "whole" / "checkpoint-300" / part for part in ("networks/vae", "ema/vae")))
+        assert same_bytes(*(tmp_path / run / "checkpoint-240" / part for run in ("whole", "killed")))
+    assert not same_bytes(*(tmp_path / "whole" / "checkpoint-240" / part for part in ("networks/vae", "ema/vae")))
     assert history(tmp_path / "whole") == history(tmp_path / "killed")
     assert not list((tmp_path / "killed").glob(".partial*"))
 

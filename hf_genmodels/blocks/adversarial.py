@@ -1,0 +1,301 @@
+"""Layers of generators and discriminators: class conditioning, packing, normalisation, initialisation, outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import spectral_norm
+
+from ..errors import UserError
+
+# what a network needs labels in `forward` for; an "acgan" discriminator predicts them instead
+CONDITIONED = ("concat", "batch_norm", "projection")
+
+
+@dataclass
+class GeneratorOutput(BaseOutput):
+    """What one pass through a generator gives.
+
+    Args:
+        sample (`torch.Tensor`): (batch, channels, height, width) in [-1, 1], or (batch, dim), unbounded.
+    """
+
+    sample: Tensor
+
+
+@dataclass
+class DiscriminatorOutput(BaseOutput):
+    """What one pass through a discriminator gives; with packing, batch is the number of packs.
+
+    Args:
+        logits (`torch.Tensor` of shape `(batch,)`): Of "real"; a Wasserstein critic's score.
+        features (`torch.Tensor` of shape `(batch, channels, height, width)` or `(batch, width)`): Activations of a
+            hidden layer, for losses that compare features.
+        class_logits (`torch.Tensor` of shape `(batch, num_classes)`, *optional*): Of an "acgan" network.
+    """
+
+    logits: Tensor
+    features: Tensor
+    class_logits: Tensor | None = None
+
+
+@dataclass
+class EncoderOutput(BaseOutput):
+    """What one pass through an encoder gives.
+
+    Args:
+        mean (`torch.Tensor` of shape `(batch, latent_dim)`): mu(x).
+        log_std (`torch.Tensor` of shape `(latent_dim,)`, *optional*): log sigma, one for all samples.
+    """
+
+    mean: Tensor
+    log_std: Tensor | None = None
+
+
+# class conditioning and packing --------------------------------------------------------------------------------------
+
+
+def check_conditioning(network: str, conditioning: str, num_classes: int | None) -> None:
+    """Compare a network's conditioning with its number of classes.
+
+    Raises:
+        UserError: Conditioning without classes, or classes without conditioning.
+    """
+    if (conditioning == "none") != (num_classes is None):
+        raise UserError(
+            f"{network}: conditioning {conditioning!r} and num_classes {num_classes} do not go together; conditioning "
+            "other than 'none' needs num_classes, and 'none' leaves it out"
+        )
+
+
+def check_class_input(labels: Tensor | None, conditioning: str, batch_size: int) -> None:
+    """Compare the labels given to `forward` with what the network was built for.
+
+    Raises:
+        UserError: Labels are missing, not one a sample, or given to an unconditional network.
+    """
+    if conditioning == "none" and labels is not None:
+        raise UserError("the network was built without class conditioning, but got labels")
+    if conditioning in CONDITIONED and labels is None:
+        raise UserError(f"the network is conditioned on classes ({conditioning}): give labels of shape ({batch_size},)")
+    if labels is not None and tuple(labels.shape) != (batch_size,):
+        raise UserError(f"labels must have shape ({batch_size},), one a sample, got {tuple(labels.shape)}")
+
+
+def check_latents(latents: Tensor, latent_dim: int) -> None:
+    """Compare a batch of latents with the dimension a network was built for.
+
+    Raises:
+        UserError: They are no vectors of that dimension.
+    """
+    if latents.ndim != 2 or latents.shape[1] != latent_dim:
+        raise UserError(f"the network takes latents of shape (batch, {latent_dim}), got {tuple(latents.shape)}")
+
+
+def append_classes(sample: Tensor, labels: Tensor | None, num_classes: int) -> Tensor:
+    """One-hot classes as further channels, constant over an image (Mirza & Osindero 2014, arXiv 1411.1784).
+
+    (batch, channels, ...) and (batch,) -> (batch, channels + num_classes, ...); the sample itself without labels.
+    """
+    if labels is None:
+        return sample
+    planes = F.one_hot(labels, num_classes).to(sample).reshape(*labels.shape, num_classes, *[1] * (sample.ndim - 2))
+    return torch.cat([sample, planes.expand(-1, -1, *sample.shape[2:])], dim=1)
+
+
+def pack(sample: Tensor, packing: int) -> Tensor:
+    """Consecutive samples as one, channel after channel (PacGAN, Lin et al. 2018, arXiv 1712.04086).
+
+    (batch, channels, ...) -> (batch / packing, packing * channels, ...).
+
+    Raises:
+        UserError: `packing` does not divide the batch.
+    """
+    if len(sample) % packing:
+        raise UserError(f"a batch of {len(sample)} samples cannot be packed by {packing}; use a multiple of {packing}")
+    return sample.reshape(len(sample) // packing, packing * sample.shape[1], *sample.shape[2:])
+
+
+class DiscriminatorHead(nn.Module):
+    """From a feature vector h to the logit of "real", and to logits of the class.
+
+    "projection" adds the inner product of h with the class's embedding (Miyato & Koyama 2018, arXiv 1802.05637, eq. 3),
+    "acgan" predicts the class beside the logit (Odena et al. 2017, arXiv 1610.09585).
+    """
+
+    def __init__(self, in_features: int, conditioning: str, num_classes: int | None) -> None:
+        super().__init__()
+        self.linear = nn.Linear(in_features, 1)
+        self.embedding = nn.Embedding(num_classes or 0, in_features) if conditioning == "projection" else None
+        self.classifier = nn.Linear(in_features, num_classes or 0) if conditioning == "acgan" else None
+
+    def forward(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """(batch, in_features) -> logits (batch,) and class logits (batch, num_classes) or None."""
+        logits = self.linear(features).squeeze(1)
+        if self.embedding is not None:
+            logits = logits + (self.embedding(labels) * features).sum(1)
+        return logits, None if self.classifier is None else self.classifier(features)
+
+
+# normalisation -------------------------------------------------------------------------------------------------------
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation of images; with classes, each class has its own gain and shift (Dumoulin et al. 2017).
+
+    The layer that normalises is a child, so that PyTorch's conversion to statistics over all GPUs finds it.
+
+    Args:
+        channels: Of the images.
+        eps: Added to the variance.
+        num_classes: Number of classes; None for one gain and shift.
+        statistics: In eval mode, use "running" averages or those of the "batch"; both keep running averages.
+    """
+
+    def __init__(
+        self, channels: int, eps: float = 1e-5, num_classes: int | None = None, statistics: str = "running"
+    ) -> None:
+        super().__init__()
+        self.normalise = nn.BatchNorm2d(channels, eps=eps, affine=num_classes is None)
+        self.gain = None if num_classes is None else nn.Parameter(torch.ones(num_classes, channels))
+        self.shift = None if num_classes is None else nn.Parameter(torch.zeros(num_classes, channels))
+        self.statistics = statistics
+
+    def forward(self, hidden: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(batch, channels, height, width), and labels (batch,) of a conditional layer -> the same shape."""
+        if self.statistics == "batch" and not self.training:
+            layer = self.normalise
+            hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+        else:
+            hidden = self.normalise(hidden)
+        if self.gain is None or self.shift is None:
+            return hidden
+        assert labels is not None  # `check_class_input`, called by the network
+        gain, shift = F.embedding(labels, self.gain), F.embedding(labels, self.shift)
+        return hidden * gain[:, :, None, None] + shift[:, :, None, None]
+
+
+def hidden_norm(norm: str, channels: int, eps: float, statistics: str = "running") -> nn.Module | None:
+    """The layer between convolution and activation; None for "none" and "spectral".
+
+    "layer" normalises all of an image's channels and pixels together, with a gain for each channel.
+    """
+    if norm == "batch":
+        return BatchNorm(channels, eps, statistics=statistics)
+    if norm == "instance":
+        return nn.InstanceNorm2d(channels, eps=eps, affine=True)
+    if norm == "layer":
+        return nn.GroupNorm(1, channels, eps=eps)
+    return None
+
+
+def spectral_normalise(network: nn.Module) -> None:
+    """Divide every weight by its largest singular value (Miyato et al. 2018, arXiv 1802.05957), in place.
+
+    The power iteration starts from the weights as they are: initialise them first.
+    """
+    for module in list(network.modules()):
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            spectral_norm(module)
+
+
+# initialisation ------------------------------------------------------------------------------------------------------
+
+
+def initialise_normal(network: nn.Module, std: float = 0.02) -> None:
+    """Weights N(0, std), gains N(1, std), biases 0 (Radford et al. 2016, arXiv 1511.06434; gains: its public code)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, 0, std)
+        elif isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d | nn.GroupNorm) and module.affine:
+            nn.init.normal_(module.weight, 1, std)
+        elif isinstance(module, BatchNorm) and module.gain is not None:
+            nn.init.normal_(module.gain, 1, std)
+        if isinstance(getattr(module, "bias", None), nn.Parameter):
+            nn.init.zeros_(module.bias)
+
+
+def initialise_glorot(network: nn.Module) -> None:
+    """Glorot uniform, gain sqrt 2 for kernels of 3x3 and 1 for the rest, biases 0 (as the SNGAN authors' code has it)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
+            gain = 2**0.5 if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) else 1.0
+            nn.init.xavier_uniform_(module.weight, gain)
+        if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+# blocks of DCGAN -----------------------------------------------------------------------------------------------------
+
+
+def dcgan_plan(
+    network: str, sample_size: int, width: int, kernel_size: int, strides: tuple[int, ...] | None
+) -> list[tuple[int, int]]:
+    """(channels, stride) of each convolution from the image down to the 4x4 map; channels double up to 8 x width.
+
+    Raises:
+        UserError: The size is no power of two of at least 8, or strides do not lead from it to 4.
+    """
+    if sample_size < 8 or sample_size & (sample_size - 1):
+        raise UserError(f"{network}: sample_size {sample_size} is no power of two of at least 8; resize the images")
+    if kernel_size not in (4, 5):
+        raise UserError(f"{network}: kernel_size must be 4 or 5, got {kernel_size}")
+    steps = tuple(strides) if strides is not None else (2,) * (sample_size.bit_length() - 3)
+    allowed = (2,) if kernel_size == 4 else (1, 2)
+    if any(step not in allowed for step in steps) or 4 * 2 ** steps.count(2) != sample_size:
+        raise UserError(
+            f"{network}: strides {steps} with kernel_size {kernel_size} do not lead from {sample_size} to 4 pixels; "
+            f"use {sample_size.bit_length() - 3} twos, and ones only with kernel_size 5"
+        )
+    return [(width * 2 ** min(index, 3), step) for index, step in enumerate(steps)]
+
+
+class DCGANTrunk(nn.Sequential):
+    """Blocks of convolution, norm (not in the first) and LeakyReLU(0.2), from an image to a 4x4 map.
+
+    (batch, in_channels, sample_size, sample_size) -> (batch, out_channels, 4, 4).
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        plan: list[tuple[int, int]],
+        kernel_size: int,
+        norm: str,
+        norm_eps: float,
+        statistics: str = "running",
+    ) -> None:
+        blocks: list[nn.Module] = []
+        channels = in_channels
+        for index, (width, stride) in enumerate(plan):
+            normalise = None if index == 0 else hidden_norm(norm, width, norm_eps, statistics)
+            conv = nn.Conv2d(channels, width, kernel_size, stride, (kernel_size - 1) // 2, bias=normalise is None)
+            blocks.append(nn.Sequential(conv, *([] if normalise is None else [normalise]), nn.LeakyReLU(0.2)))
+            channels = width
+        super().__init__(*blocks)
+        self.out_channels = channels
+        self.out_features = 16 * channels
+
+
+class UpBlock(nn.Module):
+    """Transposed convolution without bias, batch norm, ReLU; twice the size for stride 2."""
+
+    def __init__(self, in_channels: int, out_channels: int, kernel_size: int, stride: int, norm: BatchNorm) -> None:
+        super().__init__()
+        self.conv = up_convolution(in_channels, out_channels, kernel_size, stride, bias=False)
+        self.norm = norm
+
+    def forward(self, hidden: Tensor, labels: Tensor | None = None) -> Tensor:
+        """(batch, in_channels, size, size) -> (batch, out_channels, stride * size, stride * size)."""
+        return F.relu(self.norm(self.conv(hidden), labels))
+
+
+def up_convolution(in_channels: int, out_channels: int, kernel_size: int, stride: int, bias: bool) -> nn.Module:
+    """A transposed convolution whose output is exactly `stride` times as large."""
+    padding = (kernel_size - 1) // 2
+    missing = stride + 2 * padding - kernel_size
+    return nn.ConvTranspose2d(in_channels, out_channels, kernel_size, stride, padding, missing, bias=bias)

@@ -1,0 +1,155 @@
+"""Adversarial losses: functions of the discriminator's logits of "real", means over the batch, in float32 or better.
+
+With d a logit, D = sigmoid(d), log D = -softplus(-d) and log(1 - D) = -softplus(d), which is finite for every logit:
+
+minimax         G: E log(1 - D(fake))       D: -E log D(real) - E log(1 - D(fake))   Goodfellow et al. 2014, eq. 1
+non_saturating  G: -E log D(fake)           D: as minimax   Goodfellow et al. 2014, section 3
+linear_logit    G: -E d(fake)               D: as minimax   L_M of AVAE (Plumerault et al. 2020)
+least_squares   G: E (d(fake) - 1)^2 / 2    D: E (d(real) - 1)^2 / 2 + E d(fake)^2 / 2   Mao et al. 2017, eq. 9
+wasserstein     G: -E d(fake)               D: E d(fake) - E d(real)   Arjovsky et al. 2017, algorithm 1
+hinge           G: -E d(fake)               D: E max(0, 1 - d(real)) + E max(0, 1 + d(fake))   Lim & Ye 2017
+
+The AVAE paper (arXiv 2012.11551) writes L_M with a critic that says "generated": its logit is -d. Least squares, hinge
+and Wasserstein take the bare output, without a sigmoid. The Wasserstein loss needs a Lipschitz critic: clipped weights,
+a gradient penalty (`penalties`) or spectral normalisation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import UserError
+
+Elementwise = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class GANLoss:
+    """One kind of adversarial loss as three functions of a logit, each applied to every entry.
+
+    Attributes:
+        generator: What the generator minimises on fakes.
+        real: What the discriminator minimises on data.
+        fake: What the discriminator minimises on fakes.
+    """
+
+    generator: Elementwise
+    real: Elementwise
+    fake: Elementwise
+
+
+def _negative(logits: Tensor) -> Tensor:
+    return -logits
+
+
+def _identity(logits: Tensor) -> Tensor:
+    return logits
+
+
+def _negative_softplus(logits: Tensor) -> Tensor:
+    return -F.softplus(logits)
+
+
+def _softplus_of_negative(logits: Tensor) -> Tensor:
+    return F.softplus(-logits)
+
+
+def _half_square(logits: Tensor) -> Tensor:
+    return 0.5 * logits.square()
+
+
+def _half_square_to_one(logits: Tensor) -> Tensor:
+    return 0.5 * (logits - 1).square()
+
+
+def _hinge_real(logits: Tensor) -> Tensor:
+    return F.relu(1 - logits)
+
+
+def _hinge_fake(logits: Tensor) -> Tensor:
+    return F.relu(1 + logits)
+
+
+GAN_LOSSES: dict[str, GANLoss] = {
+    "minimax": GANLoss(generator=_negative_softplus, real=_softplus_of_negative, fake=F.softplus),
+    "non_saturating": GANLoss(generator=_softplus_of_negative, real=_softplus_of_negative, fake=F.softplus),
+    "linear_logit": GANLoss(generator=_negative, real=_softplus_of_negative, fake=F.softplus),
+    "least_squares": GANLoss(generator=_half_square_to_one, real=_half_square_to_one, fake=_half_square),
+    "wasserstein": GANLoss(generator=_negative, real=_negative, fake=_identity),
+    "hinge": GANLoss(generator=_negative, real=_hinge_real, fake=_hinge_fake),
+}
+
+
+def at_least_float32(values: Tensor) -> Tensor:
+    """Half-precision numbers as float32, others as they are."""
+    return values.to(torch.promote_types(values.dtype, torch.float32))
+
+
+def generator_loss(kind: str, fake_logits: Tensor) -> Tensor:
+    """What the generator minimises.
+
+    Args:
+        kind: A key of `GAN_LOSSES`.
+        fake_logits: (batch, ...), the discriminator's logits of "real" for generated samples; a patch discriminator's
+            entries count alike.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        UserError: The kind is unknown, or there are no logits.
+    """
+    return mean_of(_loss(kind).generator, fake_logits, "fake_logits")
+
+
+def discriminator_loss(kind: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """What the discriminator minimises: the sum of its losses on data and on fakes.
+
+    Args:
+        kind: A key of `GAN_LOSSES`.
+        real_logits: (batch, ...), the logits of "real" for data.
+        fake_logits: Same shape, for generated samples that carry no gradient.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        UserError: The kind is unknown, there are no logits, or the two shapes differ.
+    """
+    if real_logits.shape != fake_logits.shape:
+        raise UserError(
+            f"discriminator_loss: real_logits have shape {tuple(real_logits.shape)}, fake_logits "
+            f"{tuple(fake_logits.shape)}; give as many real as generated samples"
+        )
+    loss = _loss(kind)
+    return mean_of(loss.real, real_logits, "real_logits") + mean_of(loss.fake, fake_logits, "fake_logits")
+
+
+def mean_of(function: Elementwise, logits: Tensor, name: str) -> Tensor:
+    """The mean of one part of a loss, for families that judge several sorts of fakes.
+
+    Args:
+        function: A part of a `GANLoss`.
+        logits: (batch, ...).
+        name: What the error calls the logits.
+
+    Returns:
+        Scalar.
+
+    Raises:
+        UserError: There are no logits: their mean would be NaN.
+    """
+    if logits.ndim == 0 or logits.numel() == 0:
+        raise UserError(f"{name} must have shape (batch, ...) with at least one entry, got {tuple(logits.shape)}")
+    return function(at_least_float32(logits)).mean()
+
+
+def _loss(kind: str) -> GANLoss:
+    if kind not in GAN_LOSSES:
+        raise UserError(f"unknown GAN loss {kind!r}; choose one of {', '.join(GAN_LOSSES)}")
+    return GAN_LOSSES[kind]
