@@ -21,6 +21,7 @@ FOLDERS = {
     "hf_genmodels.model_cards": "model_cards",
 }
 
+# PyYAML and tqdm come with huggingface-hub, Jinja2 with torch, pyarrow with datasets.
 REQUIRED = [
     "torch>=2.10,<3",
     "diffusers>=0.42,<0.43",
@@ -34,13 +35,14 @@ REQUIRED = [
 ]
 
 EXTRAS = {
-    "metrics": ["torchmetrics>=1.8,<2", "scipy>=1.15"],
-    "builtin": ["scikit-learn>=1.6", "scikit-image>=0.25"],
+    "metrics": ["torchmetrics>=1.8,<2"],
+    "builtin": ["scikit-learn>=1.6"],
     "demo": ["tensorboard>=2.18"],
     "test": [
         "pytest>=9",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",
+        "scipy>=1.15",
         "setuptools>=77.0.3",
         "wheel>=0.45",
     ],

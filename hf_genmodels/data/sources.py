@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -86,14 +87,28 @@ def _folder(option: str, name: str) -> Path:
 
 def _load(option: str, given: str, args: DataArguments, **where: Any) -> Mapping[str, Split]:
     """`datasets.load_dataset` with its many exceptions made one."""
+    is_local = "data_dir" in where or Path(given).expanduser().exists()
     try:
-        return datasets.load_dataset(**where, cache_dir=args.cache_dir, streaming=args.streaming)
+        with _without_bars() if is_local else contextlib.nullcontext():
+            return datasets.load_dataset(**where, cache_dir=args.cache_dir, streaming=args.streaming)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__ is not None:
             reason = f"{reason} ({str(error.__cause__).splitlines()[0]})"
-        local = "" if "data_dir" in where or Path(given).expanduser().exists() else " (there is no such local folder)"
+        local = "" if is_local else " (there is no such local folder)"
         raise UserError(f"{option} {given}: no data set could be read from there{local}: {reason}") from error
+
+
+@contextlib.contextmanager
+def _without_bars() -> Iterator[None]:
+    """Without `datasets`' progress bars, which speak of downloading where a local folder is only indexed."""
+    shown = datasets.is_progress_bar_enabled()
+    datasets.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _saved_folder(given: str, folder: Path, streaming: bool) -> Mapping[str, Split]:
