@@ -25,6 +25,14 @@ _PUBLIC = {
     # networks
     "Autoencoder": "hf_genmodels.models.autoencoder",
     "Classifier": "hf_genmodels.models.classifier",
+    "DCGANDiscriminator": "hf_genmodels.models.dcgan",
+    "DCGANEncoder": "hf_genmodels.models.dcgan",
+    "DCGANGenerator": "hf_genmodels.models.dcgan",
+    "MLPDiscriminator": "hf_genmodels.models.mlp",
+    "MLPEncoder": "hf_genmodels.models.mlp",
+    "MLPGenerator": "hf_genmodels.models.mlp",
+    "SNGANDiscriminator": "hf_genmodels.models.sngan",
+    "SNGANGenerator": "hf_genmodels.models.sngan",
     "VAE": "hf_genmodels.models.vae",
     # pipelines
     "AutoPipeline": "hf_genmodels.pipelines.auto",
@@ -52,6 +60,9 @@ if TYPE_CHECKING:
     from .families import FAMILIES, Family
     from .models.autoencoder import Autoencoder
     from .models.classifier import Classifier
+    from .models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
+    from .models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
+    from .models.sngan import SNGANDiscriminator, SNGANGenerator
     from .models.vae import VAE
     from .pipelines.auto import AutoPipeline
     from .pipelines.autoencoder import AutoencoderPipeline

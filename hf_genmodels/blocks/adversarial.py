@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +13,9 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ..errors import UserError
+from .autoencoding import check_choice, check_widths
+
+NormStatistics = Literal["running", "batch"]
 
 # what a network needs labels in `forward` for; an "acgan" discriminator predicts them instead
 CONDITIONED = ("concat", "batch_norm", "projection")
@@ -59,17 +64,19 @@ class EncoderOutput(BaseOutput):
 # class conditioning and packing --------------------------------------------------------------------------------------
 
 
-def check_conditioning(network: str, conditioning: str, num_classes: int | None) -> None:
-    """Compare a network's conditioning with its number of classes.
+def check_conditioning(network: str, conditioning: str, choices: Sequence[str], num_classes: int | None) -> None:
+    """Compare a network's conditioning with those it knows and with its number of classes.
 
     Raises:
-        UserError: Conditioning without classes, or classes without conditioning.
+        UserError: Unknown conditioning, conditioning without classes, or classes without conditioning.
     """
+    check_choice("conditioning", conditioning, choices)
     if (conditioning == "none") != (num_classes is None):
         raise UserError(
             f"{network}: conditioning {conditioning!r} and num_classes {num_classes} do not go together; conditioning "
             "other than 'none' needs num_classes, and 'none' leaves it out"
         )
+    check_widths("num_classes", [] if num_classes is None else [num_classes])
 
 
 def check_class_input(labels: Tensor | None, conditioning: str, batch_size: int) -> None:
@@ -81,7 +88,7 @@ def check_class_input(labels: Tensor | None, conditioning: str, batch_size: int)
     if conditioning == "none" and labels is not None:
         raise UserError("the network was built without class conditioning, but got labels")
     if conditioning in CONDITIONED and labels is None:
-        raise UserError(f"the network is conditioned on classes ({conditioning}): give labels of shape ({batch_size},)")
+        raise UserError(f"the network is conditioned on classes ({conditioning}): give ({batch_size},) labels")
     if labels is not None and tuple(labels.shape) != (batch_size,):
         raise UserError(f"labels must have shape ({batch_size},), one a sample, got {tuple(labels.shape)}")
 
@@ -123,7 +130,7 @@ def pack(sample: Tensor, packing: int) -> Tensor:
 class DiscriminatorHead(nn.Module):
     """From a feature vector h to the logit of "real", and to logits of the class.
 
-    "projection" adds the inner product of h with the class's embedding (Miyato & Koyama 2018, arXiv 1802.05637, eq. 3),
+    "projection" adds the inner product of h with the class's embedding (Miyato & Koyama 2018, arXiv 1802.05637),
     "acgan" predicts the class beside the logit (Odena et al. 2017, arXiv 1610.09585).
     """
 
@@ -160,6 +167,7 @@ class BatchNorm(nn.Module):
         self, channels: int, eps: float = 1e-5, num_classes: int | None = None, statistics: str = "running"
     ) -> None:
         super().__init__()
+        check_choice("norm_statistics", statistics, get_args(NormStatistics))
         self.normalise = nn.BatchNorm2d(channels, eps=eps, affine=num_classes is None)
         self.gain = None if num_classes is None else nn.Parameter(torch.ones(num_classes, channels))
         self.shift = None if num_classes is None else nn.Parameter(torch.zeros(num_classes, channels))
@@ -215,12 +223,13 @@ def initialise_normal(network: nn.Module, std: float = 0.02) -> None:
             nn.init.normal_(module.weight, 1, std)
         elif isinstance(module, BatchNorm) and module.gain is not None:
             nn.init.normal_(module.gain, 1, std)
-        if isinstance(getattr(module, "bias", None), nn.Parameter):
-            nn.init.zeros_(module.bias)
+        bias = getattr(module, "bias", None)
+        if isinstance(bias, nn.Parameter):
+            nn.init.zeros_(bias)
 
 
 def initialise_glorot(network: nn.Module) -> None:
-    """Glorot uniform, gain sqrt 2 for kernels of 3x3 and 1 for the rest, biases 0 (as the SNGAN authors' code has it)."""
+    """Glorot uniform, gain sqrt 2 for kernels of 3x3 and 1 for the rest, biases 0 (the SNGAN authors' code)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
             gain = 2**0.5 if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3) else 1.0
@@ -238,8 +247,9 @@ def dcgan_plan(
     """(channels, stride) of each convolution from the image down to the 4x4 map; channels double up to 8 x width.
 
     Raises:
-        UserError: The size is no power of two of at least 8, or strides do not lead from it to 4.
+        UserError: The size is no power of two of at least 8, strides do not lead from it to 4, or no width.
     """
+    check_widths("width", [width])
     if sample_size < 8 or sample_size & (sample_size - 1):
         raise UserError(f"{network}: sample_size {sample_size} is no power of two of at least 8; resize the images")
     if kernel_size not in (4, 5):

@@ -5,12 +5,36 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from ..errors import UserError
 
+Norm = Literal["batch", "group", "none"]
+Activation = Literal["relu", "silu", "tanh"]
+ARCHITECTURES = ("linear", "mlp", "conv")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
+
+
+def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
+    """Refuse a value that is none of the choices (`typing.get_args` of the argument's `Literal`).
+
+    Raises:
+        UserError: One line with the argument's name, the value and the choices.
+    """
+    if value not in choices:
+        raise UserError(f"{name} {value!r} is unknown; choose one of: {', '.join(choices)}")
+
+
+def check_widths(name: str, widths: Sequence[int]) -> None:
+    """Refuse layers without units.
+
+    Raises:
+        UserError: One line with the argument's name and the widths.
+    """
+    if any(width < 1 for width in widths):
+        raise UserError(f"{name} must be at least 1, got {' '.join(str(width) for width in widths)}")
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
@@ -23,7 +47,13 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 
 
 def dense_layers(widths: Sequence[int], activation: str) -> list[nn.Module]:
-    """Linear + activation from each width to the next; no layers for a single width."""
+    """Linear + activation from each width to the next; no layers for a single width.
+
+    Raises:
+        UserError: A width below 1, or an unknown activation.
+    """
+    check_widths("hidden_dims", widths[1:])
+    check_choice("activation", activation, get_args(Activation))
     layers: list[nn.Module] = []
     for width_in, width_out in pairwise(widths):
         layers += [nn.Linear(width_in, width_out), ACTIVATIONS[activation]()]
@@ -39,8 +69,8 @@ def halvings(sample_size: int, num_halvings: int) -> list[int]:
     sizes = [sample_size >> k for k in range(num_halvings + 1)]
     if sizes[-1] < 1:
         raise UserError(
-            f"resolution {sample_size} is too small for {num_halvings} stride-2 blocks (block_out_channels); "
-            f"use at least {2**num_halvings} or fewer blocks"
+            f"resolution {sample_size} is too small for {num_halvings} stride-2 blocks (block_out_channels): use a "
+            f"sample_size (--resolution) of {2**num_halvings} or more, or fewer blocks"
         )
     return sizes
 
@@ -138,6 +168,21 @@ class ConvHead(nn.Sequential):
         super().__init__(*layers)
 
 
+def check_layers(architecture: str, block_out_channels: Sequence[int], norm: str, activation: str) -> None:
+    """Refuse choices that would silently build another network.
+
+    Raises:
+        UserError: An unknown choice, or convolutions that are none or have no channels.
+    """
+    check_choice("architecture", architecture, ARCHITECTURES)
+    check_choice("norm", norm, get_args(Norm))
+    check_choice("activation", activation, get_args(Activation))
+    if architecture == "conv":
+        check_widths("block_out_channels", block_out_channels)
+        if not block_out_channels:
+            raise UserError("architecture conv needs at least one width in block_out_channels")
+
+
 def build_trunk(
     architecture: str,
     in_channels: int,
@@ -148,10 +193,15 @@ def build_trunk(
     norm: str,
     activation: str,
 ) -> MLPTrunk | ConvTrunk:
-    """The encoder's trunk: "conv" (`block_out_channels`, then `hidden_dims` dense layers), else dense layers alone."""
+    """The encoder's trunk: "conv" (`block_out_channels`, then `hidden_dims` dense layers), else dense layers alone.
+
+    Raises:
+        UserError: An unknown choice, a width below 1, no convolution, an image too small, or "conv" for vectors.
+    """
+    check_layers(architecture, block_out_channels, norm, activation)
     if architecture == "conv":
         if sample_size is None:
-            raise UserError("architecture 'conv' needs images, but the data are vectors; use --architecture mlp")
+            raise UserError("architecture conv needs images, but the data are vectors; use mlp (--architecture mlp)")
         return ConvTrunk(in_channels, sample_size, block_out_channels, hidden_dims, norm, activation)
     return MLPTrunk(in_channels * (sample_size or 1) ** 2, hidden_dims, activation)
 
@@ -167,7 +217,12 @@ def build_head(
     norm: str,
     activation: str,
 ) -> MLPHead | ConvHead:
-    """The decoder that mirrors `build_trunk`; `hidden_dims` in the decoder's own order."""
+    """The decoder that mirrors `build_trunk`; `hidden_dims` in the decoder's own order.
+
+    Raises:
+        UserError: As `build_trunk`.
+    """
+    check_layers(architecture, block_out_channels, norm, activation)
     if architecture == "conv":
         assert sample_size is not None  # build_trunk, called first, has refused vectors
         return ConvHead(latent_dim, out_channels, sample_size, block_out_channels, hidden_dims, norm, activation)

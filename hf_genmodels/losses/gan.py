@@ -2,16 +2,16 @@
 
 With d a logit, D = sigmoid(d), log D = -softplus(-d) and log(1 - D) = -softplus(d), which is finite for every logit:
 
-minimax         G: E log(1 - D(fake))       D: -E log D(real) - E log(1 - D(fake))   Goodfellow et al. 2014, eq. 1
-non_saturating  G: -E log D(fake)           D: as minimax   Goodfellow et al. 2014, section 3
-linear_logit    G: -E d(fake)               D: as minimax   L_M of AVAE (Plumerault et al. 2020)
-least_squares   G: E (d(fake) - 1)^2 / 2    D: E (d(real) - 1)^2 / 2 + E d(fake)^2 / 2   Mao et al. 2017, eq. 9
-wasserstein     G: -E d(fake)               D: E d(fake) - E d(real)   Arjovsky et al. 2017, algorithm 1
-hinge           G: -E d(fake)               D: E max(0, 1 - d(real)) + E max(0, 1 + d(fake))   Lim & Ye 2017
+minimax         G: E log(1 - D(fake))     D: -E log D(real) - E log(1 - D(fake))           (Goodfellow et al. 2014)
+non_saturating  G: -E log D(fake)         D: as minimax                                    (Goodfellow et al. 2014)
+linear_logit    G: -E d(fake)             D: as minimax                                    (L_M of AVAE)
+least_squares   G: E (d(fake) - 1)^2 / 2  D: E (d(real) - 1)^2 / 2 + E d(fake)^2 / 2       (Mao et al. 2017)
+wasserstein     G: -E d(fake)             D: E d(fake) - E d(real)                         (Arjovsky et al. 2017)
+hinge           G: -E d(fake)             D: E max(0, 1 - d(real)) + E max(0, 1 + d(fake)) (Lim & Ye 2017)
 
-The AVAE paper (arXiv 2012.11551) writes L_M with a critic that says "generated": its logit is -d. Least squares, hinge
-and Wasserstein take the bare output, without a sigmoid. The Wasserstein loss needs a Lipschitz critic: clipped weights,
-a gradient penalty (`penalties`) or spectral normalisation.
+The AVAE paper (arXiv 2012.11551) writes L_M with a critic that says "generated": its logit is -d. Least squares,
+hinge and Wasserstein take the bare output, without a sigmoid. The Wasserstein loss needs a Lipschitz critic: clipped
+weights, a gradient penalty (`penalties`) or spectral normalisation.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from .gan import at_least_float32
 
 
 def interpolate(real: Tensor, fake: Tensor, weight: Tensor) -> Tensor:
-    """weight * real + (1 - weight) * fake, detached and ready to be differentiated by.
+    """Mix data and fakes, weight * real + (1 - weight) * fake: detached, ready to be differentiated by.
 
     Args:
         real: (batch, dim) or (batch, channels, height, width).
@@ -71,7 +71,7 @@ def gradient_of_logits(logits: Tensor, sample: Tensor) -> Tensor:
 
 
 def gradient_penalty(logits: Tensor, interpolates: Tensor, weight: float = 10.0) -> Tensor:
-    """weight * E (||grad d(x^)||_2 - 1)^2: WGAN-GP's penalty, two-sided (Gulrajani et al. 2017, eq. 3).
+    """WGAN-GP's two-sided penalty, weight * E (||grad d(x^)||_2 - 1)^2 (Gulrajani et al. 2017, eq. 3).
 
     Args:
         logits: (batch,), d(x^).
@@ -86,7 +86,7 @@ def gradient_penalty(logits: Tensor, interpolates: Tensor, weight: float = 10.0)
 
 
 def zero_centred_penalty(logits: Tensor, interpolates: Tensor, weight: float = 10.0) -> Tensor:
-    """weight * E ||grad d(x^)||^2 on interpolates (Thanh-Tung et al. 2019), along the straight lines of WGAN-GP.
+    """Zero-centred penalty, weight * E ||grad d(x^)||^2 on the interpolates of WGAN-GP (Thanh-Tung et al. 2019).
 
     Args:
         logits: (batch,), d(x^).
@@ -100,7 +100,7 @@ def zero_centred_penalty(logits: Tensor, interpolates: Tensor, weight: float = 1
 
 
 def r1_penalty(real_logits: Tensor, real: Tensor, gamma: float = 10.0) -> Tensor:
-    """gamma / 2 * E ||grad d(x)||^2 over data (Mescheder et al. 2018, eq. 9).
+    """R1, gamma / 2 * E ||grad d(x)||^2 over data (Mescheder et al. 2018, eq. 9).
 
     Args:
         real_logits: (batch,), d(x).
@@ -114,7 +114,7 @@ def r1_penalty(real_logits: Tensor, real: Tensor, gamma: float = 10.0) -> Tensor
 
 
 def r2_penalty(fake_logits: Tensor, fake: Tensor, gamma: float = 10.0) -> Tensor:
-    """gamma / 2 * E ||grad d(G(z))||^2 over fakes (Mescheder et al. 2018, eq. 10).
+    """R2, gamma / 2 * E ||grad d(G(z))||^2 over fakes (Mescheder et al. 2018, eq. 10).
 
     Args:
         fake_logits: (batch,), d(G(z)).
@@ -130,10 +130,10 @@ def r2_penalty(fake_logits: Tensor, fake: Tensor, gamma: float = 10.0) -> Tensor
 def roth_regulariser(
     real_logits: Tensor, real: Tensor, fake_logits: Tensor, fake: Tensor, gamma: float = 2.0
 ) -> Tensor:
-    """gamma / 2 * (E_real (1 - D)^2 ||grad d||^2 + E_fake D^2 ||grad d||^2), D = sigmoid(d).
+    """Roth's regulariser, gamma / 2 * (E_real (1 - D)^2 ||grad d||^2 + E_fake D^2 ||grad d||^2), D = sigmoid(d).
 
-    The Jensen-Shannon regulariser of Roth et al. 2017 (algorithm 1), which belongs to the discriminator loss "minimax".
-    The weights (1 - D)^2 and D^2 are differentiated too. Annealing gamma, as the paper also does, is up to the caller.
+    The Jensen-Shannon case of Roth et al. 2017 (algorithm 1); it belongs to the discriminator loss "minimax". The
+    weights (1 - D)^2 and D^2 are differentiated too. Annealing gamma, as the paper also does, is up to the caller.
 
     Args:
         real_logits: (batch,), d(x).

@@ -14,3 +14,13 @@ def mean_squared_error(reconstruction: Tensor, image: Tensor) -> Tensor:
     """
     error = (reconstruction.float() - image.float()).square().flatten(1).mean(1)
     return error / 4 if image.ndim == 4 else error
+
+
+def clamped_squared_error(reconstruction: Tensor, image: Tensor) -> Tensor:
+    """`mean_squared_error` of what pipelines return: images clamped to [-1, 1], vectors as they are.
+
+    Args:
+        reconstruction: (batch, channels, height, width), or (batch, dim).
+        image: Same shape.
+    """
+    return mean_squared_error(reconstruction.clamp(-1, 1) if image.ndim == 4 else reconstruction, image)

@@ -1,4 +1,8 @@
-"""Regularisers of autoencoder codes. Sources: the courses' formulas; Ng 2011 (KL), Rifai et al. 2011 (contractive)."""
+"""Regularisers of autoencoder codes.
+
+Sources: Goodfellow et al. 2016, Deep Learning, section 14.2.1 (L1), Ng 2011, CS294A lecture notes "Sparse autoencoder"
+(KL), Rifai et al. 2011, "Contractive auto-encoders" (ICML).
+"""
 
 from __future__ import annotations
 
@@ -16,7 +20,7 @@ def kl_sparsity(latents: Tensor, target: float) -> Tensor:
 
     Args:
         latents: (batch, latent_dim) activations in (0, 1), e.g. sigmoids.
-        target: epsilon of the course, the wished mean activation, in (0, 1).
+        target: rho of the lecture notes, the wished mean activation, in (0, 1).
 
     Returns:
         Scalar, nats.
@@ -27,7 +31,7 @@ def kl_sparsity(latents: Tensor, target: float) -> Tensor:
 
 
 def contractive_penalty(latents: Tensor, sample: Tensor) -> Tensor:
-    """Mean over the batch of ||dz/dx||_F^2, exact, one backward pass a latent dimension (Rifai et al. 2011, eq. 5).
+    """Mean over the batch of ||dz/dx||_F^2, exact, one backward pass a latent dimension (Rifai et al. 2011).
 
     Args:
         latents: (batch, latent_dim), each row a function of the same row of `sample` only.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -11,7 +11,19 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import ACTIVATIONS, build_head, build_trunk, check_sample
+from ..blocks.autoencoding import (
+    ACTIVATIONS,
+    Activation,
+    Norm,
+    build_head,
+    build_trunk,
+    check_choice,
+    check_sample,
+    check_widths,
+)
+
+Architecture = Literal["linear", "mlp", "conv"]
+LatentActivation = Literal["identity", "relu", "sigmoid"]
 
 
 @dataclass
@@ -50,7 +62,8 @@ class Autoencoder(ModelMixin, ConfigMixin):
         num_classes: Classes of a linear supervised head on z; None for no head.
 
     Raises:
-        UserError: `sample_size` is too small for the number of blocks, or "conv" is asked for vectors.
+        UserError: An unknown choice, a width below 1, `sample_size` too small for the number of blocks, or "conv" for
+            vectors.
     """
 
     @register_to_config
@@ -59,16 +72,18 @@ class Autoencoder(ModelMixin, ConfigMixin):
         in_channels: int = 1,
         sample_size: int | None = 28,
         latent_dim: int = 32,
-        architecture: Literal["linear", "mlp", "conv"] = "conv",
+        architecture: Architecture = "conv",
         block_out_channels: tuple[int, ...] = (32, 64, 128),
         hidden_dims: tuple[int, ...] = (),
-        norm: Literal["batch", "group", "none"] = "batch",
-        activation: Literal["relu", "silu", "tanh"] = "relu",
-        latent_activation: Literal["identity", "relu", "sigmoid"] = "identity",
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+        latent_activation: LatentActivation = "identity",
         k_sparse: int | None = None,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()
+        check_choice("latent_activation", latent_activation, get_args(LatentActivation))
+        check_widths("latent_dim", [latent_dim])
         dense = () if architecture == "linear" else tuple(hidden_dims)
         self.trunk = build_trunk(
             architecture,

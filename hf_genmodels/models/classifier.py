@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import build_trunk, check_sample
+from ..blocks.autoencoding import build_trunk, check_sample, check_widths
 from ..errors import UserError
 
 SMALLEST_IMAGE = 8
@@ -43,7 +43,7 @@ class Classifier(ModelMixin, ConfigMixin):
         feature_dim: Width of the feature layer.
 
     Raises:
-        UserError: `sample_size` is below 8 or too small for the number of convolutions.
+        UserError: `sample_size` is below 8 or too small for the number of convolutions, or a width is below 1.
     """
 
     @register_to_config
@@ -57,7 +57,10 @@ class Classifier(ModelMixin, ConfigMixin):
     ) -> None:
         super().__init__()
         if sample_size < SMALLEST_IMAGE:
-            raise UserError(f"Classifier: sample_size {sample_size} is too small, it needs at least {SMALLEST_IMAGE}")
+            raise UserError(
+                f"Classifier: sample_size {sample_size} is too small; use {SMALLEST_IMAGE} or more (--resolution)"
+            )
+        check_widths("feature_dim", [feature_dim])
         self.trunk = build_trunk(
             "conv",
             in_channels,

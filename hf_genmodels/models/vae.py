@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -11,8 +12,20 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import build_head, build_trunk, check_sample
+from ..blocks.autoencoding import (
+    Activation,
+    Norm,
+    build_head,
+    build_trunk,
+    check_choice,
+    check_sample,
+    check_widths,
+)
+from ..errors import UserError
 from ..losses.likelihood import bernoulli_nll, categorical_nll, gaussian_nll
+
+Architecture = Literal["conv", "mlp"]
+Likelihood = Literal["gaussian", "bernoulli", "categorical"]
 
 
 @dataclass
@@ -59,7 +72,8 @@ class VAE(ModelMixin, ConfigMixin):
         num_levels: Grey levels of the categorical decoder.
 
     Raises:
-        UserError: `sample_size` is too small for the number of blocks, or "conv" is asked for vectors.
+        UserError: An unknown choice, a width below 1, `sample_size` too small for the number of blocks, "conv" for
+            vectors, or a `gaussian_std` that is not positive and finite.
     """
 
     @register_to_config
@@ -68,18 +82,23 @@ class VAE(ModelMixin, ConfigMixin):
         in_channels: int = 1,
         sample_size: int | None = 28,
         latent_dim: int = 32,
-        architecture: Literal["conv", "mlp"] = "conv",
+        architecture: Architecture = "conv",
         block_out_channels: tuple[int, ...] = (32, 64, 128),
         hidden_dims: tuple[int, ...] = (),
         decoder_hidden_dims: tuple[int, ...] | None = None,
-        norm: Literal["batch", "group", "none"] = "batch",
-        activation: Literal["relu", "silu", "tanh"] = "relu",
-        likelihood: Literal["gaussian", "bernoulli", "categorical"] = "gaussian",
+        norm: Norm = "batch",
+        activation: Activation = "relu",
+        likelihood: Likelihood = "gaussian",
         gaussian_std: float = 1.0,
         learn_std: bool = False,
         num_levels: int = 256,
     ) -> None:
         super().__init__()
+        check_choice("architecture", architecture, get_args(Architecture))
+        check_choice("likelihood", likelihood, get_args(Likelihood))
+        check_widths("latent_dim", [latent_dim])
+        if not 0 < gaussian_std < math.inf:
+            raise UserError(f"gaussian_std must be positive and finite, got {gaussian_std}")
         self.trunk = build_trunk(
             architecture,
             in_channels,

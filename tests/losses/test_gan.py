@@ -1,0 +1,131 @@
+"""Adversarial losses against sums over probabilities, their gradients against finite differences."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hf_genmodels import UserError
+from hf_genmodels.losses.gan import GAN_LOSSES, discriminator_loss, generator_loss
+
+
+def sigmoid(logit: float) -> float:
+    return 1 / (1 + math.exp(-logit))
+
+
+def slow_generator_loss(kind: str, fake: list[float]) -> float:
+    if kind == "minimax":
+        terms = [math.log(1 - sigmoid(d)) for d in fake]
+    elif kind == "non_saturating":
+        terms = [-math.log(sigmoid(d)) for d in fake]
+    elif kind == "least_squares":
+        terms = [(d - 1) ** 2 / 2 for d in fake]
+    else:
+        terms = [-d for d in fake]
+    return sum(terms) / len(terms)
+
+
+def slow_discriminator_loss(kind: str, real: list[float], fake: list[float]) -> float:
+    total = 0.0
+    for r, f in zip(real, fake, strict=True):
+        if kind == "least_squares":
+            total += (r - 1) ** 2 / 2 + f**2 / 2
+        elif kind == "wasserstein":
+            total += f - r
+        elif kind == "hinge":
+            total += max(0.0, 1 - r) + max(0.0, 1 + f)
+        else:
+            total += -math.log(sigmoid(r)) - math.log(1 - sigmoid(f))
+    return total / len(real)
+
+
+REAL, FAKE = [-2.5, 0.3, 1.4, 0.0, 3.0], [0.7, -1.2, -0.1, 4.0, 0.2]
+
+
+def test_the_kinds_are_those_that_are_documented():
+    assert set(GAN_LOSSES) == {
+        "minimax",
+        "non_saturating",
+        "least_squares",
+        "wasserstein",
+        "hinge",
+        "linear_logit",
+    }
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 1, 5, 1)])
+def test_losses_are_means_of_the_formulas(kind, shape):
+    real, fake = torch.tensor(REAL).reshape(shape), torch.tensor(FAKE).reshape(shape)
+    assert generator_loss(kind, fake).item() == pytest.approx(slow_generator_loss(kind, FAKE), rel=1e-5)
+    expected = slow_discriminator_loss(kind, REAL, FAKE)
+    assert discriminator_loss(kind, real, fake).item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+def test_gradients_are_those_of_the_formulas(kind):
+    real, fake = (torch.tensor(values, dtype=torch.float64, requires_grad=True) for values in (REAL, FAKE))
+    of_generator = torch.autograd.grad(generator_loss(kind, fake), fake)[0].tolist()
+    of_real, of_fake = torch.autograd.grad(discriminator_loss(kind, real, fake), [real, fake])
+
+    def slope(function, values, index):
+        # half a step of 1e-4 on each side is far from the hinge's corners at -1 and 1
+        shifted = [[v + (side if i == index else 0) for i, v in enumerate(values)] for side in (5e-5, -5e-5)]
+        return (function(shifted[0]) - function(shifted[1])) / 1e-4
+
+    for index in range(len(REAL)):
+        wanted = [
+            slope(lambda fakes: slow_generator_loss(kind, fakes), FAKE, index),
+            slope(lambda reals: slow_discriminator_loss(kind, reals, FAKE), REAL, index),
+            slope(lambda fakes: slow_discriminator_loss(kind, REAL, fakes), FAKE, index),
+        ]
+        assert [of_generator[index], of_real[index].item(), of_fake[index].item()] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+def test_losses_are_finite_with_a_gradient_for_logits_of_any_size(kind):
+    real, fake = torch.tensor([-500.0, 500.0]).requires_grad_(), torch.tensor([500.0, -500.0]).requires_grad_()
+    loss = generator_loss(kind, fake) + discriminator_loss(kind, real, fake)
+    assert loss.isfinite()
+    assert all(gradient.isfinite().all() for gradient in torch.autograd.grad(loss, [real, fake]))
+    if kind == "non_saturating":
+        assert generator_loss(kind, fake.detach()).item() == 250
+
+
+def test_only_the_minimax_loss_lets_go_of_a_hopeless_fake():
+    slopes = {}
+    for kind in ("minimax", "non_saturating", "linear_logit"):
+        fake = torch.tensor([-20.0], requires_grad=True)
+        (gradient,) = torch.autograd.grad(generator_loss(kind, fake), fake)
+        slopes[kind] = gradient.item()
+    assert slopes == pytest.approx({"minimax": 0, "non_saturating": -1, "linear_logit": -1}, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+def test_half_precision_logits_are_averaged_in_float32(kind):
+    logits = torch.tensor(REAL).bfloat16()
+    for loss in (generator_loss(kind, logits), discriminator_loss(kind, logits, logits)):
+        assert loss.dtype == torch.float32
+    assert generator_loss(kind, logits).item() == generator_loss(kind, logits.float()).item()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: generator_loss("lsgan", torch.zeros(2)), "unknown GAN loss 'lsgan'; choose one of minimax"),
+        (lambda: discriminator_loss("wgan", torch.zeros(2), torch.zeros(2)), "unknown GAN loss 'wgan'"),
+        (lambda: generator_loss("hinge", torch.zeros(0)), r"fake_logits must have shape \(batch, ...\).*got \(0,\)"),
+        (lambda: generator_loss("hinge", torch.tensor(1.0)), r"fake_logits must have shape.*got \(\)"),
+        (lambda: discriminator_loss("hinge", torch.zeros(0), torch.zeros(0)), "real_logits must have shape"),
+        (
+            lambda: discriminator_loss("hinge", torch.zeros(3), torch.zeros(3, 10)),
+            r"real_logits have shape \(3,\), fake_logits \(3, 10\)",
+        ),
+    ],
+)
+def test_misuse_is_a_one_line_error(call, message):
+    with pytest.raises(UserError, match=message) as caught:
+        call()
+    assert "\n" not in str(caught.value)
