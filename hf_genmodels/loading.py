@@ -43,10 +43,10 @@ def load_network(
         network, info = network_class.from_pretrained(
             str(folder), dtype=dtype, variant=variant, use_safetensors=True, output_loading_info=True
         )
+    except (UserError, KeyError, TypeError) as error:
+        raise UserError(f"{folder / 'config.json'} has an impossible value: {error}") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise UserError(f"{folder}: the weights cannot be loaded: {' '.join(str(error).split())}") from error
-    except (KeyError, TypeError) as error:
-        raise UserError(f"{folder / 'config.json'} has an impossible value: {error}") from error
     finally:
         diffusers_logging.set_verbosity(verbosity)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

@@ -6,7 +6,7 @@ Every function returns a `PIL.Image.Image`; nothing is written here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,6 +36,7 @@ MAX_LEGEND = 22
 OVERSAMPLING = 3
 
 Point = tuple[float, float]
+Color = tuple[int, int, int]
 Box = tuple[float, float, float, float]
 
 
@@ -96,7 +97,8 @@ def line_chart(
 ) -> Image.Image:
     """Draw curves, each name in a panel of its own, because losses of one model seldom share a scale.
 
-    Names that differ only in a leading "train " or "validation " share a panel, in different colours with a legend.
+    Names that differ only in a leading "train " or "validation " share a panel, each kind in its own colour, with a
+    legend. Where every x is a whole number, so are the marks of its axis.
 
     Args:
         curves: name -> [(x, y), ...]; points whose y is not finite are left out.
@@ -111,24 +113,27 @@ def line_chart(
     for name, values in curves.items():
         points = [(float(x), float(y)) for x, y in values if math.isfinite(y)]
         if points:
-            panels.setdefault(name.removeprefix("train ").removeprefix("validation "), {})[name] = points
+            panels.setdefault(_quantity(name), {})[name] = points
     if not panels:
         raise ValueError("line_chart needs at least one curve with a finite point")
 
     width, panel_height, top, bottom = 720, 210 if len(panels) > 1 else 360, 44 if title else 12, 32
     canvas = _Canvas(width, top + panel_height * len(panels) + bottom)
     canvas.text((width / 2, 14), title, size=18, anchor="ma")
+    # x of all panels: one axis serves them all
     xs = [x for panel in panels.values() for points in panel.values() for x, _ in points]
+    whole = all(x.is_integer() for x in xs)
     for row, (quantity, panel) in enumerate(panels.items()):
         ys = [y for points in panel.values() for _, y in points]
         y = top + row * panel_height
-        axes = _Axes((72, y + 30, width - 20, y + panel_height - 26), (min(xs), max(xs)), (min(ys), max(ys)))
+        axes = _Axes((72, y + 30, width - 20, y + panel_height - 26), (min(xs), max(xs)), (min(ys), max(ys)), whole)
         axes.draw(canvas)
         canvas.text((72, y + 8), f"{y_label} {quantity}".strip(), size=14, anchor="la")
-        for color, points in zip(_colors(len(panel)), panel.values(), strict=True):
-            canvas.line([axes.place(point) for point in points], color)
-        if len(panel) > 1:
-            _legend_line(canvas, width - 20, y + 8, list(panel))
+        colors = _curve_colors(panel)
+        for name, points in panel.items():
+            canvas.line([axes.place(point) for point in points], colors[name])
+        if list(panel) != [quantity]:
+            _legend_line(canvas, width - 20, y + 8, colors)
     canvas.text((width / 2, canvas.height - 24), x_label, size=14, anchor="ma")
     return canvas.finished()
 
@@ -175,11 +180,12 @@ def scatter(points: Tensor, labels: Tensor | None = None, title: str = "") -> Im
 
 @dataclass(frozen=True)
 class _Axes:
-    """A rectangle of the canvas (left, top, right, bottom) and the ranges of values it shows."""
+    """A rectangle of the canvas (left, top, right, bottom), the ranges of values it shows, and whether x is whole."""
 
     box: Box
     x_range: Point
     y_range: Point
+    whole_x: bool = False
 
     def place(self, point: Point) -> Point:
         left, top, right, bottom = self.box
@@ -194,11 +200,16 @@ class _Axes:
             y = self.place((self.x_range[0], value))[1]
             canvas.line([(left, y), (right, y)], GRID_LINE, width=1)
             canvas.text((left - 6, y), label, size=12, anchor="rm")
-        for value, label in _ticks(*_padded(self.x_range), count=7):
+        for value, label in self._x_ticks():
             x = self.place((value, self.y_range[0]))[0]
             canvas.line([(x, top), (x, bottom)], GRID_LINE, width=1)
             canvas.text((x, bottom + 5), label, size=12, anchor="ma")
         canvas.line([(left, top), (left, bottom), (right, bottom)], INK, width=1)
+
+    def _x_ticks(self) -> list[tuple[float, str]]:
+        if self.whole_x and self.x_range[0] == self.x_range[1]:
+            return [(self.x_range[0], f"{self.x_range[0]:,.0f}")]
+        return _ticks(*_padded(self.x_range), count=7, smallest_step=1.0 if self.whole_x else 0.0)
 
 
 class _Canvas:
@@ -209,14 +220,14 @@ class _Canvas:
         self._image = Image.new("RGB", (width * OVERSAMPLING, height * OVERSAMPLING), PAPER)
         self._draw = ImageDraw.Draw(self._image)
 
-    def line(self, points: Sequence[Point], color: tuple[int, int, int], width: float = 2) -> None:
+    def line(self, points: Sequence[Point], color: Color, width: float = 2) -> None:
         if len(points) == 1:
             self.dot(points[0], 3, color)
         else:
             scaled = [(x * OVERSAMPLING, y * OVERSAMPLING) for x, y in points]
             self._draw.line(scaled, fill=color, width=round(width * OVERSAMPLING), joint="curve")
 
-    def dot(self, center: Point, radius: float, color: tuple[int, int, int]) -> None:
+    def dot(self, center: Point, radius: float, color: Color) -> None:
         x, y, r = (value * OVERSAMPLING for value in (*center, radius))
         self._draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
 
@@ -231,8 +242,20 @@ class _Canvas:
         return self._image.resize((self.width, self.height), Image.Resampling.LANCZOS)
 
 
-def _legend_line(canvas: _Canvas, right: float, y: float, names: Sequence[str]) -> None:
-    for color, name in reversed(list(zip(_colors(len(names)), names, strict=True))):
+def _quantity(name: str) -> str:
+    return name.removeprefix("train ").removeprefix("validation ")
+
+
+def _curve_colors(names: Iterable[str]) -> dict[str, Color]:
+    """Colours of one panel's curves; held-out figures look alike in every panel, alone or not."""
+    names = list(names)
+    plain = PALETTE[0 if len(names) == 1 else 2]
+    kinds = {"train": PALETTE[0], "validation": PALETTE[1]}
+    return {name: plain if name == _quantity(name) else kinds[name.partition(" ")[0]] for name in names}
+
+
+def _legend_line(canvas: _Canvas, right: float, y: float, colors: Mapping[str, Color]) -> None:
+    for name, color in reversed(list(colors.items())):
         right -= canvas.text_width(name, size=13)
         canvas.text((right, y), name, size=13, anchor="la")
         canvas.line([(right - 24, y + 8), (right - 6, y + 8)], color, width=3)
@@ -244,7 +267,7 @@ def _channels_side_by_side(images: Tensor) -> Tensor:
     return images.permute(0, 2, 1, 3).reshape(batch, 1, height, channels * width)
 
 
-def _colors(count: int) -> list[tuple[int, int, int]]:
+def _colors(count: int) -> list[Color]:
     return [PALETTE[index % len(PALETTE)] for index in range(count)]
 
 
@@ -255,9 +278,9 @@ def _padded(values: Point) -> Point:
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float, count: int) -> list[tuple[float, str]]:
+def _ticks(low: float, high: float, count: int, smallest_step: float = 0.0) -> list[tuple[float, str]]:
     """Multiples of 1, 2 or 5 times a power of ten inside [low, high], at most about `count`, each with its label."""
-    rough = (high - low) / count
+    rough = max((high - low) / count, smallest_step)
     power = math.floor(math.log10(rough))
     step = next(factor * 10.0**power for factor in (1, 2, 5, 10) if factor * 10.0**power >= rough)
     values = [index * step for index in range(math.ceil(low / step), math.floor(high / step) + 1)]

@@ -11,7 +11,7 @@ from torch import Tensor
 from .data import DataArguments, evaluation_batches, load_data
 from .evaluation import evaluate_pipeline, write_evaluation
 from .hub import write_card
-from .losses.reconstruction import mean_squared_error
+from .losses.reconstruction import clamped_squared_error
 from .plots import image_grid, scatter
 
 DATASET = "builtin:digits"
@@ -69,7 +69,7 @@ def main(output_dir: str) -> None:
     vae_error = next(result["value"] for result in results if result["name"] == "MSE")
     flat_train, flat_test = train_images.flatten(1), test_images.flatten(1)
     projected = reconstruct_by_pca(flat_train, flat_test, LATENT_DIM).view_as(test_images)
-    pca_error = float(mean_squared_error(projected, test_images).mean())
+    pca_error = float(clamped_squared_error(projected, test_images).mean())
     print(f"\nheld-out reconstruction MSE, {LATENT_DIM} latents: VAE {vae_error:.5f}, PCA {pca_error:.5f}")
     for name in (*pictures, "losses.png", "README.md", "model_index.json"):
         print(f"  {folder / name}")

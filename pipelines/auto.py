@@ -13,6 +13,9 @@ from hf_genmodels.hub import resolve_folder
 
 from .base import GenerativePipeline
 
+# The options of `from_pretrained` that say where the folder is.
+WHERE = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
+
 
 class AutoPipeline:
     """`AutoPipeline.from_pretrained(folder_or_repo)` returns the pipeline that `model_index.json` names."""
@@ -30,16 +33,14 @@ class AutoPipeline:
         Raises:
             UserError: Nothing there, or a pipeline that is not one of ours.
         """
-        where = {
-            key: kwargs[key]
-            for key in ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
-            if key in kwargs
-        }
-        folder = resolve_folder(str(pretrained_model_name_or_path), **where)
+        source = str(pretrained_model_name_or_path)
+        where = {key: kwargs.pop(key) for key in WHERE if key in kwargs}
+        folder = resolve_folder(source, **where)
+        if not (folder / "model_index.json").is_file() and (folder / "config.json").is_file():
+            network = read_json(folder / "config.json").get("_class_name")
+            raise UserError(f"{source} holds a {network}, a network without a pipeline; load it as that class")
         class_name = str(read_json(folder / "model_index.json").get("_class_name"))
         if class_name not in PIPELINES:
-            raise UserError(
-                f"{pretrained_model_name_or_path} holds a {class_name}, which is no pipeline of hf_genmodels"
-            )
+            raise UserError(f"{source} holds a {class_name}, which is no pipeline of hf_genmodels")
         pipeline_class: type[GenerativePipeline] = getattr(hf_genmodels, class_name)
-        return pipeline_class.from_pretrained(pretrained_model_name_or_path, **kwargs)
+        return pipeline_class._from_folder(folder, source, **kwargs)

@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from diffusers import DiffusionPipeline, SchedulerMixin
+from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json
-from hf_genmodels.loading import load_network
 
+from .components import check_component, expected_classes, is_component, load_component
 from .images import SampleShape, from_network, to_network
 
-Generators = torch.Generator | list[torch.Generator] | None
+Generators = torch.Generator | Sequence[torch.Generator] | None
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
-
-LIBRARIES = ("hf_genmodels", "diffusers", "transformers")
 
 
 @dataclass
@@ -44,11 +42,14 @@ class GenerativePipeline(DiffusionPipeline):
     """Base of all pipelines of hf_genmodels.
 
     Differences from diffusers: components are recorded by public name (`["hf_genmodels", "VAE"]`), so that moving a
-    file breaks no checkpoint; loading raises on a missing weight, on another pipeline's folder, and on anything but
-    safetensors and JSON; no code is ever run from a repository.
+    file breaks no checkpoint; each must be of the class its constructor's parameter is annotated with; loading raises
+    on a missing weight, on another pipeline's folder, and on anything but safetensors and JSON; no code is ever run
+    from a repository.
     """
 
     def register_modules(self, **kwargs: Any) -> None:
+        for name, module in kwargs.items():
+            check_component(type(self), name, module)
         super().register_modules(**kwargs)
         for name, module in kwargs.items():
             self._record_public_name(name, module)
@@ -72,6 +73,7 @@ class GenerativePipeline(DiffusionPipeline):
         dtype: torch.dtype | None = None,
         torch_dtype: torch.dtype | None = None,
         variant: str | None = None,
+        use_safetensors: bool = True,
         revision: str | None = None,
         subfolder: str | None = None,
         token: str | bool | None = None,
@@ -87,6 +89,7 @@ class GenerativePipeline(DiffusionPipeline):
             dtype: Of the weights; float32 by default.
             torch_dtype: The older name of `dtype`.
             variant: Such as "fp16", part of the weights' file names.
+            use_safetensors: As in diffusers; nothing else is ever loaded, so False is an error.
             revision: Branch, tag or commit.
             subfolder: Folder inside the repository that holds `model_index.json`.
             token: Access token, or True for the stored one.
@@ -100,8 +103,9 @@ class GenerativePipeline(DiffusionPipeline):
         """
         from hf_genmodels.hub import resolve_folder
 
+        name = str(pretrained_model_name_or_path)
         folder = resolve_folder(
-            str(pretrained_model_name_or_path),
+            name,
             revision=revision,
             subfolder=subfolder,
             token=token,
@@ -109,22 +113,46 @@ class GenerativePipeline(DiffusionPipeline):
             local_files_only=local_files_only,
             force_download=force_download,
         )
+        return cls._from_folder(
+            folder, name, dtype=dtype or torch_dtype, variant=variant, use_safetensors=use_safetensors, **overrides
+        )
+
+    @classmethod
+    def _from_folder(
+        cls: type[PipelineT],
+        folder: Path,
+        source: str,
+        *,
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+        variant: str | None = None,
+        use_safetensors: bool = True,
+        **overrides: Any,
+    ) -> PipelineT:
+        """`from_pretrained` once the folder is found; `source` is what the user called it."""
+        if use_safetensors is False:
+            raise UserError(f"use_safetensors=False for {source}: only safetensors are loaded; leave the option out")
         index = read_json(folder / "model_index.json")
         if index.get("_class_name") != cls.__name__:
             raise UserError(
-                f"{pretrained_model_name_or_path} holds a {index.get('_class_name')}, not a {cls.__name__}; "
-                "use that class, or AutoPipeline"
+                f"{source} holds a {index.get('_class_name')}, not a {cls.__name__}; use that class, or AutoPipeline"
             )
         parameters = {n: p for n, p in inspect.signature(cls.__init__).parameters.items() if n != "self"}
         unknown = sorted(set(overrides) - set(parameters))
         if unknown:
             raise UserError(f"{cls.__name__}.from_pretrained has no option {unknown[0]!r}")
+        expected = expected_classes(cls)
+        for name in sorted(set(overrides) & set(expected)):
+            check_component(cls, name, overrides[name])
         arguments = dict(overrides)
         for name in [name for name in parameters if name not in overrides]:
-            if parameters[name].default is inspect.Parameter.empty and not _is_component(index.get(name)):
+            entry = index.get(name)
+            if parameters[name].default is inspect.Parameter.empty and not is_component(entry):
                 raise UserError(f"{folder / 'model_index.json'} names no component {name}")
-            if name in index:
-                arguments[name] = _load_entry(folder, name, index[name], dtype or torch_dtype, variant)
+            if name in expected and is_component(entry):
+                arguments[name] = load_component(folder, name, entry, expected[name], dtype or torch_dtype, variant)
+            elif name in index:
+                arguments[name] = None if entry == [None, None] else entry
         pipeline = cls(**arguments)
         pipeline._source = folder
         return pipeline
@@ -136,25 +164,45 @@ class GenerativePipeline(DiffusionPipeline):
     def save_pretrained(
         self,
         save_directory: str | os.PathLike[str],
+        safe_serialization: bool = True,
         variant: str | None = None,
         max_shard_size: int | str | None = None,
         push_to_hub: bool = False,
         repo_id: str | None = None,
-        **hub_arguments: Any,
+        private: bool | None = None,
+        token: str | None = None,
+        commit_message: str | None = None,
+        create_pr: bool = False,
     ) -> None:
         """Write `model_index.json` and a folder for each component (JSON and safetensors).
 
         Args:
             save_directory: Created if needed.
+            safe_serialization: As in diffusers; nothing but safetensors is ever written, so False is an error.
             variant: Becomes part of the weights' file names.
             max_shard_size: Such as "5GB"; larger weights are split.
-            push_to_hub: Publish afterwards, see `push_to_hub`.
+            push_to_hub: Publish afterwards, see `push_to_hub`; the options below are for that.
             repo_id: Where to; the folder's name by default.
-            hub_arguments: Passed on to `push_to_hub`.
+            private: Visibility of a new repository.
+            token: Access token; the stored one by default.
+            commit_message: Of the commit.
+            create_pr: Open a pull request instead of committing.
+
+        Raises:
+            UserError: `safe_serialization` is False, or publishing fails.
         """
+        if not safe_serialization:
+            raise UserError("safe_serialization=False: only safetensors are written; leave the option out")
         super().save_pretrained(save_directory, variant=variant, max_shard_size=max_shard_size)
         if push_to_hub:
-            self.push_to_hub(repo_id or Path(save_directory).name, variant=variant, **hub_arguments)
+            self.push_to_hub(
+                repo_id or Path(save_directory).name,
+                commit_message=commit_message,
+                private=private,
+                token=token,
+                create_pr=create_pr,
+                variant=variant,
+            )
 
     def push_to_hub(
         self,
@@ -164,10 +212,13 @@ class GenerativePipeline(DiffusionPipeline):
         token: str | None = None,
         create_pr: bool = False,
         variant: str | None = None,
+        revision: str | None = None,
+        license: str | None = None,
     ) -> str:
         """Publish the pipeline with a model card.
 
-        A pipeline that was loaded from a training output folder takes that folder's card, figures and pictures along.
+        A pipeline that was loaded from a training output folder takes that folder's card, figures and pictures along;
+        another one leaves those that an earlier upload put into the repository as they are, see `hub.publish`.
 
         Args:
             repo_id: "user/repo".
@@ -176,6 +227,8 @@ class GenerativePipeline(DiffusionPipeline):
             token: Access token; the stored one by default.
             create_pr: Open a pull request instead of committing.
             variant: Upload the weights under this variant's file names too, beside the plain ones.
+            revision: Branch to commit to, created if it does not exist; the main one by default.
+            license: Identifier of the weights' licence, such as "apache-2.0".
 
         Returns:
             URL of the commit.
@@ -189,7 +242,14 @@ class GenerativePipeline(DiffusionPipeline):
             if self._source is not None:
                 copy_card_files(self._source, Path(folder))
             return publish(
-                folder, repo_id, private=private, token=token, commit_message=commit_message, create_pr=create_pr
+                folder,
+                repo_id,
+                private=private,
+                token=token,
+                commit_message=commit_message,
+                revision=revision,
+                create_pr=create_pr,
+                license=license,
             )
 
     # what sampling needs ---------------------------------------------------------------------------------------------
@@ -215,8 +275,10 @@ class GenerativePipeline(DiffusionPipeline):
         """
         if batch_size < 1:
             raise UserError(f"batch_size must be at least 1, got {batch_size}")
-        if isinstance(generator, list) and len(generator) != batch_size and latents is None:
-            raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
+        if isinstance(generator, Sequence):
+            generator = list(generator)  # what diffusers understands
+            if len(generator) != batch_size and latents is None:
+                raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
         if latents is None:
             return randn_tensor((batch_size, *shape), generator=generator, device=self._execution_device, dtype=dtype)
         if tuple(latents.shape[1:]) != shape:
@@ -238,26 +300,6 @@ class GenerativePipeline(DiffusionPipeline):
         return GenerativePipelineOutput(images=images) if return_dict else (images,)
 
 
-def _is_component(value: Any) -> bool:
-    """Whether an entry of `model_index.json` is [library, class]; the parameters without a default are such."""
-    return isinstance(value, list) and len(value) == 2 and value[0] is not None
-
-
-def _load_entry(folder: Path, name: str, value: Any, dtype: torch.dtype | None, variant: str | None) -> Any:
-    """One entry of `model_index.json`: a component is loaded, any other value is itself."""
-    if not _is_component(value):
-        return None if value == [None, None] else value
-    library, class_name = value
-    if library not in LIBRARIES:
-        raise UserError(f"{folder}: component {name} is from {library!r}; only {', '.join(LIBRARIES)} are loaded")
-    component_class: Any = getattr(importlib.import_module(library), str(class_name), None)
-    # Networks and schedulers alone: the Auto classes and pipelines of these libraries would load pickles and code.
-    is_known = inspect.isclass(component_class) and issubclass(component_class, (torch.nn.Module, SchedulerMixin))
-    if not is_known:
-        raise UserError(f"{folder}: {library} has no network or scheduler called {class_name!r}")
-    if issubclass(component_class, torch.nn.Module):
-        return load_network(component_class, folder / name, dtype=dtype, variant=variant)
-    try:
-        return component_class.from_pretrained(str(folder / name))
-    except OSError as error:
-        raise UserError(f"{folder / name} holds no {class_name}: {' '.join(str(error).split())}") from error
+def can_sample(pipeline: DiffusionPipeline) -> bool:
+    """Whether a call draws samples; otherwise it works on given images."""
+    return "batch_size" in inspect.signature(type(pipeline).__call__).parameters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -24,14 +25,16 @@ def to_network(images: Any, shape: SampleShape) -> Tensor:
 
     Args:
         images: One or a list of: PIL image; array (height, width[, channels]) or, as a whole batch, (batch, height,
-            width, channels), in [0, 1] if float, else uint8 or uint16; or a tensor ([batch,] channels, height, width)
-            in [0, 1].
+            width[, channels]), in [0, 1] if float, else uint8 or uint16; or a tensor ([batch,] channels, height,
+            width) in [0, 1]. A vector is an array or tensor ([batch,] dim), or a list of numbers.
         shape: What the network takes: (channels, height, width) or (dim,).
 
     Raises:
         UserError: Another mode, size, type or range; the message says which was expected.
     """
     if isinstance(images, (list, tuple)) and images:
+        if len(shape) == 1 and all(isinstance(number, Real) for number in images):
+            return to_network(torch.tensor(images, dtype=torch.float32), shape)
         return torch.cat([to_network(image, shape) for image in images])
     if isinstance(images, Image.Image):
         batch = _from_pil(images, shape)
@@ -69,14 +72,14 @@ def _from_array(array: np.ndarray, shape: SampleShape) -> Tensor:
     is_image = len(shape) == 3
     if is_image and array.dtype in (np.uint8, np.uint16):
         array = array / np.float32(np.iinfo(array.dtype).max)
-    elif not np.issubdtype(array.dtype, np.floating):
-        allowed = "of images must be float in [0, 1], uint8 or uint16" if is_image else "of vectors must be float"
+    elif not np.issubdtype(array.dtype, np.floating if is_image else np.number) or np.iscomplexobj(array):
+        allowed = "of images must be float in [0, 1], uint8 or uint16" if is_image else "of vectors must hold numbers"
         raise UserError(f"arrays {allowed}, got {array.dtype}")
     # a copy: torch takes neither flipped views nor long doubles
     batch = torch.from_numpy(array.astype(np.float32))
     if not is_image:
         return batch if batch.ndim == 2 else batch[None]
-    if batch.ndim == 2:
+    if batch.ndim == 2 or (shape[0] == 1 and batch.ndim == 3 and tuple(batch.shape[1:]) == shape[1:]):
         batch = batch[..., None]
     if batch.ndim == 3:
         batch = batch[None]

@@ -48,7 +48,7 @@ class VAEPipeline(GenerativePipeline):
 
         Args:
             batch_size: How many.
-            generator: One for all, or a list with one for each image, which reproduces each image alone.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
             latents: (batch, latent_dim) to decode instead of random ones.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
@@ -92,8 +92,15 @@ class VAEPipeline(GenerativePipeline):
     def interpolate(
         self, a: Any, b: Any, num_steps: int = 8, mode: str = "spherical", output_type: str | None = None
     ) -> GenerativePipelineOutput:
-        """Decode a path from the code of image `a` to that of `b`, both included; `mode` "linear" or "spherical"."""
-        path = interpolate_latents(self.encode(a)[0], self.encode(b)[0], num_steps, mode)
+        """Decode a path from the code of image `a` to that of `b`, both included; `mode` "linear" or "spherical".
+
+        Raises:
+            UserError: `a` or `b` is more than one image, or `mode` or `num_steps` is impossible.
+        """
+        start, end = self.encode(a), self.encode(b)
+        if len(start) != 1 or len(end) != 1:
+            raise UserError(f"interpolate goes from one image to one image, got {len(start)} and {len(end)}")
+        path = interpolate_latents(start[0], end[0], num_steps, mode)
         return self.decode(path, output_type)
 
     @torch.no_grad()
@@ -131,8 +138,10 @@ class VAEPipeline(GenerativePipeline):
             num_rows^2 images, row by row from the top left.
 
         Raises:
-            UserError: The latent is not 2-D.
+            UserError: The latent is not 2-D, or `num_rows` below 1.
         """
+        if num_rows < 1:
+            raise UserError(f"num_rows must be at least 1, got {num_rows}")
         if self.vae.config.latent_dim != 2:
             raise UserError(f"manifold needs a 2-D latent, this model's has {self.vae.config.latent_dim} dimensions")
         return self.decode(gaussian_grid(num_rows, self._execution_device, self.vae.dtype), output_type)

@@ -44,7 +44,7 @@ PACKAGES = {
 def test_wheel_holds_every_module_and_card_and_nothing_else(wheel: Path) -> None:
     expected = {"hf_genmodels/py.typed"}
     for inside, folder in PACKAGES.items():
-        for pattern in ("**/*.py", "**/*.md"):
+        for pattern in ("**/*.py", "*.md"):  # the cards of reference runs stay in the repository
             files = (path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).glob(pattern))
             expected |= {f"{inside}/{name}" for name in files}
     names = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}

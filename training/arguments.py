@@ -1,8 +1,9 @@
 """Options: one dataclass for the loop, read from the command line and from a YAML or JSON file."""
 
 import json
+import math
 import shlex
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
@@ -11,6 +12,17 @@ from transformers import HfArgumentParser
 
 from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
+
+# A command or saved options that repeat a run must not carry a secret, remove a folder, or skip the run's beginning.
+NOT_REPEATED = ("hub_token", "overwrite_output_dir", "resume_from_checkpoint")
+# How far a run goes, where and how often it reports, and what leaves its weights as they are.
+MAY_CHANGE_ON_RESUME = (
+    *("max_train_steps", "num_train_epochs", "resume_from_checkpoint"),
+    *("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "report_to", "tracker_project_name"),
+    *("log_steps", "sample_steps", "checkpointing_steps", "checkpoints_total_limit"),
+    *("num_threads", "dataloader_num_workers", "eval_batch_size", "validation_split"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
+)
 
 
 @dataclass
@@ -101,13 +113,16 @@ class Parser(HfArgumentParser):
         raise UserError(f"{message} (see --help)")
 
 
-def parse(argv: list[str], family_arguments: type, description: str) -> tuple[DataArguments, TrainingArguments, Any]:
+def parse(
+    argv: list[str], family_arguments: type, description: str, family_name: str | None = None
+) -> tuple[DataArguments, TrainingArguments, Any]:
     """Read all options: command line over `--config` file over defaults.
 
     Args:
         argv: The command line without the program's name.
         family_arguments: Dataclass of the family's own options.
         description: Shown by --help.
+        family_name: If given, the options saved by a run of another family are refused.
 
     Returns:
         Options of the data, of the loop and of the family.
@@ -123,7 +138,7 @@ def parse(argv: list[str], family_arguments: type, description: str) -> tuple[Da
         options = [f for group in (DataArguments, TrainingArguments, family_arguments) for f in fields(group)]
         known = {f.name for f in options}
         known |= {alias.removeprefix("--") for f in options for alias in f.metadata.get("aliases", ())}
-        words = _options_of_file(Path(config), known)
+        words = _options_of_file(Path(config), known, family_name)
         try:
             parser.parse_args([*words, "--output_dir", ""])
         except UserError as error:
@@ -134,6 +149,7 @@ def parse(argv: list[str], family_arguments: type, description: str) -> tuple[Da
     )
     if unknown:
         parser.error(f"unknown option or value: {' '.join(unknown)}")
+    check_finite(data, training, family)
     check_arguments(training)
     return data, training, family
 
@@ -147,8 +163,22 @@ def _config_path(argv: list[str]) -> str | None:
     return None
 
 
-def _options_of_file(path: Path, known: set[str]) -> list[str]:
+def _options_of_file(path: Path, known: set[str], family_name: str | None) -> list[str]:
     """The file's values as command-line words, so that types and choices are checked in one place."""
+    words: list[str] = []
+    for name, value in _read_options(path, family_name).items():
+        name = name.replace("-", "_")  # as on the command line
+        if name not in known:
+            raise UserError(f"--config {path}: unknown option {name!r}")
+        if isinstance(value, list):
+            words += [f"--{name}", *(str(item) for item in value)]
+        elif value not in (None, "", "null", "~"):
+            words.append(f"--{name}={value}")
+    return words
+
+
+def _read_options(path: Path, family_name: str | None) -> dict[str, Any]:
+    """The option: value pairs of a file written by hand, or of a run's `training_args.json`."""
     try:
         text = path.read_text(encoding="utf-8")
         # BaseLoader leaves every value the string it is; YAML's own types would make False of `no`.
@@ -157,15 +187,22 @@ def _options_of_file(path: Path, known: set[str]) -> list[str]:
         raise UserError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
         raise UserError(f"--config {path} must hold option: value pairs")
-    words: list[str] = []
-    for name, value in options.items():
-        if name not in known:
-            raise UserError(f"--config {path}: unknown option {name!r}")
-        if isinstance(value, list):
-            words += [f"--{name}", *(str(item) for item in value)]
-        elif value not in (None, "", "null", "~"):
-            words.append(f"--{name}={value}")
-    return words
+    if options.keys() != {"family", "command", "arguments"} or not isinstance(options["arguments"], dict):
+        return options
+    if family_name not in (None, options["family"]):
+        raise UserError(f"--config {path} has the options of a run of {options['family']}, this is {family_name}")
+    return {name: value for name, value in options["arguments"].items() if name not in NOT_REPEATED}
+
+
+def check_finite(*groups: Any) -> None:
+    """Refuse infinite and undefined numbers: no option has a use for them.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    for name, value in ((name, value) for group in groups for name, value in vars(group).items()):
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"--{name} must be a finite number, got {value}")
 
 
 def check_arguments(args: TrainingArguments) -> None:
@@ -191,17 +228,30 @@ def check_arguments(args: TrainingArguments) -> None:
     for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
         if not 0 <= getattr(args, name) < 1:
             raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
+    if args.lr_warmup_steps and args.lr_scheduler == "constant":
+        raise UserError("--lr_warmup_steps has no effect with --lr_scheduler constant; use constant_with_warmup")
     if args.resume_from_checkpoint and args.overwrite_output_dir:
         raise UserError("--resume_from_checkpoint and --overwrite_output_dir contradict each other; drop one")
 
 
-def command_line(family: str, argv: list[str]) -> str:
-    """The command that repeats a run, for its card; without the access token."""
-    words = []
-    skip_value = False
-    for word in argv:
-        option = word.partition("=")[0].replace("-", "_")  # the parser takes --hub-token as well
-        if not skip_value and option != "__hub_token":
-            words.append(shlex.quote(word))
-        skip_value = word in ("--hub_token", "--hub-token")
-    return " ".join(["accelerate launch", f"training/train_{family}.py", *words])
+def command_line(family: str, groups: tuple[Any, ...], num_processes: int = 1) -> str:
+    """The command that repeats a run, for its card: the options that are not at their defaults, but `NOT_REPEATED`.
+
+    Args:
+        family: Name of the family.
+        groups: The resolved options (dataclass instances).
+        num_processes: Processes of the run.
+    """
+    words = ["accelerate", "launch", *(["--num_processes", str(num_processes)] if num_processes > 1 else [])]
+    words.append(f"training/train_{family}.py")
+    for group in groups:
+        for option in fields(group):
+            value = getattr(group, option.name)
+            default = option.default if option.default_factory is MISSING else option.default_factory()
+            if value == default or option.name in NOT_REPEATED:
+                continue
+            if str(value).startswith("-"):  # would be read as an option
+                words.append(f"--{option.name}={value}")
+            else:
+                words += [f"--{option.name}", *map(str, value if isinstance(value, list) else [value])]
+    return shlex.join(words)

@@ -2,7 +2,7 @@
 
 `checkpoint-<step>/` holds `networks/<name>/` and `ema/<name>/` (as `save_pretrained` writes them), `state.pt`
 (optimisers, gradient scaler, the objective's own state, how far the run was), `random-<rank>.pt`, and
-`checkpoint.json`: what run it belongs to and the size and SHA-256 of every other file.
+`checkpoint.json`: its step, what run it belongs to and the size and SHA-256 of every other file.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def finish(folder: Path, output_dir: Path, step: int, run: dict[str, Any]) -> Pa
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
-    manifest = {"run": run, "files": files}
+    manifest = {"step": step, "run": run, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     final = output_dir / f"checkpoint-{step}"
     if final.exists():  # a resumed run passes its own later checkpoints again
@@ -98,41 +98,56 @@ def find(output_dir: Path, resume_from: str) -> Path | None:
     raise UserError(f"--resume_from_checkpoint {resume_from}: there is no such checkpoint; try `latest`")
 
 
-def verify(checkpoint: Path, run: dict[str, Any]) -> None:
+def verify(checkpoint: Path, run: dict[str, Any]) -> int:
     """Check that a checkpoint is whole and belongs to this run.
 
     Args:
         checkpoint: Its folder.
         run: What must be the same: {option or property: value}.
 
+    Returns:
+        The checkpoint's step.
+
     Raises:
-        UserError: A damaged file (named, with the checkpoint before it), or another run.
+        UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
+    step, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
+    for name in {**run, **saved}:
+        if saved.get(name) != run.get(name):
+            raise UserError(
+                f"{checkpoint} is of another run: {name} = {json.dumps(saved.get(name))} in the checkpoint, "
+                f"{json.dumps(run.get(name))} in this run; resume with the same, or start from its weights with "
+                f"--pretrained_model_name_or_path {checkpoint}"
+            )
+    return step
+
+
+def network_folder(checkpoint: Path) -> Path:
+    """The folder of a checkpoint that holds every network: the averages, or, where one has none, the raw networks.
+
+    Raises:
+        UserError: A damaged file (named, with the checkpoint before it).
+    """
+    _read_whole(checkpoint, "--pretrained_model_name_or_path")
+    networks, averages = checkpoint / "networks", checkpoint / "ema"
+    return averages if all((averages / path.name).is_dir() for path in networks.iterdir()) else networks
+
+
+def _read_whole(checkpoint: Path, option: str) -> tuple[int, dict[str, Any]]:
+    """Step and run of a checkpoint whose files are all as they were written; `option` is what it was named by."""
     try:
         manifest = read_json(checkpoint / MANIFEST)
-        saved, files = dict(manifest["run"]), dict(manifest["files"])
+        step, saved, files = int(manifest["step"]), dict(manifest["run"]), dict(manifest["files"])
     except (UserError, KeyError, TypeError, ValueError):
-        raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {_earlier(checkpoint)}") from None
+        raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {_earlier(checkpoint, option)}") from None
     for name, expected in files.items():
         path = checkpoint / name
         if not path.is_file() or path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
-            raise UserError(f"{path} is damaged or missing; {_earlier(checkpoint)}")
-    for name, value in run.items():
-        if saved.get(name) != value:
-            raise UserError(
-                f"{checkpoint} was made with {name} = {_short(saved.get(name))}, this run has {_short(value)}; "
-                "resume with the same, or start from its weights with --pretrained_model_name_or_path"
-            )
+            raise UserError(f"{path} is damaged or missing; {_earlier(checkpoint, option)}")
+    return step, saved
 
 
-def _earlier(checkpoint: Path) -> str:
+def _earlier(checkpoint: Path, option: str) -> str:
     siblings = list_checkpoints(checkpoint.parent)
     earlier = siblings[: siblings.index(checkpoint)] if checkpoint in siblings else []
-    if not earlier:
-        return "there is no earlier checkpoint"
-    return f"the one before it is {earlier[-1]}: --resume_from_checkpoint {earlier[-1].name}"
-
-
-def _short(value: object) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
+    return f"the one before it: {option} {earlier[-1]}" if earlier else "there is no earlier checkpoint"

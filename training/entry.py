@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from hf_genmodels.families import Family, get_family
 from hf_genmodels.hub import resolve_folder
 
 from . import checkpointing
-from .arguments import TrainingArguments, command_line, parse
+from .arguments import TrainingArguments, parse
 from .loop import TrainingLoop
 from .outputs import (
     check_output_dir,
@@ -43,10 +44,11 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
     family = get_family(family_name)
     objective_class = family.load_objective()
     argv = sys.argv[1:] if argv is None else argv
-    data_args, args, family_args = parse(argv, objective_class.Arguments, f"Train: {family.title}.")
+    data_args, args, family_args = parse(argv, objective_class.Arguments, f"Train: {family.title}.", family.name)
     output_dir = Path(args.output_dir)
     check_output_dir(output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir)
     accelerator = make_accelerator(args)
+    args.mixed_precision = accelerator.mixed_precision  # what `accelerate config` said is part of what was run
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
 
     with accelerator.main_process_first():
@@ -57,33 +59,73 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
         objective = objective_class.from_args(family_args, data.spec)
     else:
         with accelerator.main_process_first():
-            source = resolve_folder(args.pretrained_model_name_or_path, with_training_networks=True)
+            source = saved_networks(args.pretrained_model_name_or_path)
         objective = objective_class.from_pretrained(source, family_args, data.spec)
-    loop = TrainingLoop(objective, data, args, accelerator, data_args.dataloader_num_workers)
-
+    options = {**vars(data_args), **vars(family_args)}
+    loop = TrainingLoop(objective, data, args, accelerator, data_args.dataloader_num_workers, options)
     resume_from = None
     if args.resume_from_checkpoint is not None:
-        resume_from = checkpointing.find(output_dir, args.resume_from_checkpoint)
-        if resume_from is None:
-            accelerator.print(f"there is no checkpoint in {output_dir} yet: starting from the beginning")
-        else:
-            checkpointing.verify(resume_from, identity(loop))
+        resume_from = checkpoint_to_resume(loop, args.resume_from_checkpoint)
     if accelerator.is_main_process:
         make_output_dir(output_dir, args.overwrite_output_dir)
         with checkpointing.writing("the options", output_dir):
-            save_arguments(output_dir, family, command_line(family.name, argv), (data_args, args, family_args))
+            save_arguments(output_dir, family, accelerator.num_processes, (data_args, args, family_args))
     accelerator.wait_for_everyone()
     accelerator.print(first_line(family, loop))
     accelerator.init_trackers(args.tracker_project_name, config=tracked_options(data_args, args, family_args))
-    results = loop.run(resume_from)
-    if accelerator.is_main_process:
-        save_results(loop, family, results)
-        figures = {**{f"train {k}": v for k, v in results["train"].items()}, **results["validation"]}
-        print(f"{output_dir}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
-        if args.push_to_hub:
-            print(f"published at {push(loop)}")
+    try:
+        results = loop.run(resume_from)
+        if accelerator.is_main_process:
+            finish(loop, family, results)
+        accelerator.wait_for_everyone()
+    finally:
+        let_collectives_end(accelerator)
     accelerator.end_training()
     return output_dir
+
+
+def finish(loop: TrainingLoop, family: Family, results: dict[str, dict[str, float]]) -> None:
+    """Save, say what came out, publish if asked to (the main process)."""
+    save_results(loop, family, results)
+    figures = {**{f"train {k}": v for k, v in results["train"].items()}, **results["validation"]}
+    print(f"{loop.output_dir}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+    if loop.args.push_to_hub:
+        print(f"published at {push(loop)}")
+
+
+def let_collectives_end(accelerator: Accelerator) -> None:
+    """Let gloo's threads have the interpreter lock before this process destroys them.
+
+    They need the lock to drop the tensors of a collective that has ended. A process that destroys its process group at
+    that moment holds the lock while it joins them, and neither goes on (seen with torch 2.13).
+    """
+    if accelerator.num_processes > 1:
+        time.sleep(0.3)
+
+
+def saved_networks(name_or_path: str) -> Path:
+    """The folder of `--pretrained_model_name_or_path`: a model's, or that of the networks in a checkpoint."""
+    folder = resolve_folder(name_or_path, with_training_networks=True)
+    return checkpointing.network_folder(folder) if (folder / checkpointing.MANIFEST).is_file() else folder
+
+
+def checkpoint_to_resume(loop: TrainingLoop, name: str) -> Path | None:
+    """The checkpoint that `name` stands for, found to be whole and of this run; None where there is none yet.
+
+    Raises:
+        UserError: It is damaged, of another run, or beyond the last step of this one.
+    """
+    checkpoint = checkpointing.find(loop.output_dir, name)
+    if checkpoint is None:
+        loop.accelerator.print(f"there is no checkpoint in {loop.output_dir} yet: starting from the beginning")
+        return None
+    step = checkpointing.verify(checkpoint, identity(loop))
+    if step > loop.total_steps:
+        raise UserError(
+            f"{checkpoint} has been trained for {step} steps, this run has only {loop.total_steps}; "
+            "give a larger --max_train_steps (or --num_train_epochs), or an earlier checkpoint"
+        )
+    return checkpoint
 
 
 def make_accelerator(args: TrainingArguments) -> Accelerator:

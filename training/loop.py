@@ -32,6 +32,7 @@ from .schedules import learning_rate_factor
 from .state import restore, save_checkpoint
 
 NUM_SAMPLES_SHOWN = 32
+NUM_POINTS_SHOWN = 2000  # a cloud of points has a shape only when there are many
 
 
 class TrainingLoop:
@@ -43,6 +44,7 @@ class TrainingLoop:
         args: Options of the loop.
         accelerator: Made with the options' precision and trackers.
         num_workers: Processes that load data.
+        options: Options beside `args` (the data's, the family's) that a resumed run must share.
 
     Raises:
         UserError: Options that cannot work with this objective, data or machine. Nothing has been written by then.
@@ -55,8 +57,10 @@ class TrainingLoop:
         args: TrainingArguments,
         accelerator: Accelerator,
         num_workers: int = 0,
+        options: dict[str, Any] | None = None,
     ) -> None:
         self.objective, self.data, self.args, self.accelerator = objective, data, args, accelerator
+        self.options = options or {}
         self.output_dir = Path(args.output_dir)
         self.precision = accelerator.mixed_precision
         check_machine(objective, args, accelerator)
@@ -225,7 +229,7 @@ class TrainingLoop:
         """Means over all processes since the last call.
 
         Raises:
-            UserError: A loss or a weight is not finite; names phase and step.
+            UserError: A loss, a weight or a batch statistic is not finite; names phase (or network) and step.
         """
         means: dict[str, float] = {}
         first_bad: dict[str, int] = {}
@@ -245,8 +249,8 @@ class TrainingLoop:
         self.recorded.clear()
         self.recorded_steps.clear()
         for name, network in self.networks.items():
-            norms = torch.stack(torch._foreach_norm(list(network.parameters()), float("inf")))
-            if not norms.isfinite().all():
+            saved = [value for value in network.state_dict().values() if value.is_floating_point()]
+            if not torch.nn.utils.get_total_norm(saved, float("inf")).isfinite():
                 raise UserError(f"the weights of {name} are not finite at step {self.step}; {self._last_good()}")
         return means
 
@@ -306,7 +310,8 @@ class TrainingLoop:
         """Write the objective's pictures of the inference networks (the main process)."""
         if not self.accelerator.is_main_process:
             return
-        shown = next(evaluation_batches(self.data.validation or self.data.train, batch_size=NUM_SAMPLES_SHOWN))
+        count = NUM_SAMPLES_SHOWN if self.data.spec.is_image else NUM_POINTS_SHOWN
+        shown = next(evaluation_batches(self.data.validation or self.data.train, batch_size=count))
         with self.evaluating() as networks:
             pipeline = self.objective.pipeline(networks)
             if pipeline is not None:

@@ -22,6 +22,7 @@ from hf_genmodels.hub import publish, write_card
 from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
 from . import checkpointing
+from .arguments import command_line
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
@@ -100,8 +101,9 @@ def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int) -
         stack_pictures(drawable).save(folder / f"step-{step}.png")
 
 
-def save_arguments(output_dir: Path, family: Family, command: str, groups: tuple[Any, ...]) -> None:
-    """Write `training_args.json`: the resolved options, without the access token."""
+def save_arguments(output_dir: Path, family: Family, num_processes: int, groups: tuple[Any, ...]) -> None:
+    """Write `training_args.json`: the resolved options without the access token, and the command that repeats them."""
+    command = command_line(family.name, groups, num_processes)
     arguments = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
     del arguments["hub_token"]
     content = {"family": family.name, "command": command, "arguments": arguments}

@@ -17,6 +17,7 @@ def learning_rate_factor(args: TrainingArguments, total_steps: int) -> Callable[
 
     "constant_then_linear": 1 until `lr_decay_start_step`, then linearly to 0 at `total_steps` (CycleGAN).
     "exponential": `lr_final_ratio` to the power step / total_steps (AVAE). Others: diffusers' schedules of that name.
+    The warm-up is diffusers' everywhere: step / `lr_warmup_steps`, so nothing at step 0.
 
     Raises:
         UserError: The decay starts after the last step, or the ratio is no positive number.
@@ -39,4 +40,4 @@ def learning_rate_factor(args: TrainingArguments, total_steps: int) -> Callable[
 
 
 def _warmup(step: int, warmup_steps: int) -> float:
-    return min(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
+    return min(1.0, step / warmup_steps) if warmup_steps else 1.0

@@ -10,27 +10,33 @@ import torch
 from hf_genmodels.loading import load_network
 
 from . import checkpointing
+from .arguments import MAY_CHANGE_ON_RESUME
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
 
 
 def identity(loop: TrainingLoop) -> dict[str, Any]:
-    """What a run must share with the checkpoint it resumes from."""
-    args = loop.args
+    """What a run must share with the checkpoint it resumes from, what tells a user most first."""
     configs = {
-        name: {key: _plain(value) for key, value in network.config.items() if not key.startswith("_")}
+        f"{name}.{key}": value
         for name, network in loop.objective.networks.items()
+        for key, value in network.config.items()
+        if not key.startswith("_")
     }
-    return {
+    options = {
+        f"--{name}": value
+        for name, value in {**vars(loop.args), **loop.options}.items()
+        if name not in MAY_CHANGE_ON_RESUME
+    }
+    everything = {
         "world size": loop.accelerator.num_processes,
-        "data set": [loop.data.spec.name, loop.data.spec.fingerprint],
-        "seed": args.seed,
-        "train_batch_size": args.train_batch_size,
-        "gradient_accumulation_steps": args.gradient_accumulation_steps,
-        "use_ema": args.use_ema,
-        "networks": configs,
+        "data set": loop.data.spec.name,
+        **configs,
+        **options,
+        "fingerprint of the data": loop.data.spec.fingerprint,
     }
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in everything.items()}
 
 
 def save_checkpoint(loop: TrainingLoop) -> None:
@@ -100,7 +106,3 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
     if state["cuda"]:
         torch.cuda.set_rng_state_all(state["cuda"])
-
-
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value

@@ -12,19 +12,29 @@ from torch import Tensor
 from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
-from ..losses.reconstruction import mean_squared_error
+from ..losses.reconstruction import clamped_squared_error
 from ..losses.sparsity import contractive_penalty, kl_sparsity, l1_sparsity
-from ..models.autoencoder import Autoencoder
+from ..models.autoencoder import Architecture, Autoencoder
 from ..pipelines.autoencoder import AutoencoderPipeline
-from .base import Batch, Noise, Objective, Phase, check_labels, check_minimums, check_shape, reconstruction_pairs
-from .trunk import TrunkArguments
+from .base import (
+    Batch,
+    Noise,
+    Objective,
+    Phase,
+    adopt_saved_options,
+    check_labels,
+    check_minimums,
+    check_shape,
+    reconstruction_pairs,
+)
+from .trunk import TrunkArguments, saved_options
 
 
 @dataclass
 class AutoencoderArguments(TrunkArguments):
     """Options of `train_autoencoder.py`."""
 
-    architecture: Literal["linear", "mlp", "conv"] = field(
+    architecture: Architecture = field(
         default="conv", metadata={"help": "linear (= PCA), mlp, or conv (DCGAN-style)."}
     )
     regularizer: Literal["none", "l1", "kl", "contractive"] = field(
@@ -32,7 +42,7 @@ class AutoencoderArguments(TrunkArguments):
         metadata={"help": "Of the code: L1 norm, KL of the mean activation to --sparsity_target, or ||dz/dx||^2."},
     )
     regularizer_weight: float = field(default=1e-3, metadata={"help": "Weight of --regularizer."})
-    sparsity_target: float = field(default=0.05, metadata={"help": "kl: wished mean activation, epsilon."})
+    sparsity_target: float = field(default=0.05, metadata={"help": "kl: wished mean activation, rho of Ng 2011."})
     k_sparse: int | None = field(default=None, metadata={"help": "Keep only the k largest entries of each code."})
     corruption: Literal["none", "gaussian", "masking"] = field(
         default="none", metadata={"help": "Denoising: what is done to the input before it is encoded."}
@@ -84,6 +94,12 @@ class AutoencoderObjective(Objective):
     def from_pretrained(cls, folder: Path, args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
         autoencoder = load_network(Autoencoder, folder / "autoencoder")
         check_shape(autoencoder, data)
+        adopt_saved_options(args, saved_options(autoencoder.config) | {"k_sparse": autoencoder.config.k_sparse})
+        if args.regularizer == "contractive" and mixes_the_batch(autoencoder):
+            raise UserError(
+                "--regularizer contractive needs codes that depend on one image each, but the saved network has batch "
+                "normalisation; train one anew with --norm group or none"
+            )
         return cls(autoencoder, data, args)
 
     def losses(
@@ -114,12 +130,13 @@ class AutoencoderObjective(Objective):
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         if not self.data.is_image:
-            return {"reconstructions": pipeline.reconstruct(batch["image"], output_type="pt").images}
+            points = batch["image"]
+            return {"data": points, "reconstructions": pipeline.reconstruct(points, output_type="pt").images}
         return {"reconstructions": reconstruction_pairs(pipeline, batch["image"])}
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         output = networks["autoencoder"](batch["image"])
-        figures = {"mse": mean_squared_error(output.reconstruction, batch["image"])}
+        figures = {"mse": clamped_squared_error(output.reconstruction, batch["image"])}
         if output.logits is not None:
             figures["accuracy"] = (output.logits.argmax(1) == batch["label"]).float()
         return figures
@@ -141,6 +158,11 @@ def corrupt(image: Tensor, corruption: str, level: float, noise: Noise) -> Tenso
     return image
 
 
+def mixes_the_batch(autoencoder: Autoencoder) -> bool:
+    """Whether the code of an image depends on the others of its batch while training."""
+    return autoencoder.config.architecture == "conv" and autoencoder.config.norm == "batch"
+
+
 def check_arguments(args: AutoencoderArguments, data: DataSpec, autoencoder: Autoencoder) -> None:
     """Refuse options that do not go together, or not with the network, which may be a saved one.
 
@@ -149,7 +171,7 @@ def check_arguments(args: AutoencoderArguments, data: DataSpec, autoencoder: Aut
     """
     config = autoencoder.config
     check_minimums(args, regularizer_weight=0, corruption_level=0, classification_weight=0)
-    if args.regularizer == "contractive" and config.architecture == "conv" and config.norm == "batch":
+    if args.regularizer == "contractive" and mixes_the_batch(autoencoder):
         raise UserError(
             "--regularizer contractive needs codes that depend on one image each: use --norm group or none"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -105,7 +105,13 @@ class Objective:
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: Any, data: DataSpec) -> Objective:
-        """Build the objective around the networks saved in `folder`; the options that shape networks are ignored."""
+        """Build the objective around the networks saved in `folder`.
+
+        The options in `args` that shape networks are set to what was saved, see `adopt_saved_options`.
+
+        Raises:
+            UserError: The options contradict the saved networks, or those cannot take such data.
+        """
         raise NotImplementedError
 
     def param_groups(self, name: str) -> list[dict[str, Any]]:
@@ -168,6 +174,27 @@ def check_minimums(args: Any, **minimums: float) -> None:
     for name, minimum in minimums.items():
         if not getattr(args, name) >= minimum:
             raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
+
+
+def adopt_saved_options(args: Any, saved: Mapping[str, Any]) -> None:
+    """Set the options that shape networks to those of the saved ones, so that what is recorded of a run is true.
+
+    Args:
+        args: The family's options, changed in place.
+        saved: Option -> the saved network's value, lists where the option has a list.
+
+    Raises:
+        UserError: An option that is not at its default asks for another value.
+    """
+    defaults = type(args)()
+    for name, value in saved.items():
+        if getattr(args, name) not in (getattr(defaults, name), value):
+            shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            raise UserError(
+                f"--{name} cannot be changed with --pretrained_model_name_or_path; the saved network has {shown}"
+            )
+    for name, value in saved.items():
+        setattr(args, name, value)
 
 
 def check_shape(network: ModelMixin, data: DataSpec) -> None:

@@ -13,7 +13,7 @@ from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
 from ..models.classifier import Classifier
-from .base import Batch, Noise, Objective, Phase, check_labels, check_minimums, check_shape
+from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_labels, check_minimums, check_shape
 
 
 @dataclass
@@ -53,13 +53,15 @@ class ClassifierObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
-        classifier = load_network(Classifier, folder)
+        # a run's folder is the network's own; a checkpoint has it under its name, like any other
+        classifier = load_network(Classifier, folder / "classifier" if (folder / "classifier").is_dir() else folder)
         check_shape(classifier, data)
+        config = classifier.config
+        saved = {"block_out_channels": list(config.block_out_channels), "feature_dim": config.feature_dim}
+        adopt_saved_options(args, saved)
         num_classes = check_labels(data, "train_classifier")
-        if classifier.config.num_classes != num_classes:
-            raise UserError(
-                f"the saved classifier knows {classifier.config.num_classes} classes, {data.name} has {num_classes}"
-            )
+        if config.num_classes != num_classes:
+            raise UserError(f"the saved classifier knows {config.num_classes} classes, {data.name} has {num_classes}")
         return cls(classifier, data)
 
     def losses(

@@ -1,7 +1,18 @@
 """Options that shape an encoder and the decoder that mirrors it, for the families that have such a pair."""
 
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
+
+from ..blocks.autoencoding import Norm
+from ..errors import UserError
+
+# Options that shape nothing in a network of this architecture.
+UNUSED = {
+    "linear": ("hidden_dims", "block_out_channels", "norm"),
+    "beta_vae": ("hidden_dims", "block_out_channels", "norm"),
+    "mlp": ("block_out_channels", "norm"),
+    "conv": (),
+}
 
 
 @dataclass
@@ -16,10 +27,18 @@ class TrunkArguments:
         default=None,
         metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
     )
-    norm: Literal["batch", "group", "none"] = field(default="batch", metadata={"help": "conv: normalisation layers."})
+    norm: Norm = field(default="batch", metadata={"help": "conv: normalisation layers."})
 
     def network_options(self, architecture: str) -> dict[str, Any]:
-        """These options as the networks' constructors take them."""
+        """These options as the networks' constructors take them.
+
+        Raises:
+            UserError: An option was changed from its default that has no meaning with `architecture`.
+        """
+        defaults = type(self)()
+        for name in UNUSED[architecture]:
+            if getattr(self, name) != getattr(defaults, name):
+                raise UserError(f"--{name} has no meaning with --architecture {architecture}; leave it out")
         default_dims = [512, 256] if architecture == "mlp" else []
         return {
             "latent_dim": self.latent_dim,
@@ -28,3 +47,14 @@ class TrunkArguments:
             "hidden_dims": tuple(default_dims if self.hidden_dims is None else self.hidden_dims),
             "norm": self.norm,
         }
+
+
+def saved_options(config: Any) -> dict[str, Any]:
+    """The options of `TrunkArguments`, and the architecture, of a saved network's configuration."""
+    return {
+        "latent_dim": config.latent_dim,
+        "architecture": config.architecture,
+        "block_out_channels": list(config.block_out_channels),
+        "hidden_dims": list(config.hidden_dims),
+        "norm": config.norm,
+    }

@@ -12,14 +12,23 @@ from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
 from ..losses.likelihood import free_bits, kl_standard_normal
-from ..losses.reconstruction import mean_squared_error
-from ..models.vae import VAE
+from ..losses.reconstruction import clamped_squared_error
+from ..models.vae import VAE, Likelihood
 from ..pipelines.vae import VAEPipeline
-from .base import Batch, Noise, Objective, Phase, check_minimums, check_shape, reconstruction_pairs
-from .trunk import TrunkArguments
+from .base import (
+    Batch,
+    Noise,
+    Objective,
+    Phase,
+    adopt_saved_options,
+    check_minimums,
+    check_shape,
+    reconstruction_pairs,
+)
+from .trunk import TrunkArguments, saved_options
 
-# Table 4.2 of the Plumerault thesis, with its reshape mended (see `VAE`).
-BETA_VAE = {
+# Table 4.2 of the Plumerault thesis (after Burgess et al. 2018), with its reshape mended (see `VAE`).
+BETA_VAE: dict[str, Any] = {
     "architecture": "conv",
     "block_out_channels": (32, 32, 32, 32),
     "hidden_dims": (256, 256),
@@ -33,14 +42,19 @@ class VAEArguments(TrunkArguments):
     """Options of `train_vae.py`."""
 
     architecture: Literal["conv", "mlp", "beta_vae"] = field(
-        default="conv", metadata={"help": "conv (DCGAN-style), mlp, or beta_vae (the thesis's table 4.2, 64x64)."}
+        default="conv",
+        metadata={
+            "help": "conv (DCGAN-style), mlp, or beta_vae (Plumerault thesis, table 4.2, after Burgess et al. 2018; "
+            "64x64)."
+        },
     )
-    likelihood: Literal["gaussian", "bernoulli", "categorical"] = field(
-        default="gaussian", metadata={"help": "Decoder p(x|z)."}
-    )
+    likelihood: Likelihood = field(default="gaussian", metadata={"help": "Decoder p(x|z)."})
     gaussian_std: float = field(default=1.0, metadata={"help": "gaussian: standard deviation s on the [-1, 1] scale."})
     learn_std: bool = field(default=False, metadata={"help": "gaussian: learn s, starting at --gaussian_std."})
-    num_levels: int = field(default=256, metadata={"help": "categorical: grey levels of a pixel."})
+    num_levels: int | None = field(
+        default=None,
+        metadata={"help": "categorical: grey levels of a pixel; those of the data by default, at most 256."},
+    )
     beta: float = field(default=1.0, metadata={"help": "Weight of the KL term."})
     beta_warmup_steps: int = field(default=0, metadata={"help": "Steps over which beta rises linearly from 0."})
     free_bits: float = field(
@@ -51,8 +65,9 @@ class VAEArguments(TrunkArguments):
 class VAEObjective(Objective):
     """-E_q log p(x|z) + beta KL(q(z|x) || N(0, I)) (Kingma & Welling 2013, eq. 7; beta: Higgins et al. 2017).
 
-    One phase trains encoder and decoder together. `nll` + `kl` in the log is the negative ELBO in nats, whatever beta
-    is. With free bits the average that is clamped is over one process's micro-batch.
+    One phase trains encoder and decoder together. `reconstruction_nll` (E_q[-log p(x|z)]) + `kl` in the log is the
+    negative ELBO in nats, whatever beta is. With free bits the average that is clamped is over one process's
+    micro-batch.
     """
 
     Arguments = VAEArguments
@@ -76,23 +91,24 @@ class VAEObjective(Objective):
 
     @classmethod
     def from_args(cls, args: VAEArguments, data: DataSpec) -> "VAEObjective":
-        check_minimums(args, latent_dim=1, num_levels=2, beta=0, beta_warmup_steps=0, free_bits=0)
-        if args.gaussian_std <= 0:
-            raise UserError(f"--gaussian_std must be positive, got {args.gaussian_std}")
+        check_minimums(args, latent_dim=1, beta=0, beta_warmup_steps=0, free_bits=0)
         if args.likelihood != "gaussian" and (args.learn_std or args.gaussian_std != 1.0):
             raise UserError(f"--gaussian_std and --learn_std have no meaning with --likelihood {args.likelihood}")
+        if args.likelihood != "categorical" and args.num_levels is not None:
+            raise UserError(f"--num_levels has no meaning with --likelihood {args.likelihood}; leave it out")
         if args.likelihood != "gaussian" and not data.is_image:
             raise UserError(f"--likelihood {args.likelihood} needs images in [-1, 1], but {data.name} has vectors")
         options = args.network_options(args.architecture)
         if args.architecture == "beta_vae":
             options |= BETA_VAE
+        if args.likelihood == "categorical":
+            options["num_levels"] = choose_num_levels(args, data)
         vae = VAE(
             in_channels=data.channels,
             sample_size=data.size,
             likelihood=args.likelihood,
             gaussian_std=args.gaussian_std,
             learn_std=args.learn_std,
-            num_levels=args.num_levels,
             **options,
         )
         return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
@@ -102,6 +118,10 @@ class VAEObjective(Objective):
         check_minimums(args, beta=0, beta_warmup_steps=0, free_bits=0)
         vae = load_network(VAE, folder / "vae")
         check_shape(vae, data)
+        config, given = vae.config, args.num_levels
+        adopt_saved_options(args, saved_vae_options(config))
+        if config.likelihood == "categorical" and given is None:
+            check_num_levels(config.num_levels, data)
         return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
 
     def before_step(self, step: int) -> None:
@@ -119,7 +139,7 @@ class VAEObjective(Objective):
         kl = kl_standard_normal(output.mean, output.log_std)
         kl_mean = kl.sum(1).mean()
         penalised = free_bits(kl, self.free_bits) if self.free_bits > 0 else kl_mean
-        return {"loss": nll + self.beta * penalised, "nll": nll, "kl": kl_mean}
+        return {"loss": nll + self.beta * penalised, "reconstruction_nll": nll, "kl": kl_mean}
 
     def pipeline(self, networks: dict[str, ModelMixin]) -> VAEPipeline:
         return VAEPipeline(vae=networks["vae"], value_scale=self.data.value_scale)
@@ -127,7 +147,7 @@ class VAEObjective(Objective):
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
         if not self.data.is_image:
-            return {"samples": samples}
+            return {"data": batch["image"], "samples": samples}
         return {"samples": samples, "reconstructions": reconstruction_pairs(pipeline, batch["image"])}
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -139,7 +159,51 @@ class VAEObjective(Objective):
         kl = kl_standard_normal(output.mean, output.log_std).sum(1)
         return {
             "negative_elbo": nll + kl,
-            "nll": nll,
+            "reconstruction_nll": nll,
             "kl": kl,
-            "mse": mean_squared_error(vae.decode(output.mean), image),
+            "mse": clamped_squared_error(vae.decode(output.mean), image),
         }
+
+
+def choose_num_levels(args: VAEArguments, data: DataSpec) -> int:
+    """Grey levels of the categorical decoder: those that were asked for, or the data's.
+
+    Raises:
+        UserError: Fewer than two, or the data have more than 256 and no number was asked for.
+    """
+    if args.num_levels is not None:
+        check_minimums(args, num_levels=2)
+        return args.num_levels
+    num_levels = int(data.value_scale) + 1 if 1 < data.value_scale < 256 else 256
+    check_num_levels(num_levels, data)
+    return num_levels
+
+
+def check_num_levels(num_levels: int, data: DataSpec) -> None:
+    """Refuse to round the data to fewer grey levels than they have when nobody asked for it.
+
+    Raises:
+        UserError: The data are floats or have more levels; says what is lost and how to ask for it.
+    """
+    if data.value_scale > 1 and data.value_scale + 1 <= num_levels:
+        return
+    found = f"{int(data.value_scale) + 1} grey levels" if data.value_scale > 1 else "float values"
+    raise UserError(
+        f"{data.name} has {found}, which the categorical decoder would round to {num_levels} levels; "
+        f"--num_levels {num_levels} says that this is meant"
+    )
+
+
+def saved_vae_options(config: Any) -> dict[str, Any]:
+    """The options that shape a VAE, of a saved one's configuration."""
+    options = saved_options(config) | {
+        "likelihood": config.likelihood,
+        "gaussian_std": config.gaussian_std,
+        "learn_std": config.learn_std,
+        "num_levels": config.num_levels if config.likelihood == "categorical" else None,
+    }
+    # a configuration read from JSON has lists
+    as_built = {name: tuple(v) if isinstance(v := config[name], list) else v for name in BETA_VAE}
+    if as_built == BETA_VAE:
+        options["architecture"] = "beta_vae"
+    return options

@@ -165,7 +165,8 @@ def test_pictures(data):
     ],
 )
 def test_refused_options(data, options, message):
-    options = {"block_out_channels": [4]} | options
+    if options.get("architecture") == "conv":
+        options = {"block_out_channels": [4]} | options
     with pytest.raises(UserError, match=re.escape(message)) as error:
         objective_of(data, **options)
     assert "\n" not in str(error.value)

@@ -57,7 +57,7 @@ def test_loss_is_the_negative_elbo_with_beta(data, options):
     noise = seeded_noise().normal((5, 3), like=batch["image"])
     losses = losses_of(objective, batch)
     nll, kl = slow_terms(objective, batch["image"], noise)
-    assert losses["nll"].item() == pytest.approx(nll.mean().item(), rel=1e-5)
+    assert losses["reconstruction_nll"].item() == pytest.approx(nll.mean().item(), rel=1e-5)
     assert losses["kl"].item() == pytest.approx(kl.sum(1).mean().item(), rel=1e-5)
     expected = nll.mean() + 2.5 * kl.sum(1).mean()
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
@@ -79,7 +79,7 @@ def test_held_out_figures(data, options):
         vae = objective.networks["vae"]
         error = vae.decode(vae.posterior_parameters(batch["image"])[0]) - batch["image"]
     expected = {
-        "nll": nll,
+        "reconstruction_nll": nll,
         "kl": kl.sum(1),
         "negative_elbo": nll + kl.sum(1),
         "mse": (error / 2 if data.is_image else error).square().flatten(1).mean(1),
@@ -109,7 +109,9 @@ def test_beta_warms_up_linearly_with_the_step():
     for step, beta in ((0, 0.0), (1, 0.4), (5, 2.0), (10, 4.0), (1000, 4.0), (3, 1.2)):
         objective.before_step(step)
         losses = losses_of(objective, batch)
-        assert losses["loss"].item() == pytest.approx((losses["nll"] + beta * losses["kl"]).item(), rel=1e-5)
+        assert losses["loss"].item() == pytest.approx(
+            (losses["reconstruction_nll"] + beta * losses["kl"]).item(), rel=1e-5
+        )
 
 
 def test_without_warm_up_beta_is_there_from_the_start():
@@ -130,7 +132,7 @@ def test_free_bits_leave_the_reported_kl_alone():
     expected = nll.mean() + 3 * sum(max(value.item(), minimum) for value in per_dimension)
     assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert losses["kl"].item() == pytest.approx(kl.sum(1).mean().item(), rel=1e-5)
-    assert losses["loss"] > losses["nll"] + 3 * losses["kl"]
+    assert losses["loss"] > losses["reconstruction_nll"] + 3 * losses["kl"]
 
 
 @pytest.mark.parametrize("data", [IMAGES, VECTORS])
@@ -146,6 +148,8 @@ def test_pictures(data):
         pairs = pictures.pop("reconstructions")
         torch.testing.assert_close(pairs[::2], (batch["image"] + 1) / 2)
         torch.testing.assert_close(pairs[1::2], pipeline.reconstruct(pairs[::2], output_type="pt").images)
+    else:
+        assert torch.equal(pictures.pop("data"), batch["image"])
     assert not pictures
 
 
@@ -165,14 +169,15 @@ IMAGES_64 = type(IMAGES)("squares", 1, 64, 255.0, None, 10, "2" * 12)
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (IMAGES, {"gaussian_std": 0.0}, "--gaussian_std must be positive, got 0.0"),
+        (IMAGES, {"gaussian_std": 0.0}, "gaussian_std must be positive and finite, got 0.0"),
         (IMAGES, {"likelihood": "bernoulli", "learn_std": True}, "no meaning with --likelihood bernoulli"),
         (IMAGES, {"likelihood": "categorical", "gaussian_std": 2.0}, "no meaning with --likelihood categorical"),
         (VECTORS, {"likelihood": "bernoulli"}, "needs images in [-1, 1], but builtin:toy2d has vectors"),
         (VECTORS, {"architecture": "conv"}, "needs images, but the data are vectors"),
-        (IMAGES, {"architecture": "beta_vae"}, "resolution 8 is too small for 4 stride-2 blocks"),
+        (IMAGES, {"architecture": "beta_vae", "hidden_dims": None}, "too small for 4 stride-2 blocks"),
         (IMAGES, {"latent_dim": 0}, "--latent_dim must be at least 1"),
-        (IMAGES, {"num_levels": 1}, "--num_levels must be at least 2"),
+        (IMAGES, {"num_levels": 1}, "--num_levels has no meaning with --likelihood gaussian"),
+        (IMAGES, {"architecture": "beta_vae"}, "--hidden_dims has no meaning with --architecture beta_vae"),
         (IMAGES, {"beta": -1.0}, "--beta must be at least 0"),
         (IMAGES, {"beta_warmup_steps": -1}, "--beta_warmup_steps must be at least 0"),
         (IMAGES, {"free_bits": -1.0}, "--free_bits must be at least 0"),
@@ -187,7 +192,7 @@ def test_refused_options(data, options, message):
 def test_from_a_saved_pipeline(tmp_path):
     first = objective_of(likelihood="bernoulli")
     first.pipeline(first.networks).save_pretrained(tmp_path)
-    again = VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=2.0, free_bits=0.1, latent_dim=50), IMAGES)
+    again = VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=2.0, free_bits=0.1), IMAGES)
     assert (again.beta, again.free_bits) == (2.0, 0.1)
     assert again.networks["vae"].config.likelihood == "bernoulli"
     for ours, theirs in zip(

@@ -88,7 +88,7 @@ def test_vectors_pass_unchanged():
         (np.zeros(6), GREY, "must be ([batch,] height, width[, channels]), got shape (6,)"),
         (np.zeros((1, 1, 2, 3, 1)), GREY, "got shape (1, 1, 2, 3, 1)"),
         (np.zeros((2, 3), np.int64), GREY, "must be float in [0, 1], uint8 or uint16, got int64"),
-        (np.zeros((2, 4), np.uint8), VECTOR, "arrays of vectors must be float, got uint8"),
+        (np.zeros((2, 4), complex), VECTOR, "arrays of vectors must hold numbers, got complex128"),
         (np.full((2, 3), 255.0), GREY, "images must lie in [0, 1], got [255, 255]"),
         (torch.full((1, 2, 3), -0.5), GREY, "images must lie in [0, 1], got [-0.5, -0.5]"),
         (torch.full((1, 2, 3), float("nan")), GREY, "images must lie in [0, 1], got [nan, nan]"),

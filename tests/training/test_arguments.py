@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,13 @@ from hf_genmodels.objectives.autoencoder import AutoencoderArguments
 from hf_genmodels.objectives.vae import VAEArguments
 from hf_genmodels.training.arguments import check_arguments, command_line, parse
 from hf_genmodels.training.train_vae import main
-from tests.testing_utils.training import options
+from tests.testing_utils.training import options, same_bytes
 
 OUT = ["--output_dir", "runs/vae"]
 
 
 def parsed(*words: str, family: type = VAEArguments) -> tuple[Any, Any, Any]:
-    return parse([*OUT, *words], family, "Train.")
+    return parse([*OUT, *words], family, "Train.", "vae")
 
 
 def write(folder: Path, content: str, name: str = "options.yaml") -> str:
@@ -74,6 +75,13 @@ def test_epochs_have_two_names(option: str) -> None:
 def test_both_names_of_the_epochs_in_a_file(tmp_path: Path) -> None:
     for name in ("num_epochs", "num_train_epochs"):
         assert parsed("--config", write(tmp_path, f"{name}: 3"))[1].num_train_epochs == 3
+
+
+@pytest.mark.parametrize("name", ["options.yaml", "options.json"])
+def test_hyphens_in_a_file(tmp_path: Path, name: str) -> None:
+    config = write(tmp_path, '{"train-batch-size": 7, "num-epochs": 3, "hidden-dims": [4, 2]}', name)
+    _, training, family = parsed("--config", config)
+    assert (training.train_batch_size, training.num_train_epochs, family.hidden_dims) == (7, 3, [4, 2])
 
 
 @pytest.mark.parametrize(
@@ -138,6 +146,25 @@ def test_output_dir_is_required() -> None:
         parse([], VAEArguments, "Train.")
 
 
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("learning_rate", "lr_final_ratio", "adam_weight_decay", "adam_epsilon", "max_grad_norm"),
+        *("ema_inv_gamma", "ema_power", "beta", "free_bits"),
+    ],
+)
+def test_numbers_are_finite(name: str, value: str) -> None:
+    with pytest.raises(UserError, match=f"--{name} must be a finite number, got {value}"):
+        parsed(f"--{name}={value}")
+
+
+def test_a_warm_up_needs_a_schedule_that_has_one() -> None:
+    with pytest.raises(UserError, match=r"--lr_warmup_steps .* use constant_with_warmup"):
+        parsed("--lr_warmup_steps", "5")
+    assert parsed("--lr_warmup_steps", "5", "--lr_scheduler", "constant_with_warmup")[1].lr_warmup_steps == 5
+
+
 def test_each_family_has_its_own_options() -> None:
     assert parsed("--regularizer", "l1", family=AutoencoderArguments)[2].regularizer == "l1"
 
@@ -183,13 +210,43 @@ def test_resume_and_overwrite_contradict() -> None:
         parsed("--resume_from_checkpoint", "latest", "--overwrite_output_dir")
 
 
+REPEATED = [
+    *("--dataset_name", "builtin:digits", "--exclude_label", "3", "--train_split", "a b", "--random_flip"),
+    *("--max_train_samples", "100", "--learning_rate", "1e-7", "--use_ema", "True", "--mixed_precision", "no"),
+    *("--max_grad_norm", "0.1", "--block_out_channels", "4", "8", "--hidden_dims", "7", "--beta", "2.5"),
+]
+
+
+def test_the_command_repeats_a_run() -> None:
+    groups = parsed(*REPEATED, "--image_column=-image")
+    words = shlex.split(command_line("vae", groups))
+    assert words[:5] == ["accelerate", "launch", "training/train_vae.py", "--dataset_name", "builtin:digits"]
+    assert parse(words[3:], VAEArguments, "Train.") == groups
+    assert not {"--log_steps", "--train_batch_size", "--latent_dim", "--center_crop"} & set(words)  # at their defaults
+
+
+def test_the_command_has_the_options_of_the_file(tmp_path: Path) -> None:
+    groups = parsed("--config", write(tmp_path, "beta: 2\nseed: 1\n"), "--seed", "4")
+    expected = "accelerate launch training/train_vae.py --output_dir runs/vae --seed 4 --beta 2.0"
+    assert command_line("vae", groups) == expected
+
+
+def test_the_command_of_several_processes() -> None:
+    command = command_line("vae", parsed(), 4)
+    assert command == "accelerate launch --num_processes 4 training/train_vae.py --output_dir runs/vae"
+
+
 @pytest.mark.parametrize(
-    "words", [["--hub_token", "hf_x"], ["--hub_token=hf_x"], ["--hub-token", "hf_x"], ["--hub-token=hf_x"]]
+    "words",
+    [
+        *(["--hub_token", "hf_x"], ["--hub_token=hf_x"], ["--hub-token", "hf_x"], ["--hub-token=hf_x"]),
+        *(["--overwrite_output_dir"], ["--resume_from_checkpoint", "latest"]),
+    ],
 )
-def test_the_token_is_in_no_command(words: list[str]) -> None:
-    command = command_line("vae", ["--seed", "1", *words, "--output_dir", "my runs"])
-    assert command == "accelerate launch training/train_vae.py --seed 1 --output_dir 'my runs'"
-    assert parsed(*words)[1].hub_token == "hf_x"
+def test_what_is_in_no_command(words: list[str]) -> None:
+    groups = parsed("--seed", "1", *words, "--output_dir", "my runs")
+    assert command_line("vae", groups) == "accelerate launch training/train_vae.py --output_dir 'my runs' --seed 1"
+    assert groups != parsed("--seed", "1", "--output_dir", "my runs")
 
 
 def test_resolved_options_are_saved_without_the_token(tmp_path: Path) -> None:
@@ -200,8 +257,29 @@ def test_resolved_options_are_saved_without_the_token(tmp_path: Path) -> None:
     assert "hf_filesecret" not in saved
     content = json.loads(saved)
     assert content["family"] == "vae"
-    assert content["command"].startswith("accelerate launch training/train_vae.py --output_dir ")
+    assert content["command"].startswith("accelerate launch training/train_vae.py --dataset_name ")
+    assert "config" not in content["command"]
     assert "hub_token" not in content["arguments"]
     assert content["arguments"] | {"beta": 2.0, "latent_dim": 2, "max_train_steps": 1} == content["arguments"]
     assert content["arguments"]["dataset_name"] == "builtin:digits"
     assert not any("hf_filesecret" in path.read_text("latin-1") for path in run.rglob("*") if path.is_file())
+
+
+def test_saved_options_start_the_same_run(tmp_path: Path) -> None:
+    first, again = tmp_path / "first", tmp_path / "again"
+    main(options(first, beta=2, max_train_steps=2, overwrite_output_dir=True, resume_from_checkpoint=None))
+    saved = first / "training_args.json"
+    main(["--config", str(saved), "--output_dir", str(again)])
+    assert same_bytes(first / "vae", again / "vae")
+    old, new = (json.loads((run / "training_args.json").read_text()) for run in (first, again))
+    changed = {"output_dir": str(again), "overwrite_output_dir": False}  # which is never taken from a file of a run
+    assert new["arguments"] == old["arguments"] | changed
+    assert new["command"] == old["command"].replace(str(first), str(again))
+
+
+def test_saved_options_of_another_family(tmp_path: Path) -> None:
+    content = {"family": "autoencoder", "command": "", "arguments": {"seed": 3}}
+    config = write(tmp_path, json.dumps(content), "training_args.json")
+    with pytest.raises(UserError, match=f"--config {config} has the options of a run of autoencoder, this is vae"):
+        parsed("--config", config)
+    assert parse([*OUT, "--config", config], AutoencoderArguments, "Train.", "autoencoder")[1].seed == 3

@@ -71,7 +71,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(
     with pytest.raises(UserError) as error:
         main(options(output_dir, resume_from_checkpoint=resume_from))
     assert str(output_dir / "checkpoint-10" / name) in str(error.value)
-    assert "--resume_from_checkpoint checkpoint-5" in str(error.value)
+    assert f"--resume_from_checkpoint {output_dir / 'checkpoint-5'}" in str(error.value)
     assert "\n" not in str(error.value)
     assert sorted(path.name for path in output_dir.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 

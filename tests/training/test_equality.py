@@ -53,8 +53,10 @@ def test_two_processes_equal_one(tmp_path: Path, family: str) -> None:
     same_figures(metrics(one), metrics(two), family)
     first_line_is_true(done.stdout, family, metrics(two)["environment"]["threads"], changes["num_threads"])
 
+    command = json.loads((two / "training_args.json").read_text())["command"]
+    assert command.startswith(f"accelerate launch --num_processes 2 training/train_{family}.py --dataset_name ")
     run = interrupted(two, 10, tmp_path / "run")
-    with pytest.raises(UserError, match="checkpoint-10 was made with world size = 2, this run has 1"):
+    with pytest.raises(UserError, match="checkpoint-10 is of another run: world size = 2 in the checkpoint, 1 in"):
         main(options(run, **changes, train_batch_size=16, resume_from_checkpoint="latest"))
 
 
@@ -81,7 +83,7 @@ def first_line_is_true(printed: str, family: str, threads: int, asked_for: int |
     [
         {},
         {"lr_scheduler": "linear", "max_grad_norm": 20, "use_ema": True},
-        {"architecture": "mlp", "block_out_channels": None, "hidden_dims": (16, 8), "learn_std": True},
+        {"architecture": "mlp", "block_out_channels": None, "norm": None, "hidden_dims": (16, 8), "learn_std": True},
     ],
     ids=["conv", "clipped", "mlp"],
 )

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from diffusers import ModelMixin
 from torch import Tensor
 
-from hf_genmodels.data import TrainingBatches
+from hf_genmodels.data import DataArguments, TrainingBatches, load_data
 from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Batch, Noise, Phase
+from hf_genmodels.objectives.vae import VAEArguments, VAEObjective
 from hf_genmodels.training import checkpointing
+from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.loop import TrainingLoop, check_machine, count_steps, noise_seed
 from hf_genmodels.training.state import identity
 from tests.testing_utils.adversaries import Adversaries, adversarial_losses, make_loop
@@ -206,6 +209,37 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the weights of critic are not finite at step 1; no checkpoint was saved"):
         loop.run(None)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_batch_statistics_that_are_not_finite_are_never_saved(tmp_path: Path, value: str) -> None:
+    class Broken(Adversaries):
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
+            if phase.name == "lazy":
+                networks["generator"].norm.running_var[3] = float(value)
+
+    loop = make_loop(Broken(every=4, batch_norm=True), tmp_path, checkpointing_steps=1)
+    with pytest.raises(UserError, match="the weights of generator are not finite at step 1; no checkpoint was saved"):
+        loop.run(None)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("dataset", "count"), [("builtin:toy2d", 2000), ("builtin:digits", 32)])
+def test_pictures_show_enough(tmp_path: Path, dataset: str, count: int) -> None:
+    class Watching(VAEObjective):
+        shown: list[int]
+
+        def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+            self.shown.append(len(batch["image"]))
+            return super().sample_grid(pipeline, batch, generator)
+
+    data = load_data(DataArguments(dataset_name=dataset), 0)
+    objective = Watching.from_args(VAEArguments(architecture="mlp", hidden_dims=[8]), data.spec)
+    objective.shown = []
+    args = TrainingArguments(output_dir=str(tmp_path), max_train_steps=1, checkpointing_steps=0)
+    TrainingLoop(objective, data, args, Accelerator()).run(None)
+    assert objective.shown == [count]
+    assert (tmp_path / "samples" / "step-1.png").is_file()
 
 
 def test_gradients_are_clipped_network_by_network(tmp_path: Path) -> None:

@@ -11,10 +11,19 @@ import torch
 from PIL import Image
 
 from hf_genmodels import AutoPipeline, UserError, VAEPipeline, __version__
+from hf_genmodels.training.checkpointing import network_folder
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
 from hf_genmodels.training.train_classifier import main as train_classifier
 from hf_genmodels.training.train_vae import main
-from tests.testing_utils.training import largest_difference, options, same_bytes, weights, write_pictures
+from tests.testing_utils.adversaries import Adversaries, make_loop
+from tests.testing_utils.training import (
+    interrupted,
+    largest_difference,
+    options,
+    same_bytes,
+    weights,
+    write_pictures,
+)
 
 
 def drawn(path: Path) -> int:
@@ -36,10 +45,12 @@ def test_what_a_run_leaves_behind(tmp_path: Path, capsys: pytest.CaptureFixture[
     metrics = json.loads((run / "metrics.json").read_text())
     assert (metrics["family"], metrics["step"]) == ("vae", 20)
     assert metrics["seconds"] >= 0
-    assert metrics["train"].keys() == {"loss", "nll", "kl"}
-    assert metrics["train"]["loss"] == pytest.approx(metrics["train"]["nll"] + metrics["train"]["kl"], rel=1e-4)
+    assert metrics["train"].keys() == {"loss", "reconstruction_nll", "kl"}
+    assert metrics["train"]["loss"] == pytest.approx(
+        metrics["train"]["reconstruction_nll"] + metrics["train"]["kl"], rel=1e-4
+    )
     figures = metrics["validation"]
-    assert figures["negative_elbo"] == pytest.approx(figures["nll"] + figures["kl"], rel=1e-6)
+    assert figures["negative_elbo"] == pytest.approx(figures["reconstruction_nll"] + figures["kl"], rel=1e-6)
     assert metrics["environment"] == {
         "hf_genmodels": __version__,
         "torch": torch.__version__,
@@ -89,7 +100,8 @@ def test_other_families_leave_the_same(
 
 
 def test_points_are_drawn_too(tmp_path: Path) -> None:
-    changes = {"dataset_name": "builtin:toy2d", "architecture": "mlp", "hidden_dims": 8, "block_out_channels": None}
+    changes = {"dataset_name": "builtin:toy2d", "architecture": "mlp", "hidden_dims": 8}
+    changes |= {"block_out_channels": None, "norm": None}
     main(options(tmp_path / "run", max_train_steps=2, **changes))
     assert drawn(tmp_path / "run" / "samples" / "step-2.png") > 1
 
@@ -101,7 +113,7 @@ def test_tensorboard(tmp_path: Path) -> None:
     (folder,) = (run / "logs").iterdir()
     events = accumulator.EventAccumulator(str(folder))
     events.Reload()
-    assert {"loss", "nll", "kl", "validation/mse"} <= set(events.Tags()["scalars"])
+    assert {"loss", "reconstruction_nll", "kl", "validation/mse"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("loss")] == [5, 10, 15, 20]
     assert [event.step for event in events.Scalars("validation/mse")] == [10, 20]
     metrics = json.loads((run / "metrics.json").read_text())
@@ -131,6 +143,55 @@ def test_starting_from_a_saved_model(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="nowhere"):
         main(options(tmp_path / "other", **{**start, "pretrained_model_name_or_path": tmp_path / "nowhere"}))
     assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("use_ema", [False, True])
+@pytest.mark.parametrize(
+    ("train", "name"),
+    [(main, "vae"), (train_autoencoder, "autoencoder"), (train_classifier, "classifier")],
+    ids=["vae", "autoencoder", "classifier"],
+)
+def test_starting_from_a_checkpoint(
+    tmp_path: Path, train: Callable[[list[str]], None], name: str, use_ema: bool
+) -> None:
+    # the classifier has no such options
+    left_out = {"latent_dim": None, "norm": None} if name == "classifier" else {}
+    changes = {"max_train_steps": 4, "checkpointing_steps": 2, **left_out}
+    train(options(tmp_path / "first", **changes, use_ema=use_ema, ema_max_decay=0.9))
+    checkpoint = tmp_path / "first" / "checkpoint-4"
+    start = {**changes, "max_train_steps": 1, "learning_rate": 1e-12, "seed": 3, "block_out_channels": None}
+    train(options(tmp_path / "second", **start, pretrained_model_name_or_path=checkpoint))
+    found = tmp_path / "second" if name == "classifier" else tmp_path / "second" / name
+    kinds = ("ema", "networks") if use_ema else ("networks",)
+    assert largest_difference(checkpoint / kinds[0] / name, found) < 1e-6
+    if use_ema:
+        assert largest_difference(checkpoint / "networks" / name, found) > 1e-4
+    assert len(weights(found)) > 3
+
+
+def test_a_checkpoint_in_which_only_some_networks_are_averaged(tmp_path: Path) -> None:
+    make_loop(Adversaries(), tmp_path, use_ema=True, checkpointing_steps=4).run(None)
+    checkpoint = tmp_path / "checkpoint-4"
+    assert [path.name for path in (checkpoint / "ema").iterdir()] == ["generator"]
+    assert network_folder(checkpoint) == checkpoint / "networks"
+
+
+def test_starting_from_a_damaged_checkpoint_or_one_of_another_family(finished: Path, tmp_path: Path) -> None:
+    checkpoint = interrupted(finished, 10, tmp_path / "first") / "checkpoint-10"
+    start = options(tmp_path / "run", pretrained_model_name_or_path=checkpoint)
+    with pytest.raises(UserError, match=r"networks/autoencoder/config\.json is missing") as error:
+        train_autoencoder(start)
+    assert "\n" not in str(error.value)
+    interrupted(finished, 5, tmp_path / "first")
+    damaged = checkpoint / "networks" / "vae" / "diffusion_pytorch_model.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with pytest.raises(UserError) as error:
+        main(start)
+    earlier = checkpoint.parent / "checkpoint-5"
+    assert str(error.value) == (
+        f"{damaged} is damaged or missing; the one before it: --pretrained_model_name_or_path {earlier}"
+    )
+    assert not (tmp_path / "run").exists()
 
 
 def test_streaming_needs_a_number_of_steps_and_then_works(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

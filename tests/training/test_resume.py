@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -7,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
+from hf_genmodels.training.arguments import MAY_CHANGE_ON_RESUME, TrainingArguments
 from hf_genmodels.training.checkpointing import list_checkpoints
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
 from hf_genmodels.training.train_vae import main
@@ -68,7 +71,14 @@ def test_kill_9_at_a_random_moment(tmp_path: Path) -> None:
     [
         {"gradient_accumulation_steps": 2, "lr_scheduler": "exponential"},
         {"dataset_name": None, "train_data_dir": True, "random_flip": True, "train_batch_size": 8},
-        {"architecture": "mlp", "block_out_channels": None, "hidden_dims": 8, "learn_std": True, "free_bits": 0.1},
+        {
+            "architecture": "mlp",
+            "block_out_channels": None,
+            "norm": None,
+            "hidden_dims": 8,
+            "learn_std": True,
+            "free_bits": 0.1,
+        },
         {"dataset_name": None, "train_data_dir": True, "train_batch_size": 8, "streaming": True},
         {"sample_steps": 4, "log_steps": 3},
     ],
@@ -148,14 +158,25 @@ def test_no_checkpoints_when_not_wanted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"seed": 7}, "seed = 0, this run has 7"),
-        ({"train_batch_size": 16}, "train_batch_size = 32, this run has 16"),
-        ({"gradient_accumulation_steps": 2}, "gradient_accumulation_steps = 1, this run has 2"),
-        ({"use_ema": True}, "use_ema = false, this run has true"),
-        ({"dataset_name": "builtin:shapes", "resolution": 8, "max_train_samples": 99}, "builtin:shapes"),
-        ({"exclude_label": 3}, "data set"),
-        ({"latent_dim": 3}, '"latent_dim": '),
-        ({"likelihood": "bernoulli"}, "networks"),
+        ({"seed": 7}, "--seed = 0 in the checkpoint, 7 in this run"),
+        ({"train_batch_size": 16}, "--train_batch_size = 32 in the checkpoint, 16 in this run"),
+        ({"gradient_accumulation_steps": 2}, "--gradient_accumulation_steps = 1 in the checkpoint, 2 in this run"),
+        ({"use_ema": True}, "--use_ema = false in the checkpoint, true in this run"),
+        (
+            {"dataset_name": "builtin:shapes", "resolution": 8, "max_train_samples": 99},
+            'data set = "builtin:digits" in the checkpoint, "builtin:shapes" in this run',
+        ),
+        ({"exclude_label": 3}, '--exclude_label = null in the checkpoint, "3" in this run'),
+        ({"latent_dim": 3}, "vae.latent_dim = 2 in the checkpoint, 3 in this run"),
+        ({"block_out_channels": (4, 9)}, "vae.block_out_channels = [4, 8] in the checkpoint, [4, 9] in this run"),
+        ({"likelihood": "bernoulli"}, 'vae.likelihood = "gaussian" in the checkpoint, "bernoulli" in this run'),
+        ({"beta": 2}, "--beta = 1.0 in the checkpoint, 2.0 in this run"),
+        ({"beta_warmup_steps": 9}, "--beta_warmup_steps = 0 in the checkpoint, 9 in this run"),
+        ({"learning_rate": 0.02}, "--learning_rate = 0.01 in the checkpoint, 0.02 in this run"),
+        ({"lr_scheduler": "cosine"}, '--lr_scheduler = "constant" in the checkpoint, "cosine" in this run'),
+        ({"max_grad_norm": 1}, "--max_grad_norm = null in the checkpoint, 1.0 in this run"),
+        ({"random_flip": True}, "--random_flip = false in the checkpoint, true in this run"),
+        ({"mixed_precision": "bf16"}, '--mixed_precision = "no" in the checkpoint, "bf16" in this run'),
     ],
     ids=str,
 )
@@ -164,9 +185,43 @@ def test_another_run_cannot_be_resumed(finished: Path, tmp_path: Path, changes: 
     with pytest.raises(UserError) as error:
         main(options(run, resume_from_checkpoint="latest", **changes))
     assert said in str(error.value)
-    assert "checkpoint-10 was made with" in str(error.value)
+    assert str(error.value).startswith(f"{run / 'checkpoint-10'} is of another run: ")
     assert "\n" not in str(error.value)
     assert [path.name for path in run.iterdir()] == ["checkpoint-10"]
+
+
+def test_what_may_change(finished: Path, tmp_path: Path) -> None:
+    run = interrupted(finished, 10, tmp_path / "run")
+    changes = {"log_steps": 3, "sample_steps": 15, "checkpointing_steps": 4, "checkpoints_total_limit": 1}
+    changes |= {"eval_batch_size": 7, "cache_dir": tmp_path / "cache", "validation_split": "train"}
+    changes |= {"hub_model_id": "me/digits", "hub_token": "hf_x", "tracker_project_name": "other"}
+    main(options(run, resume_from_checkpoint="latest", **changes))
+    assert same_bytes(finished / "vae", run / "vae")
+    assert names(run) == ["checkpoint-20"]
+    assert "hf_x" not in (run / "checkpoint-20" / "checkpoint.json").read_text()
+
+
+def test_every_option_that_may_change_exists() -> None:
+    known = {option.name for group in (DataArguments, TrainingArguments) for option in dataclasses.fields(group)}
+    assert set(MAY_CHANGE_ON_RESUME) <= known
+
+
+def test_corruption_is_part_of_a_run(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train_autoencoder(options(run, max_train_steps=1, checkpointing_steps=1))
+    with pytest.raises(UserError, match='--corruption = "none" in the checkpoint, "gaussian" in this run'):
+        train_autoencoder(options(run, corruption="gaussian", resume_from_checkpoint="latest"))
+
+
+def test_fewer_steps_than_were_trained(finished: Path, tmp_path: Path) -> None:
+    run = interrupted(finished, 10, tmp_path / "run")
+    with pytest.raises(UserError) as error:
+        main(options(run, resume_from_checkpoint="latest", max_train_steps=9))
+    assert str(error.value).startswith(f"{run / 'checkpoint-10'} has been trained for 10 steps, this run has only 9; ")
+    assert "\n" not in str(error.value)
+    assert [path.name for path in run.iterdir()] == ["checkpoint-10"]
+    main(options(run, resume_from_checkpoint="latest", max_train_steps=10))
+    assert same_bytes(run / "checkpoint-10" / "networks" / "vae", run / "vae")
 
 
 def test_a_checkpoint_elsewhere_or_of_another_name_is_a_start(finished: Path, tmp_path: Path) -> None:

@@ -42,7 +42,12 @@ SCHEDULES: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
     (
         "constant_then_linear",
         {"lr_decay_start_step": 30, "lr_warmup_steps": WARMUP},
-        lambda step: (step + 1) / WARMUP if step < WARMUP else min(1.0, 4 - step / 10),
+        lambda step: rising(step) if step < WARMUP else min(1.0, 4 - step / 10),
+    ),
+    (
+        "exponential",
+        {"lr_final_ratio": 0.1, "lr_warmup_steps": WARMUP},
+        lambda step: min(1.0, rising(step)) * 10 ** (-step / TOTAL),
     ),
     ("exponential", {"lr_final_ratio": 0.1}, lambda step: 10 ** (-step / TOTAL)),
     ("exponential", {"lr_final_ratio": 1e-3}, lambda step: math.exp(math.log(1e-3) * step / TOTAL)),
