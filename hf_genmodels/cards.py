@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -119,11 +120,21 @@ def write_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, li
 
 
 def training_arguments(folder: Path) -> dict[str, Any]:
-    """`training_args.json` of a folder without the access token, {} if there is none."""
+    """`training_args.json` of a folder as others may see it, {} if there is none.
+
+    Without the access token, and with absolute paths reduced to their last part: where things lie on the machine that
+    trained says nothing to the reader of a card.
+    """
     training = _optional_json(folder / "training_args.json")
-    training.get("arguments", {}).pop("hub_token", None)
+    arguments = training.get("arguments", {})
+    arguments.pop("hub_token", None)
     if "command" in training:
         training["command"] = TOKEN_OPTION.sub("", training["command"])
+    for name, value in arguments.items():
+        if isinstance(value, str) and value.startswith(("/", "~", "..")):
+            arguments[name] = f"./{Path(value).name}"
+            if "command" in training:
+                training["command"] = training["command"].replace(shlex.quote(value), shlex.quote(arguments[name]))
     return training
 
 

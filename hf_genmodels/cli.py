@@ -6,6 +6,7 @@ Only argparse and the registry are imported at the top, so that help comes at on
 from __future__ import annotations
 
 import argparse
+import inspect
 import os
 import signal
 import subprocess
@@ -125,6 +126,8 @@ def sample(args: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     pipeline = _load_pipeline(args.model)
+    if "batch_size" not in inspect.signature(pipeline.__call__).parameters:
+        raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
         for start in range(0, args.num_samples, args.batch_size):

@@ -7,6 +7,7 @@ What comes in is safetensors and JSON only. No code and no pickle is ever fetche
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
@@ -25,10 +26,12 @@ from huggingface_hub.errors import (
 )
 
 from . import __version__
-from .cards import component_folders, make_card, newest_pictures, training_arguments, write_card
+from .cards import KEEP_MARKER, component_folders, make_card, newest_pictures, training_arguments, write_card
 from .errors import UserError
 
 __all__ = ["copy_card_files", "make_card", "publish", "published_files", "resolve_folder", "write_card"]
+
+logger = logging.getLogger(__name__)
 
 WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors")
 TRAINING_NETWORKS = "training_networks"
@@ -48,7 +51,11 @@ def publish(
     create_pr: bool = False,
     license: str | None = None,
 ) -> str:
-    """Upload a model's folder with a freshly written card, in one commit. `published_files` lists what is uploaded.
+    """Upload a model's folder with its card, in one commit. `published_files` lists what is uploaded.
+
+    What people wrote on the repository's card stays: a README.md of their own is left alone, the licence and the text
+    below our marker are carried over, and a folder without a card (a pipeline that was loaded from the Hub) replaces
+    none.
 
     Files of an earlier upload that lie in the folders uploaded now, and that this model has not, are deleted: stale
     shards would be loaded in place of the new weights.
@@ -70,9 +77,7 @@ def publish(
         UserError: The folder holds no whole model, or the Hub cannot be reached or refuses.
     """
     folder = Path(folder)
-    make_card(
-        folder, repo_id=repo_id, license=license
-    )  # what is wrong with the folder shows before a repository is made
+    make_card(folder, repo_id=repo_id, license=license)  # shows what is wrong before a repository is made
     if not any(path.suffix == ".safetensors" for path in published_files(folder).values()):
         raise UserError(
             f"{folder} holds no safetensors weights in its networks' folders, so there is nothing to publish"
@@ -82,10 +87,13 @@ def publish(
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        write_card(folder, repo_id=repo_id, license=license)
+        files = published_files(folder)
+        if not _keep_hub_card(api, repo_id, revision, folder):
+            files["README.md"] = write_card(folder, repo_id=repo_id, license=license)
+        else:
+            files.pop("README.md", None)
         additions = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=_content(path))
-            for name, path in published_files(folder).items()
+            CommitOperationAdd(path_in_repo=name, path_or_fileobj=_content(path)) for name, path in files.items()
         ]
         sent = {addition.path_in_repo for addition in additions}
         folders = {name.split("/")[0] for name in sent if "/" in name}
@@ -102,6 +110,22 @@ def publish(
             create_pr=create_pr,
         )
     return commit.pr_url or commit.commit_url
+
+
+def _keep_hub_card(api: HfApi, repo_id: str, revision: str | None, folder: Path) -> bool:
+    """Whether the repository's card stays as it is; else its licence and addition go into the folder's card."""
+    if not api.file_exists(repo_id, "README.md", revision=revision):
+        return False
+    theirs = Path(api.hf_hub_download(repo_id, "README.md", revision=revision))
+    if KEEP_MARKER not in theirs.read_text(encoding="utf-8"):
+        logger.warning("the card of %s was not written by hf_genmodels and is left as it is", repo_id)
+        return True
+    ours = folder / "README.md"
+    if not ours.is_file():
+        return True
+    if not ours.read_text(encoding="utf-8").partition(KEEP_MARKER)[2].strip():
+        shutil.copyfile(theirs, ours)  # write_card takes over what stands on it
+    return False
 
 
 def published_files(folder: Path) -> dict[str, Path]:

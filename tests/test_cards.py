@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_genmodels.cards import KEEP_MARKER, make_card, write_card
+from hf_genmodels.cards import KEEP_MARKER, make_card, training_arguments, write_card
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES
 from tests.testing_utils.model_folders import (
@@ -135,6 +136,18 @@ def test_card_does_not_tell_the_token(option: str, trained: Path) -> None:
     card = make_card(trained)
     assert "python train.py --seed 1\n" in card.text
     assert SECRET not in str(card)
+
+
+def test_card_does_not_tell_where_things_lay(trained: Path) -> None:
+    path = trained / "training_args.json"
+    training = json.loads(path.read_text())
+    training["arguments"] |= {"train_data_dir": "/home/somebody/faces", "output_dir": "runs/faces"}
+    training["command"] = "accelerate launch training/train_vae.py --train_data_dir /home/somebody/faces"
+    path.write_text(json.dumps(training))
+    shown = training_arguments(trained)
+    assert shown["arguments"]["train_data_dir"] == "./faces" and shown["arguments"]["output_dir"] == "runs/faces"
+    assert shown["command"].endswith("--train_data_dir ./faces")
+    assert "somebody" not in str(make_card(trained))
 
 
 def test_written_card_keeps_licence_and_additions(trained: Path) -> None:

@@ -139,6 +139,15 @@ def test_sample_writes_an_array_where_there_is_no_picture(
     assert {path.name for path in out.iterdir()} == {"samples.npy"} | ({"grid.png"} if grid else set())
 
 
+def test_sample_needs_something_to_sample_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from hf_genmodels import Autoencoder, AutoencoderPipeline
+
+    AutoencoderPipeline(Autoencoder(sample_size=4, architecture="linear")).save_pretrained(tmp_path / "model")
+    assert main(["sample", str(tmp_path / "model"), "--output_dir", str(tmp_path / "out")]) == 1
+    assert "AutoencoderPipeline has nothing to sample from" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_evaluate_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved_vae(tmp_path / "model")
     arguments = [

@@ -91,6 +91,35 @@ for revision in sys.argv[1:]:
     assert server.requests == []
 
 
+EDIT = """
+from huggingface_hub import HfApi, ModelCard
+card = ModelCard.load("tester/edited")
+card.data.license = "mit"
+card.text += "Our own words."
+HfApi().upload_file(path_or_fileobj=str(card).encode(), path_in_repo="README.md", repo_id="tester/edited")
+"""
+
+
+def test_what_people_wrote_on_the_card_stays(hub: tuple[HubServer, Path], tmp_path: Path) -> None:
+    """Pushed again from the Hub's copy the card is not touched, from training's folder it keeps licence and words."""
+    server, folder = hub
+    push = "\ndraw('VAEPipeline', sys.argv[1]).push_to_hub('tester/edited')"
+    run_client(DRAW + push, server, tmp_path, str(folder))
+    run_client(EDIT, server, tmp_path)
+    edited = server.files("tester/edited")
+    run_client(DRAW + push, server, tmp_path, "tester/edited")
+    again = server.files("tester/edited")
+    assert again["README.md"] == edited["README.md"]
+    assert set(again) == set(edited)
+    run_client(DRAW + push, server, tmp_path, str(folder))
+    written = server.files("tester/edited")["README.md"].decode()
+    assert "license: mit" in written and written.rstrip().endswith("Our own words.")
+
+    run_client(EDIT.replace("str(card)", "'Only ours.'"), server, tmp_path)
+    run_client(DRAW + push, server, tmp_path, str(folder))
+    assert server.files("tester/edited")["README.md"] == b"Only ours."
+
+
 def test_the_cards_snippet_runs_as_pasted(hub: tuple[HubServer, Path], tmp_path: Path) -> None:
     server, _ = hub
     text = server.files("tester/vae")["README.md"].decode()
