@@ -237,7 +237,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, settings in DATA_OPTIONS.items():
         command.add_argument(f"--{name}", **settings)
     command.add_argument("--split", default="test", help="split to compare with (default: %(default)s)")
-    command.add_argument("--metrics", nargs="+", default=["fid"], help="such as fid kid precision_recall swd mse ssim")
+    command.add_argument("--metrics", nargs="+", required=True, help="such as fid kid precision_recall swd mse ssim")
     command.add_argument(
         "--extractor", help="whose features are compared: a classifier's folder or Hub id, inception, pixels"
     )
