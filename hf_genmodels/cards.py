@@ -22,7 +22,6 @@ logger = logging.getLogger(__name__)
 
 KEEP_MARKER = "<!-- Written by hf_genmodels; what you add below this line is kept when the card is written again. -->"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
-TOKEN_OPTION = re.compile(r"\s--hub[_-]token(=|\s+)\S+")
 DATA_OPTIONS = (
     "dataset_config_name",
     "revision",
@@ -96,27 +95,50 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
     return ModelCard(re.sub(r"\n{3,}", "\n\n", text))
 
 
-def write_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, license: str | None = None) -> Path:
+def write_card(
+    folder: str | os.PathLike[str],
+    *,
+    repo_id: str | None = None,
+    license: str | None = None,
+    published: ModelCard | None = None,
+) -> Path:
     """Write `README.md` into a model's folder, see `make_card`.
 
     An earlier card's licence and what was added at its end are kept; a README.md of the user's own is left alone.
+
+    Args:
+        folder: As for `make_card`.
+        repo_id: As for `make_card`.
+        license: As for `make_card`; by default that of `published`, else of the folder's earlier card.
+        published: The card that the repository has, which was perhaps edited there; what was added at its end is kept
+            beside what was added to the folder's.
 
     Returns:
         The path of the card.
     """
     folder = Path(folder)
-    path, addition = folder / "README.md", "\n"
+    path, additions = folder / "README.md", [] if published is None else [_addition(published)]
+    license = license or (published.data.get("license") if published is not None else None)
     if path.is_file():
-        if KEEP_MARKER not in path.read_text(encoding="utf-8"):
+        earlier = ModelCard.load(path, ignore_metadata_errors=True)
+        if KEEP_MARKER not in earlier.text:
             logger.warning("%s was not written by hf_genmodels and is left as it is", path)
             return path
-        earlier = ModelCard.load(path, ignore_metadata_errors=True)
         license = license or earlier.data.license
-        addition = earlier.text.split(KEEP_MARKER, 1)[1]
+        additions.append(_addition(earlier))
+    kept: list[str] = []
+    for addition in sorted(additions, key=lambda text: len(text.strip()), reverse=True):
+        if not any(addition.strip() in longer for longer in kept):
+            kept.append(addition)
     card = make_card(folder, repo_id=repo_id, license=license)
-    card.text = card.text.rstrip("\n") + addition
+    card.text = card.text.rstrip("\n") + "".join(kept or ["\n"])
     card.save(path)
     return path
+
+
+def _addition(card: ModelCard) -> str:
+    """What was added below the marker, with the line break before it; a line break where there is no marker."""
+    return card.text.partition(KEEP_MARKER)[2] or "\n"
 
 
 def training_arguments(folder: Path) -> dict[str, Any]:
@@ -124,18 +146,40 @@ def training_arguments(folder: Path) -> dict[str, Any]:
 
     Without the access token, and with absolute paths reduced to their last part: where things lie on the machine that
     trained says nothing to the reader of a card.
+
+    Raises:
+        UserError: The file is damaged.
     """
-    training = _optional_json(folder / "training_args.json")
+    path = folder / "training_args.json"
+    training = _optional_json(path)
     arguments = training.get("arguments", {})
     arguments.pop("hub_token", None)
-    if "command" in training:
-        training["command"] = TOKEN_OPTION.sub("", training["command"])
     for name, value in arguments.items():
-        if isinstance(value, str) and value.startswith(("/", "~", "..")):
-            arguments[name] = f"./{Path(value).name}"
-            if "command" in training:
-                training["command"] = training["command"].replace(shlex.quote(value), shlex.quote(arguments[name]))
+        if isinstance(value, str):
+            arguments[name] = _without_place(value)
+    if "command" in training:
+        try:
+            training["command"] = _shown_command(training["command"])
+        except ValueError as error:
+            raise UserError(f"{path}: the command cannot be read: {error}") from None
     return training
+
+
+def _shown_command(command: str) -> str:
+    """The command without the access token, each word and each option's value reduced by `_without_place`."""
+    words, is_token = [], False
+    for word in shlex.split(command):
+        name, equals, value = word.partition("=")
+        if is_token or name.replace("-", "_") == "__hub_token":
+            is_token = not (is_token or equals)
+            continue
+        is_pair = equals and name.startswith("--")
+        words.append(shlex.quote(f"{name}={_without_place(value)}" if is_pair else _without_place(word)))
+    return " ".join(words)
+
+
+def _without_place(value: str) -> str:
+    return f"./{Path(value).name}" if value.startswith(("/", "~", "..")) else value
 
 
 def _family(folder: Path) -> Family:
@@ -194,14 +238,21 @@ def _described_data(name: str | None, is_hub_id: bool) -> str | None:
 
 
 def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[str, Any]) -> list[EvalResult]:
-    """The finite held-out figures, in the Hub's form; their settings go along as arguments."""
+    """The finite held-out figures, in the Hub's form; their settings go along as arguments.
+
+    Of a figure that both the training loop and the evaluation measured, the evaluation's is told.
+    """
     data_name = _data_name(options)[0] or "unknown"
+    evaluation = metrics.get("evaluation", [])
+    evaluated = {figure["name"].lower() for figure in evaluation}
     held_out = {"dataset": data_name, "split": options.get("validation_split")}
     figures = [
-        {"name": name, "value": value, "settings": held_out} for name, value in metrics.get("validation", {}).items()
+        {"name": name, "value": value, "settings": held_out}
+        for name, value in metrics.get("validation", {}).items()
+        if name.lower() not in evaluated
     ]
     results = []
-    for figure in [*figures, *metrics.get("evaluation", [])]:
+    for figure in [*figures, *evaluation]:
         settings = {name: value for name, value in figure.get("settings", {}).items() if value is not None}
         dataset, split = settings.pop("dataset", data_name), settings.pop("split", None)
         if math.isfinite(figure["value"]):

@@ -6,8 +6,8 @@ Only argparse and the registry are imported at the top, so that help comes at on
 from __future__ import annotations
 
 import argparse
-import inspect
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +35,9 @@ Runs `accelerate launch <launcher options> -m hf_genmodels.training.train_<FAMIL
   accelerate launch --help                 the options of the launcher
 
 families: """
+
+# What `sample` writes, and what its --overwrite therefore removes.
+SAMPLE_FILE = re.compile(r"\d{5,}\.png|grid\.png|samples\.npy")
 
 # What `accelerate launch` complains about when neither the command nor a configuration file says it.
 LAUNCH_DEFAULTS = {
@@ -121,12 +124,17 @@ def sample(args: argparse.Namespace) -> None:
     """
     if args.num_samples < 1 or args.batch_size < 1:
         raise UserError("--num_samples and --batch_size must be at least 1")
+    folder = Path(args.output_dir)
+    if folder.exists() and any(folder.iterdir()) and not args.overwrite:
+        raise UserError(f"{folder} is not empty; choose another --output_dir, or replace its samples with --overwrite")
     import numpy as np
     import torch
     from tqdm import tqdm
 
+    from .pipelines.base import can_sample
+
     pipeline = _load_pipeline(args.model)
-    if "batch_size" not in inspect.signature(pipeline.__call__).parameters:
+    if not can_sample(pipeline):
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
@@ -137,8 +145,10 @@ def sample(args: argparse.Namespace) -> None:
             batches.append(output.images)
             progress.update(len(generators))
 
-    folder = Path(args.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if SAMPLE_FILE.fullmatch(path.name):
+            path.unlink()
     if isinstance(batches[0], list):
         samples: list[Image] | np.ndarray = [image for batch in batches for image in batch]
         for index, image in enumerate(samples):
@@ -156,10 +166,13 @@ def sample(args: argparse.Namespace) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """`evaluate MODEL`: measure a pipeline on a data set; a local folder also gets the figures and a new card."""
+    """`evaluate MODEL`: measure a pipeline on a data set.
+
+    The figures and a new card go into --output_dir, by default into the model's folder if it is local.
+    """
     from .data import DataArguments
     from .evaluation import evaluate_pipeline, write_evaluation
-    from .hub import write_card
+    from .hub import copy_descriptions, write_card
 
     pipeline = _load_pipeline(args.model)
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
@@ -179,10 +192,16 @@ def evaluate(args: argparse.Namespace) -> None:
         extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
         rows.append((result["name"], f"{result['value']:.6g}", count, extractor))
     _print_table(rows)
-    folder = Path(args.model)
-    if folder.is_dir():
-        write_evaluation(folder, results)
-        print(f"written to {folder / 'metrics.json'} and {write_card(folder)}")
+    model, target = Path(args.model), Path(args.output_dir or args.model)
+    if args.output_dir is None and not model.is_dir():
+        return
+    is_elsewhere = target.resolve() != model.resolve()
+    if is_elsewhere:
+        assert pipeline._source is not None
+        copy_descriptions(pipeline._source, target)
+    write_evaluation(target, results)
+    card_path = write_card(target, repo_id=args.model if is_elsewhere else None)
+    print(f"written to {target / 'metrics.json'} and {card_path}")
 
 
 def card(args: argparse.Namespace) -> None:
@@ -230,7 +249,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num_samples", type=int, default=16, help="(default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="sample i is drawn from seed + i (default: %(default)s)")
     command.add_argument("--batch_size", type=int, default=16, help="drawn at a time (default: %(default)s)")
-    command.add_argument("--output_dir", default="samples", help="(default: %(default)s)")
+    command.add_argument("--output_dir", default="samples", help="must be empty (default: %(default)s)")
+    command.add_argument("--overwrite", action="store_true", help="replace the samples that --output_dir has")
 
     command = _command(commands, "evaluate", evaluate, "measure a model on held-out data")
     command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub")
@@ -244,6 +264,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num_samples", type=int, default=5000, help="(default: %(default)s)")
     command.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
 
     command = _command(commands, "card", card, "write the model card of a training output folder")
     command.add_argument("folder", metavar="FOLDER")

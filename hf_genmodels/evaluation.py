@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from .errors import UserError
 from .files import read_json
 from .metrics import distribution, likelihood, reconstruction
 from .metrics.extractors import Extractor, load_extractor
+from .pipelines.base import can_sample
 
 FEATURE_METRICS = ("fid", "kid", "precision_recall", "swd", "inception_score")
 RECONSTRUCTION_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -60,6 +62,19 @@ class _Collected:
                 self.probabilities.append(probabilities.float().cpu())
 
 
+@dataclass(frozen=True)
+class _Request:
+    """What `evaluate_pipeline` was asked for, once it is known that it can be served."""
+
+    pipeline: DiffusionPipeline
+    metrics: Sequence[str]
+    num_samples: int
+    batch_size: int
+    extractor: Extractor | None
+    seed: int
+    progress: bool
+
+
 @torch.no_grad()
 def evaluate_pipeline(
     pipeline: DiffusionPipeline,
@@ -93,79 +108,92 @@ def evaluate_pipeline(
 
     Returns:
         A dict for each number: "name", "value", "settings". "swd" has the units of the features, "MSE" those of [0, 1]
-        squared, "PSNR" decibels, "NLL" and "Parzen log-likelihood" nats for each example, the latter a density over
-        [0, 1] values.
+        squared, "PSNR" decibels, "negative log-likelihood" and "Parzen log-likelihood" nats for each example, the
+        latter a density over [0, 1] values.
 
     Raises:
         UserError: A metric that is unknown, that this pipeline or data cannot serve, or whose package is missing (all
             before anything is sampled), or samples that are not finite.
     """
     _check_request(pipeline, metrics, num_samples, batch_size)
-    pipeline.set_progress_bar_config(disable=True)  # ours are below
+    pipeline.set_progress_bar_config(disable=True)  # ours are in _collect_real and _collect_samples
     looked_through = _find_extractor(extractor, metrics, pipeline.device)
     dataset = load_split(data_args, split)
+    request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress)
+    about = {"seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
     batches = _real_batches(dataset, batch_size, num_samples)
     first = next(batches, None)
     if first is None:
-        raise UserError(f"split {split} of {_dataset_name(dataset, data_args)} is empty")
+        raise UserError(f"split {split} of {about['dataset']} is empty")
     shape = tuple(first.shape[1:])
     _check_shape(pipeline, shape, metrics)
     description = looked_through.describe(shape) if looked_through else {}
+    real = _collect_real(request, itertools.chain([first], batches), f"real ({split})")
+    made = _collect_samples(request)
+    return [
+        {"name": name, "value": value, "settings": {**settings, "num_real": real.count, **about}}
+        for metric in metrics
+        for name, value, settings in _report(request, metric, real, made, description)
+    ]
 
-    real = _Collected()
-    generator = torch.Generator().manual_seed(seed)
-    with tqdm(total=num_samples, desc=f"real ({split})", unit="example", disable=not progress) as bar:
-        batch: Tensor | None = first
-        while batch is not None:
-            real.add(batch, looked_through, keep_values="parzen" in metrics)
-            _score(pipeline, batch, metrics, generator, real)
+
+def _collect_real(request: _Request, batches: Iterable[Tensor], title: str) -> _Collected:
+    """One pass over the real data: features, reconstruction errors, likelihoods."""
+    real, generator = _Collected(), torch.Generator().manual_seed(request.seed)
+    with tqdm(total=request.num_samples, desc=title, unit="example", disable=not request.progress) as bar:
+        for batch in batches:
+            real.add(batch, request.extractor, keep_values="parzen" in request.metrics)
+            _score(request.pipeline, batch, request.metrics, generator, real)
             bar.update(len(batch))
-            batch = next(batches, None)
         bar.total = bar.n
+    return real
 
+
+def _collect_samples(request: _Request) -> _Collected:
+    """As many samples as asked for, or none where no metric looks at them."""
     made = _Collected()
-    if any(metric in SAMPLING_METRICS for metric in metrics):
-        generator = torch.Generator().manual_seed(seed)
-        with tqdm(total=num_samples, desc="samples", unit="example", disable=not progress) as bar:
-            while made.count < num_samples:
-                number = min(batch_size, num_samples - made.count)
-                images = pipeline(batch_size=number, generator=generator, output_type="pt").images
-                made.add(images, looked_through, keep_values="parzen" in metrics)
-                bar.update(number)
+    if not any(metric in SAMPLING_METRICS for metric in request.metrics):
+        return made
+    generator = torch.Generator().manual_seed(request.seed)
+    with tqdm(total=request.num_samples, desc="samples", unit="example", disable=not request.progress) as bar:
+        while made.count < request.num_samples:
+            number = min(request.batch_size, request.num_samples - made.count)
+            images = request.pipeline(batch_size=number, generator=generator, output_type="pt").images
+            made.add(images, request.extractor, keep_values="parzen" in request.metrics)
+            bar.update(number)
+    return made
 
-    about = {"num_real": real.count, "seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
-    without_extractor = {"extractor": None, "weights_sha256": None, "resize": None}
-    results: list[dict[str, Any]] = []
 
-    def report(name: str, value: float, **settings: Any) -> None:
-        results.append({"name": name, "value": value, "settings": {**settings, **about}})
-
-    for metric in metrics:
-        fresh = torch.Generator().manual_seed(seed)
-        if metric in FEATURE_METRICS:
-            settings = {**description, "num_samples": made.count}
-            for name, value, details in _feature_metric(metric, real, made, fresh):
-                report(name, value, **settings, **details)
-        elif metric in RECONSTRUCTION_METRICS:
-            settings = {**without_extractor, "num_samples": real.count}
-            if metric == "lpips":
-                settings["extractor"] = "lpips-alex"
-            report(metric.upper(), torch.cat(real.scores[metric]).mean().item(), **settings)
-        elif metric == "nll":
-            # how many draws stand behind each example's bound; an exact likelihood has no such argument
-            draws = inspect.signature(pipeline.log_likelihood).parameters.get("num_samples")
-            details = {"latent_samples": draws.default} if draws else {}
-            value = torch.cat(real.scores["nll"]).mean().item()
-            report("NLL", value, **without_extractor, num_samples=real.count, **details)
-        else:
-            samples, data = torch.cat(made.values), torch.cat(real.values)
-            # alternate examples: a split may be sorted by class
-            bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
-            scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
-            settings = {**without_extractor, "num_samples": made.count, "num_scored": len(scored)}
-            report("Parzen log-likelihood", scored.mean().item(), **settings)
-            report("Parzen bandwidth", bandwidth, **settings)
-    return results
+def _report(
+    request: _Request, metric: str, real: _Collected, made: _Collected, description: dict[str, Any]
+) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Name, value and settings of each number of one metric; `description` is the extractor's."""
+    without_extractor: dict[str, Any] = {"extractor": None, "weights_sha256": None, "resize": None}
+    if metric in FEATURE_METRICS:
+        fresh = torch.Generator().manual_seed(request.seed)
+        for name, value, details in _feature_metric(metric, real, made, fresh):
+            yield name, value, {**description, "num_samples": made.count, **details}
+    elif metric in RECONSTRUCTION_METRICS:
+        settings = {**without_extractor, "num_samples": real.count}
+        if metric == "lpips":
+            settings["extractor"] = "lpips-alex"
+        yield metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings
+    elif metric == "nll":
+        # how many draws stand behind each example's bound; an exact likelihood has no such argument
+        draws = inspect.signature(request.pipeline.log_likelihood).parameters.get("num_samples")
+        settings = {**without_extractor, "num_samples": real.count}
+        if draws:
+            settings["latent_samples"] = draws.default
+        # not "NLL": a training run may have a figure of that name, which is another quantity
+        yield "negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings
+    else:
+        samples, data = torch.cat(made.values), torch.cat(real.values)
+        # alternate examples: a split may be sorted by class
+        bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
+        scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
+        settings = {**without_extractor, "num_samples": made.count, "num_scored": len(scored)}
+        yield "Parzen log-likelihood", scored.mean().item(), settings
+        yield "Parzen bandwidth", bandwidth, settings
 
 
 def _feature_metric(
@@ -226,7 +254,7 @@ def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batc
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"unknown metric {metric!r}; choose from {' '.join(METRICS)}")
-        if metric in SAMPLING_METRICS and "batch_size" not in inspect.signature(type(pipeline).__call__).parameters:
+        if metric in SAMPLING_METRICS and not can_sample(pipeline):
             raise UserError(f"{metric} needs samples, and {kind} cannot sample by itself")
         if metric in RECONSTRUCTION_METRICS and not hasattr(pipeline, "reconstruct"):
             raise UserError(f"{metric} needs reconstructions, and {kind} has no reconstruct()")
@@ -250,7 +278,10 @@ def _find_extractor(
     if not needing:
         return None
     if extractor is None:
-        raise UserError(f"{needing[0]} needs --extractor: a classifier's folder or Hub id, inception, or pixels")
+        raise UserError(
+            f"{needing[0]} needs --extractor: what `hf-genmodels train classifier` made (folder or Hub id), "
+            "inception, or pixels"
+        )
     found = load_extractor(extractor, device) if isinstance(extractor, str) else extractor
     if "inception_score" in needing and not found.has_probabilities:
         raise UserError(f"inception_score needs class probabilities, and extractor {found.name} gives none")

@@ -10,12 +10,13 @@ import json
 import logging
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, constants, snapshot_download
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard, constants, snapshot_download
 from huggingface_hub.errors import (
     HfHubHTTPError,
     HFValidationError,
@@ -29,12 +30,22 @@ from . import __version__
 from .cards import KEEP_MARKER, component_folders, make_card, newest_pictures, training_arguments, write_card
 from .errors import UserError
 
-__all__ = ["copy_card_files", "make_card", "publish", "published_files", "resolve_folder", "write_card"]
+__all__ = [
+    "copy_card_files",
+    "copy_descriptions",
+    "make_card",
+    "publish",
+    "published_files",
+    "resolve_folder",
+    "write_card",
+]
 
 logger = logging.getLogger(__name__)
 
 WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors")
 TRAINING_NETWORKS = "training_networks"
+# What a card shows of a training run, besides its pictures.
+CARD_FILES = ("README.md", "metrics.json", "training_args.json", "losses.png")
 
 
 # publishing ----------------------------------------------------------------------------------------------------------
@@ -54,8 +65,8 @@ def publish(
     """Upload a model's folder with its card, in one commit. `published_files` lists what is uploaded.
 
     What people wrote on the repository's card stays: a README.md of their own is left alone, the licence and the text
-    below our marker are carried over, and a folder without a card (a pipeline that was loaded from the Hub) replaces
-    none.
+    below our marker are carried over. A folder that is no training output (a pipeline that was loaded from the Hub)
+    leaves the card, figures and pictures of a training run in the repository as they are.
 
     Files of an earlier upload that lie in the folders uploaded now, and that this model has not, are deleted: stale
     shards would be loaded in place of the new weights.
@@ -77,34 +88,19 @@ def publish(
         UserError: The folder holds no whole model, or the Hub cannot be reached or refuses.
     """
     folder = Path(folder)
-    make_card(folder, repo_id=repo_id, license=license)  # shows what is wrong before a repository is made
-    if not any(path.suffix == ".safetensors" for path in published_files(folder).values()):
-        raise UserError(
-            f"{folder} holds no safetensors weights in its networks' folders, so there is nothing to publish"
-        )
+    make_card(folder, repo_id=repo_id)  # what is wrong with the folder shows before a repository is made
+    if not any(name.endswith(".safetensors") for name in published_files(folder)):
+        raise UserError(f"{folder} holds no safetensors weights in its networks' folders; there is nothing to publish")
     api = HfApi(token=token, library_name="hf_genmodels", library_version=__version__)
     with _hub_failures(f"publishing {folder} to {repo_id}"):
         repo_id = api.create_repo(repo_id, private=private, exist_ok=True).repo_id
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
-        files = published_files(folder)
-        if not _keep_hub_card(api, repo_id, revision, folder):
-            files["README.md"] = write_card(folder, repo_id=repo_id, license=license)
-        else:
-            files.pop("README.md", None)
-        additions = [
-            CommitOperationAdd(path_in_repo=name, path_or_fileobj=_content(path)) for name, path in files.items()
-        ]
-        sent = {addition.path_in_repo for addition in additions}
-        folders = {name.split("/")[0] for name in sent if "/" in name}
-        stale = [
-            CommitOperationDelete(path_in_repo=name)
-            for name in api.list_repo_files(repo_id, revision=revision)
-            if name.split("/")[0] in folders and name not in sent
-        ]
+        present = api.list_repo_files(repo_id, revision=revision)
+        card = _published_card(api, repo_id, revision) if "README.md" in present else None
         commit = api.create_commit(
             repo_id,
-            [*stale, *additions],
+            _changes(_write_and_choose(folder, repo_id, license, present, card), present),
             commit_message=commit_message or "Upload with hf_genmodels",
             revision=revision,
             create_pr=create_pr,
@@ -112,20 +108,39 @@ def publish(
     return commit.pr_url or commit.commit_url
 
 
-def _keep_hub_card(api: HfApi, repo_id: str, revision: str | None, folder: Path) -> bool:
-    """Whether the repository's card stays as it is; else its licence and addition go into the folder's card."""
-    if not api.file_exists(repo_id, "README.md", revision=revision):
-        return False
-    theirs = Path(api.hf_hub_download(repo_id, "README.md", revision=revision))
-    if KEEP_MARKER not in theirs.read_text(encoding="utf-8"):
-        logger.warning("the card of %s was not written by hf_genmodels and is left as it is", repo_id)
-        return True
-    ours = folder / "README.md"
-    if not ours.is_file():
-        return True
-    if not ours.read_text(encoding="utf-8").partition(KEEP_MARKER)[2].strip():
-        shutil.copyfile(theirs, ours)  # write_card takes over what stands on it
-    return False
+def _published_card(api: HfApi, repo_id: str, revision: str | None) -> ModelCard:
+    # not through the cache, where a snapshot of the card alone would hide an older whole one from work offline
+    with tempfile.TemporaryDirectory() as folder:
+        path = api.hf_hub_download(repo_id, "README.md", revision=revision, local_dir=folder)
+        return ModelCard.load(path, ignore_metadata_errors=True)
+
+
+def _write_and_choose(
+    folder: Path, repo_id: str, license: str | None, present: list[str], card: ModelCard | None
+) -> dict[str, Path]:
+    """Write the folder's card and choose what is uploaded; `present` and `card` are what the repository has."""
+    readme, files = folder / "README.md", published_files(folder)
+    is_ours = not readme.is_file() or KEEP_MARKER in readme.read_text(encoding="utf-8")
+    if card is not None and is_ours:
+        if KEEP_MARKER not in card.text and card.text.strip():
+            logger.warning("README.md of %s was not written by hf_genmodels and is left as it is", repo_id)
+            return {name: path for name, path in files.items() if name != "README.md"}
+        shows_training = any(name in CARD_FILES[1:] or _is_picture(name) for name in present)
+        if shows_training and not {"metrics.json", "losses.png"} <= files.keys():
+            logger.warning("%s is no training output: the card of %s is left as it is", folder, repo_id)
+            return {name: path for name, path in files.items() if not (name in CARD_FILES or _is_picture(name))}
+    write_card(folder, repo_id=repo_id, license=license, published=card)
+    return published_files(folder)
+
+
+def _changes(files: dict[str, Path], present: list[str]) -> list[CommitOperationAdd | CommitOperationDelete]:
+    """Delete what lies in the folders of `files` and is not among them; add the files."""
+    folders = {name.split("/")[0] for name in files if "/" in name}
+    stale = [name for name in present if name.split("/")[0] in folders and name not in files]
+    return [
+        *(CommitOperationDelete(path_in_repo=name) for name in stale),
+        *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=_content(path)) for name, path in files.items()),
+    ]
 
 
 def published_files(folder: Path) -> dict[str, Path]:
@@ -134,8 +149,7 @@ def published_files(folder: Path) -> dict[str, Path]:
     JSON and safetensors of the networks, schedulers and training-only networks; the card, its figures, loss curves and
     newest pictures. Never checkpoints, logs, pickles or code.
     """
-    names = ("model_index.json", "README.md", "metrics.json", "training_args.json", "losses.png")
-    found = [folder / name for name in names]
+    found = [folder / name for name in ("model_index.json", *CARD_FILES)]
     for component in component_folders(folder).values():
         found += [path for path in sorted(component.iterdir()) if _is_safe(path)]
     found += [path for path in sorted((folder / TRAINING_NETWORKS).rglob("*")) if _is_safe(path)]
@@ -146,7 +160,7 @@ def published_files(folder: Path) -> dict[str, Path]:
 def copy_card_files(source: Path, target: Path) -> None:
     """Copy what a card is made of, and the networks that only training needs, from one model folder to another."""
     networks = (source / TRAINING_NETWORKS).rglob("*")
-    wanted = [source / name for name in ("README.md", "metrics.json", "training_args.json", "losses.png")]
+    wanted = [source / name for name in CARD_FILES]
     for path in (
         *wanted,
         *(path for _, path in newest_pictures(source)),
@@ -158,8 +172,21 @@ def copy_card_files(source: Path, target: Path) -> None:
             shutil.copyfile(path, copy)
 
 
+def copy_descriptions(source: Path, target: Path) -> None:
+    """Copy what a card is made of, without any weights, from one model folder to another; what is there stays."""
+    for name, path in published_files(source).items():
+        copy = target / name
+        if path.suffix != ".safetensors" and not name.startswith(f"{TRAINING_NETWORKS}/") and not copy.exists():
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, copy)
+
+
 def _is_safe(path: Path) -> bool:
     return path.suffix in (".json", ".safetensors") and path.is_file()
+
+
+def _is_picture(name: str) -> bool:
+    return name.startswith("samples/") and name.endswith(".png")
 
 
 def _content(path: Path) -> bytes | str:

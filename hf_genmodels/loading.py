@@ -46,7 +46,9 @@ def load_network(
     except (UserError, KeyError, TypeError) as error:
         raise UserError(f"{folder / 'config.json'} has an impossible value: {error}") from error
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise UserError(f"{folder}: the weights cannot be loaded: {' '.join(str(error).split())}") from error
+        # what diffusers advises from here on are options that do not exist here
+        reason = " ".join(str(error).split()).partition(" If you want to instead overwrite")[0]
+        raise UserError(f"{folder}: the weights cannot be loaded: {reason}") from error
     finally:
         diffusers_logging.set_verbosity(verbosity)
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):

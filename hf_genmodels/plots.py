@@ -120,7 +120,6 @@ def line_chart(
     width, panel_height, top, bottom = 720, 210 if len(panels) > 1 else 360, 44 if title else 12, 32
     canvas = _Canvas(width, top + panel_height * len(panels) + bottom)
     canvas.text((width / 2, 14), title, size=18, anchor="ma")
-    # x of all panels: one axis serves them all
     xs = [x for panel in panels.values() for points in panel.values() for x, _ in points]
     whole = all(x.is_integer() for x in xs)
     for row, (quantity, panel) in enumerate(panels.items()):

@@ -67,9 +67,7 @@ def main(output_dir: str) -> None:
         picture.save(folder / name)
 
     vae_error = next(result["value"] for result in results if result["name"] == "MSE")
-    flat_train, flat_test = train_images.flatten(1), test_images.flatten(1)
-    projected = reconstruct_by_pca(flat_train, flat_test, LATENT_DIM).view_as(test_images)
-    pca_error = float(clamped_squared_error(projected, test_images).mean())
+    pca_error = error_of_pca(train_images, test_images, LATENT_DIM)
     print(f"\nheld-out reconstruction MSE, {LATENT_DIM} latents: VAE {vae_error:.5f}, PCA {pca_error:.5f}")
     for name in (*pictures, "losses.png", "README.md", "model_index.json"):
         print(f"  {folder / name}")
@@ -86,7 +84,16 @@ def principal_directions(points: Tensor, count: int) -> Tensor:
     return torch.linalg.svd(points - points.mean(0), full_matrices=False).Vh[:count]
 
 
-def reconstruct_by_pca(fitted_on: Tensor, points: Tensor, count: int) -> Tensor:
-    """`points` (n, dim) projected onto the main directions of `fitted_on` (m, dim) through its mean."""
-    mean, directions = fitted_on.mean(0), principal_directions(fitted_on, count)
-    return (points - mean) @ directions.T @ directions + mean
+def error_of_pca(fitted_on: Tensor, images: Tensor, count: int) -> float:
+    """Mean squared error, on the [0, 1] scale, of images projected onto the `count` main directions of others.
+
+    The projections are clamped to the images' range, as a pipeline's reconstructions are.
+
+    Args:
+        fitted_on: (m, channels, height, width) in [-1, 1].
+        images: (n, channels, height, width) in [-1, 1].
+        count: Of directions.
+    """
+    mean, directions = fitted_on.flatten(1).mean(0), principal_directions(fitted_on.flatten(1), count)
+    projected = (images.flatten(1) - mean) @ directions.T @ directions + mean
+    return float(clamped_squared_error(projected.view_as(images), images).mean())

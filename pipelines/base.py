@@ -122,7 +122,7 @@ class GenerativePipeline(DiffusionPipeline):
         cls: type[PipelineT],
         folder: Path,
         source: str,
-        *,
+        /,
         dtype: torch.dtype | None = None,
         torch_dtype: torch.dtype | None = None,
         variant: str | None = None,

@@ -199,7 +199,7 @@ for folder, token in ((sys.argv[1], "hf_wrong"), (sys.argv[2], None)):
         refused, empty = run_client(script, server, tmp_path / "a", str(trained), str(bare)).splitlines()
         assert refused.startswith(f"publishing {trained} to tester/model failed: 401 Invalid")
         assert refused.endswith("log in with `hf auth login`, or pass a token that may write there")
-        assert empty == f"{bare} holds no safetensors weights in its networks' folders, so there is nothing to publish"
+        assert empty == f"{bare} holds no safetensors weights in its networks' folders; there is nothing to publish"
         assert server.repos == {} and not (trained / "README.md").exists()
 
         run_client(PUBLISH, server, tmp_path / "a", f"{trained},tester/model")

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw
 
 from hf_genmodels.plots import PALETTE, image_grid, line_chart, scatter, stack_pictures
 
@@ -70,6 +70,45 @@ def test_chart_has_a_panel_for_each_quantity() -> None:
     assert three.height > both.height
     assert len(colored(one, PALETTE[1])) == 0
     assert len(colored(both, PALETTE[1])) > 0
+
+
+def test_chart_says_which_curve_is_held_out() -> None:
+    """A panel's title drops the prefix, so a legend must have it, for a panel of one curve too."""
+    curve = [(0, 1.0), (10, 2.0)]
+    held_out, trained, plain = (
+        np.asarray(line_chart({f"{prefix}mse": curve})).astype(int) for prefix in ("validation ", "train ", "")
+    )
+    assert len(colored(Image.fromarray(held_out.astype(np.uint8)), PALETTE[1])) > 0
+    top = np.s_[10:38, 300:]  # beside the title, above the axes
+    assert (plain[top] == 255).all()
+    assert (held_out[top] < 128).any() and (trained[top] < 128).any()
+    both = np.asarray(line_chart({"train mse": curve, "validation mse": curve})).astype(int)
+    assert (both[top] != held_out[top]).any()
+
+
+@pytest.mark.parametrize(
+    ("points", "marks"),
+    [
+        ([(5, 1.0)], ["5"]),
+        ([(2000, 1.0)], ["2,000"]),
+        ([(1, 1.0), (2, 1.5)], ["1", "2"]),
+        ([(0, 1.0), (3, 1.5)], ["0", "1", "2", "3"]),
+        ([(0, 1.0), (3000, 1.5)], ["0", "500", "1,000", "1,500", "2,000", "2,500", "3,000"]),
+        ([(0.5, 1.0), (1.5, 1.5)], ["0.6", "0.8", "1.0", "1.2", "1.4"]),
+    ],
+)
+def test_marks_of_a_step_axis_are_whole(points, marks, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[str] = []
+    draw_text = ImageDraw.ImageDraw.text
+
+    def record(self, xy, text, *args, **options):
+        if options["anchor"] == "ma":
+            written.append(text)
+        draw_text(self, xy, text, *args, **options)
+
+    monkeypatch.setattr(ImageDraw.ImageDraw, "text", record)
+    line_chart({"loss": points}, x_label="step")
+    assert [text for text in written if text not in ("", "step")] == marks
 
 
 def test_chart_draws_values_where_they_belong() -> None:

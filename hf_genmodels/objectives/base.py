@@ -190,6 +190,7 @@ def adopt_saved_options(args: Any, saved: Mapping[str, Any]) -> None:
     for name, value in saved.items():
         if getattr(args, name) not in (getattr(defaults, name), value):
             shown = " ".join(map(str, value)) if isinstance(value, list) else value
+            shown = "none" if value in (None, []) else shown
             raise UserError(
                 f"--{name} cannot be changed with --pretrained_model_name_or_path; the saved network has {shown}"
             )

@@ -68,7 +68,7 @@ def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str
     results = evaluate(pipeline, *(metric for metric in METRICS if metric != "lpips"), extractor=extractor)
     assert set(results) == {
         "FID", "KID", "KID std", "precision", "recall", "SWD", "inception score", "label entropy",
-        "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "NLL",
+        "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "negative log-likelihood",
     }  # fmt: skip
     for name, result in results.items():
         assert np.isfinite(result["value"]), name
@@ -102,7 +102,7 @@ def test_reconstruction_and_likelihood(pipeline: VAEPipeline) -> None:
     results = evaluate(pipeline, "mse", "nll")
     assert results["MSE"]["value"] == pytest.approx((images - decoded).square().mean().item(), rel=1e-5)
     nll = -pipeline.log_likelihood(images, generator=torch.Generator().manual_seed(0)).mean().item()
-    assert results["NLL"]["value"] == pytest.approx(nll, rel=0.05)
+    assert results["negative log-likelihood"]["value"] == pytest.approx(nll, rel=0.05)
 
 
 def test_a_number_does_not_depend_on_the_other_metrics(pipeline: VAEPipeline, extractor: str) -> None:

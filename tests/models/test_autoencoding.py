@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from hf_genmodels import VAE, Autoencoder, UserError
+from hf_genmodels.blocks.autoencoding import dense_layers
 from hf_genmodels.objectives.vae import BETA_VAE
 from tests.testing_utils.models import ModelTesterMixin
 
@@ -117,7 +118,10 @@ def test_decode_gives_the_mean_of_the_likelihood(likelihood):
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: VAE(sample_size=4), "resolution 4 is too small for 3 stride-2 blocks"),
+        (
+            lambda: VAE(sample_size=4),
+            r"resolution 4 is too small for 3 .* sample_size \(--resolution\) of 8 or more, or fewer",
+        ),
         (lambda: VAE(in_channels=2, sample_size=None), "needs images, but the data are vectors"),
         (
             lambda: VAE(sample_size=8)(torch.zeros(1, 3, 8, 8), torch.zeros(1, 32)),
@@ -128,3 +132,44 @@ def test_decode_gives_the_mean_of_the_likelihood(likelihood):
 def test_impossible_shapes_are_one_line_errors(build, message):
     with pytest.raises(UserError, match=message):
         build()
+
+
+@pytest.mark.parametrize(
+    ("model_class", "options", "message"),
+    [
+        (VAE, {"architecture": "cnn"}, "architecture 'cnn' is unknown; choose one of: conv, mlp"),
+        (VAE, {"architecture": "linear"}, "architecture 'linear' is unknown; choose one of: conv, mlp"),
+        (Autoencoder, {"architecture": "lin"}, "architecture 'lin' is unknown; choose one of: linear, mlp, conv"),
+        (VAE, {"norm": "batchnorm"}, "norm 'batchnorm' is unknown; choose one of: batch, group, none"),
+        (Autoencoder, {"architecture": "mlp", "norm": "layer"}, "norm 'layer' is unknown"),
+        (VAE, {"likelihood": "normal"}, "likelihood 'normal' is unknown; choose one of: gaussian, bernoulli, cat"),
+        (VAE, {"activation": "gelu"}, "activation 'gelu' is unknown; choose one of: relu, silu, tanh"),
+        (Autoencoder, {"architecture": "linear", "activation": "gelu"}, "activation 'gelu' is unknown"),
+        (
+            Autoencoder,
+            {"latent_activation": "tanh"},
+            "latent_activation 'tanh' is unknown; choose one of: identity, r",
+        ),
+        (VAE, {"block_out_channels": (16, 0)}, "block_out_channels must be at least 1, got 16 0"),
+        (Autoencoder, {"block_out_channels": (-4,)}, "block_out_channels must be at least 1, got -4"),
+        (Autoencoder, {"block_out_channels": ()}, "architecture conv needs at least one width in block_out_channels"),
+        (VAE, {"hidden_dims": (8, 0)}, "hidden_dims must be at least 1, got 8 0"),
+        (Autoencoder, {"architecture": "mlp", "hidden_dims": (-1,)}, "hidden_dims must be at least 1, got -1"),
+        (VAE, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+        (Autoencoder, {"latent_dim": 0}, "latent_dim must be at least 1, got 0"),
+        (VAE, {"gaussian_std": float("nan")}, "gaussian_std must be positive and finite, got nan"),
+        (VAE, {"gaussian_std": float("inf")}, "gaussian_std must be positive and finite, got inf"),
+        (VAE, {"gaussian_std": 0.0}, "gaussian_std must be positive and finite, got 0.0"),
+    ],
+)
+def test_mistyped_options_build_no_other_network(model_class, options, message):
+    with pytest.raises(UserError, match=message) as error:
+        model_class(**options)
+    assert "\n" not in str(error.value)
+
+
+def test_dense_layers_alone_are_checked_too():
+    with pytest.raises(UserError, match="activation 'gelu' is unknown"):
+        dense_layers([3, 4], "gelu")
+    with pytest.raises(UserError, match="hidden_dims must be at least 1, got 0"):
+        dense_layers([3, 0], "relu")

@@ -30,3 +30,17 @@ def test_logits_are_linear_in_the_features():
 def test_another_shape_is_a_one_line_error():
     with pytest.raises(UserError, match=r"takes samples of shape \(1, 8, 8\), got \(3, 8, 8\)"):
         Classifier(sample_size=8)(torch.zeros(1, 3, 8, 8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"feature_dim": 0}, "feature_dim must be at least 1, got 0"),
+        ({"block_out_channels": (4, 0)}, "block_out_channels must be at least 1, got 4 0"),
+        ({"block_out_channels": ()}, "needs at least one width in block_out_channels"),
+        ({"sample_size": 4}, r"sample_size 4 is too small; use 8 or more \(--resolution\)"),
+    ],
+)
+def test_impossible_sizes_are_one_line_errors(options, message):
+    with pytest.raises(UserError, match=message):
+        Classifier(**options)

@@ -14,6 +14,8 @@ from hf_genmodels.objectives.autoencoder import AutoencoderArguments, Autoencode
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 
 MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 4}
+CONV = {"architecture": "conv", "block_out_channels": [4]}
+LINEAR = {"architecture": "linear", "hidden_dims": None}
 
 
 def objective_of(data=IMAGES, **options) -> AutoencoderObjective:
@@ -130,7 +132,7 @@ def test_held_out_figures():
         with torch.no_grad():
             figures = objective.evaluate(objective.networks, batch, torch.Generator())
             output = objective.networks["autoencoder"](batch["image"])
-        error = (output.reconstruction - batch["image"]) / 2
+        error = (output.reconstruction.clamp(-1, 1) - batch["image"]) / 2
         assert figures["mse"].tolist() == pytest.approx(error.square().flatten(1).mean(1).tolist(), rel=1e-5)
         if options:
             assert figures["accuracy"].tolist() == (output.logits.argmax(1) == batch["label"]).float().tolist()
@@ -142,16 +144,39 @@ def test_pictures(data):
     objective, batch = objective_of(data), make_batch(data)
     pipeline = objective.pipeline(objective.networks)
     assert pipeline.config.value_scale == data.value_scale
-    pictures = objective.sample_grid(pipeline, batch, torch.Generator())["reconstructions"]
+    drawn = objective.sample_grid(pipeline, batch, torch.Generator())
+    pictures = drawn.pop("reconstructions")
     shown = (batch["image"] + 1) / 2 if data.is_image else batch["image"]
     expected = pipeline.reconstruct(shown, output_type="pt").images
     torch.testing.assert_close(pictures[1::2] if data.is_image else pictures, expected)
+    assert drawn.keys() == (set() if data.is_image else {"data"})
+    assert data.is_image or torch.equal(drawn["data"], batch["image"])
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_held_out_error_is_that_of_the_pictures_a_pipeline_returns(data):
+    objective, batch = objective_of(data), make_batch(data)
+    network = objective.networks["autoencoder"].eval()
+    next(layer for layer in reversed(network.decoder) if isinstance(layer, torch.nn.Linear)).weight.data *= 20
+    with torch.no_grad():
+        figures = objective.evaluate(objective.networks, batch, torch.Generator())
+    shown = (batch["image"] + 1) / 2 if data.is_image else batch["image"]
+    returned = objective.pipeline(objective.networks).reconstruct(shown, output_type="pt").images
+    assert network(batch["image"]).reconstruction.abs().max() > 1.2
+    assert figures["mse"].tolist() == pytest.approx((returned - shown).square().flatten(1).mean(1).tolist(), rel=1e-4)
 
 
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (IMAGES, {"architecture": "conv", "regularizer": "contractive"}, "use --norm group or none"),
+        (IMAGES, CONV | {"regularizer": "contractive"}, "use --norm group or none"),
+        (IMAGES, CONV | {"block_out_channels": [16, 0]}, "block_out_channels must be at least 1, got 16 0"),
+        (IMAGES, {"hidden_dims": [0]}, "hidden_dims must be at least 1, got 0"),
+        (IMAGES, {"norm": "none"}, "--norm has no meaning with --architecture mlp; leave it out"),
+        (IMAGES, {"block_out_channels": [4]}, "--block_out_channels has no meaning with --architecture mlp"),
+        (IMAGES, {"architecture": "linear"}, "--hidden_dims has no meaning with --architecture linear"),
+        (IMAGES, LINEAR | {"block_out_channels": [4]}, "--block_out_channels has no meaning with --architecture lin"),
+        (IMAGES, LINEAR | {"norm": "group"}, "--norm has no meaning with --architecture linear"),
         (IMAGES, {"k_sparse": 5}, "--k_sparse 5 must lie between 1 and --latent_dim 4"),
         (IMAGES, {"k_sparse": 0}, "--k_sparse 0 must lie between 1 and --latent_dim 4"),
         (IMAGES, {"sparsity_target": 1.0}, "--sparsity_target 1.0 must lie in (0, 1)"),
@@ -165,8 +190,6 @@ def test_pictures(data):
     ],
 )
 def test_refused_options(data, options, message):
-    if options.get("architecture") == "conv":
-        options = {"block_out_channels": [4]} | options
     with pytest.raises(UserError, match=re.escape(message)) as error:
         objective_of(data, **options)
     assert "\n" not in str(error.value)
@@ -181,6 +204,8 @@ def test_from_a_saved_pipeline(tmp_path):
 
     again = load(regularizer="contractive", classification_weight=0.5)
     assert again.phases[0].double_backward, "the saved network has no batch normalisation, whatever --norm says"
+    recorded = dataclasses.asdict(again.args)
+    assert {name: recorded[name] for name in MLP} == MLP, "what is recorded is what the saved network has"
     for ours, theirs in zip(
         again.networks["autoencoder"].state_dict().values(),
         first.networks["autoencoder"].state_dict().values(),
@@ -193,3 +218,19 @@ def test_from_a_saved_pipeline(tmp_path):
         load(VECTORS)
     with pytest.raises(UserError, match="the pretrained network has one for 3"):
         load(dataclasses.replace(IMAGES, class_names=("a", "b")), classification_weight=1.0)
+    for options, message in (
+        ({"latent_dim": 5}, "--latent_dim cannot be changed with --pretrained.*; the saved network has 4"),
+        ({"architecture": "linear"}, "--architecture cannot be changed with .*; the saved network has mlp"),
+        ({"hidden_dims": [9]}, "--hidden_dims cannot be changed with .*; the saved network has 8"),
+        ({"k_sparse": 2}, "--k_sparse cannot be changed with .*; the saved network has none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load(**options)
+    assert load(**MLP).args.latent_dim == 4, "options that agree with the saved network may be repeated"
+
+
+def test_contractive_penalty_with_a_saved_batch_norm_network(tmp_path):
+    first = objective_of(**CONV, hidden_dims=None)
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="but the saved network has batch normalisation; train one anew with --norm"):
+        AutoencoderObjective.from_pretrained(tmp_path, AutoencoderArguments(regularizer="contractive"), IMAGES)

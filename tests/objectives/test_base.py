@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from types import SimpleNamespace
 
 import pytest
 import torch
 
 from hf_genmodels import VAE, UserError
-from hf_genmodels.objectives.base import Noise, check_labels, check_minimums, check_shape
+from hf_genmodels.objectives.base import Noise, adopt_saved_options, check_labels, check_minimums, check_shape
 from tests.testing_utils.objectives import IMAGES, VECTORS
 
 
@@ -60,3 +61,32 @@ def test_saved_networks_for_other_data():
     message = r"takes samples of shape \(1, 8, 8\), builtin:toy2d has \(2,\)"
     with pytest.raises(UserError, match=message):
         check_shape(network, VECTORS)
+
+
+@dataclass
+class Options:
+    width: int = 8
+    widths: list[int] = field(default_factory=lambda: [1, 2])
+    levels: int | None = None
+    rate: float = 0.5
+
+
+def test_options_of_a_saved_network_are_taken_over():
+    options = Options(widths=[3], rate=0.25)
+    adopt_saved_options(options, {"width": 4, "widths": [3], "levels": 7})
+    assert options == Options(width=4, widths=[3], levels=7, rate=0.25)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"width": 5}, "--width cannot be changed with --pretrained_model_name_or_path; the saved network has 4"),
+        ({"widths": [9]}, "--widths cannot be changed with .*; the saved network has 3 6"),
+        ({"levels": 9}, "--levels cannot be changed with .*; the saved network has none"),
+    ],
+)
+def test_options_that_contradict_a_saved_network(given, message):
+    options = Options(**given)
+    with pytest.raises(UserError, match=message):
+        adopt_saved_options(options, {"width": 4, "widths": [3, 6], "levels": None})
+    assert options == Options(**given)

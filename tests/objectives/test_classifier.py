@@ -51,6 +51,7 @@ def test_options_shape_the_network(objective):
         ),
         (dataclasses.replace(IMAGES, size=4), {}, "sample_size 4 is too small"),
         (IMAGES, {"feature_dim": 0}, "--feature_dim must be at least 1"),
+        (IMAGES, {"block_out_channels": [4, 0]}, "block_out_channels must be at least 1, got 4 0"),
     ],
 )
 def test_refused_data_and_options(data, options, message):
@@ -60,7 +61,9 @@ def test_refused_data_and_options(data, options, message):
 
 def test_from_a_saved_network(objective, tmp_path):
     objective.networks["classifier"].save_pretrained(str(tmp_path))
-    again = ClassifierObjective.from_pretrained(tmp_path, ClassifierArguments(), IMAGES)
+    args = ClassifierArguments(feature_dim=6)
+    again = ClassifierObjective.from_pretrained(tmp_path, args, IMAGES)
+    assert args == ARGUMENTS, "what is recorded is what the saved network has"
     batch = make_batch(IMAGES)
     assert torch.equal(losses_of(again, batch)["loss"], losses_of(objective, batch)["loss"])
     for data, message in (
@@ -70,3 +73,9 @@ def test_from_a_saved_network(objective, tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             ClassifierObjective.from_pretrained(tmp_path, ClassifierArguments(), data)
+    for options, message in (
+        ({"feature_dim": 7}, "--feature_dim cannot be changed with --pretrained.*; the saved network has 6"),
+        ({"block_out_channels": [4, 8]}, "--block_out_channels cannot be changed with .* network has 4$"),
+    ):
+        with pytest.raises(UserError, match=message):
+            ClassifierObjective.from_pretrained(tmp_path, ClassifierArguments(**options), IMAGES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import re
 
@@ -77,7 +78,8 @@ def test_held_out_figures(data, options):
         draw = torch.randn(5, 3, generator=torch.Generator().manual_seed(3))
         nll, kl = slow_terms(objective, batch["image"], draw)
         vae = objective.networks["vae"]
-        error = vae.decode(vae.posterior_parameters(batch["image"])[0]) - batch["image"]
+        mean = vae.decode(vae.posterior_parameters(batch["image"])[0])
+        error = (mean.clamp(-1, 1) if data.is_image else mean) - batch["image"]
     expected = {
         "reconstruction_nll": nll,
         "kl": kl.sum(1),
@@ -153,6 +155,19 @@ def test_pictures(data):
     assert not pictures
 
 
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_held_out_error_is_that_of_the_pictures_a_pipeline_returns(data):
+    objective, batch = objective_of(data), make_batch(data)
+    vae = objective.networks["vae"].eval()
+    next(layer for layer in reversed(vae.decoder) if isinstance(layer, torch.nn.Linear)).weight.data *= 20
+    with torch.no_grad():
+        figures = objective.evaluate(objective.networks, batch, torch.Generator())
+        assert vae.decode(vae.posterior_parameters(batch["image"])[0]).abs().max() > 1.2
+    shown = (batch["image"] + 1) / 2 if data.is_image else batch["image"]
+    returned = objective.pipeline(objective.networks).reconstruct(shown, output_type="pt").images
+    assert figures["mse"].tolist() == pytest.approx((returned - shown).square().flatten(1).mean(1).tolist(), rel=1e-4)
+
+
 def test_options_shape_the_network():
     config = objective_of(architecture="conv", block_out_channels=[4, 8], norm="group", likelihood="bernoulli")
     config = config.networks["vae"].config
@@ -164,20 +179,46 @@ def test_options_shape_the_network():
 
 
 IMAGES_64 = type(IMAGES)("squares", 1, 64, 255.0, None, 10, "2" * 12)
+BETA = {"architecture": "beta_vae", "hidden_dims": None}
+CATEGORICAL = {"likelihood": "categorical"}
+
+
+@pytest.mark.parametrize(
+    ("value_scale", "given", "levels"),
+    [(16.0, None, 17), (255.0, None, 256), (255.0, 8, 8), (65535.0, 256, 256), (1.0, 32, 32), (16.0, 20, 20)],
+)
+def test_grey_levels_are_those_of_the_data_unless_asked_for(value_scale, given, levels):
+    data = dataclasses.replace(IMAGES, value_scale=value_scale)
+    assert objective_of(data, **CATEGORICAL, num_levels=given).networks["vae"].config.num_levels == levels
+
+
+@pytest.mark.parametrize(("value_scale", "found"), [(65535.0, "65536 grey levels"), (1.0, "float values")])
+def test_grey_levels_are_not_lost_silently(value_scale, found):
+    data = dataclasses.replace(IMAGES, value_scale=value_scale)
+    message = f"builtin:digits has {found}, which the categorical decoder would round to 256 levels; --num_levels 256"
+    with pytest.raises(UserError, match=message):
+        objective_of(data, **CATEGORICAL)
 
 
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
         (IMAGES, {"gaussian_std": 0.0}, "gaussian_std must be positive and finite, got 0.0"),
+        (IMAGES, {"gaussian_std": float("nan")}, "gaussian_std must be positive and finite, got nan"),
+        (IMAGES, {"hidden_dims": [0]}, "hidden_dims must be at least 1, got 0"),
+        (IMAGES, {"norm": "none"}, "--norm has no meaning with --architecture mlp; leave it out"),
+        (IMAGES, {"block_out_channels": [4]}, "--block_out_channels has no meaning with --architecture mlp"),
+        (IMAGES_64, {"architecture": "beta_vae"}, "--hidden_dims has no meaning with --architecture beta_vae"),
+        (IMAGES_64, BETA | {"norm": "group"}, "--norm has no meaning with --architecture beta_vae"),
+        (IMAGES_64, BETA | {"block_out_channels": [4]}, "--block_out_channels has no meaning with --architecture b"),
         (IMAGES, {"likelihood": "bernoulli", "learn_std": True}, "no meaning with --likelihood bernoulli"),
         (IMAGES, {"likelihood": "categorical", "gaussian_std": 2.0}, "no meaning with --likelihood categorical"),
         (VECTORS, {"likelihood": "bernoulli"}, "needs images in [-1, 1], but builtin:toy2d has vectors"),
         (VECTORS, {"architecture": "conv"}, "needs images, but the data are vectors"),
-        (IMAGES, {"architecture": "beta_vae", "hidden_dims": None}, "too small for 4 stride-2 blocks"),
+        (IMAGES, BETA, "resolution 8 is too small for 4 stride-2 blocks"),
         (IMAGES, {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (IMAGES, CATEGORICAL | {"num_levels": 1}, "--num_levels must be at least 2"),
         (IMAGES, {"num_levels": 1}, "--num_levels has no meaning with --likelihood gaussian"),
-        (IMAGES, {"architecture": "beta_vae"}, "--hidden_dims has no meaning with --architecture beta_vae"),
         (IMAGES, {"beta": -1.0}, "--beta must be at least 0"),
         (IMAGES, {"beta_warmup_steps": -1}, "--beta_warmup_steps must be at least 0"),
         (IMAGES, {"free_bits": -1.0}, "--free_bits must be at least 0"),
@@ -203,3 +244,39 @@ def test_from_a_saved_pipeline(tmp_path):
         VAEObjective.from_pretrained(tmp_path, VAEArguments(), IMAGES_64)
     with pytest.raises(UserError, match="--beta must be at least 0"):
         VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=-1.0), IMAGES)
+    for options, message in (
+        ({"latent_dim": 50}, "--latent_dim cannot be changed with --pretrained.*; the saved network has 3"),
+        ({"likelihood": "categorical"}, "--likelihood cannot be changed with .*; the saved network has bernoulli"),
+        ({"learn_std": True}, "--learn_std cannot be changed with .*; the saved network has False"),
+        ({"num_levels": 256}, "--num_levels cannot be changed with .*; the saved network has none"),
+    ):
+        with pytest.raises(UserError, match=message):
+            VAEObjective.from_pretrained(tmp_path, VAEArguments(**options), IMAGES)
+
+
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (IMAGES, MLP | {"likelihood": "bernoulli"}),
+        (IMAGES, MLP | CATEGORICAL | {"num_levels": 17}),
+        (IMAGES, {"block_out_channels": [4, 8], "norm": "group", "gaussian_std": 0.3, "learn_std": True}),
+        (IMAGES_64, {"architecture": "beta_vae", "latent_dim": 3}),
+    ],
+)
+def test_a_saved_network_is_recorded_as_it_is(data, options, tmp_path):
+    first = VAEObjective.from_args(VAEArguments(**options), data)
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+    for given in (VAEArguments(), VAEArguments(**options)):
+        VAEObjective.from_pretrained(tmp_path, given, data)
+        assert {name: getattr(given, name) for name in options} == options
+    if data is IMAGES_64:
+        assert (given.block_out_channels, given.hidden_dims, given.norm) == ([32] * 4, [256, 256], "none")
+
+
+def test_a_saved_network_with_fewer_grey_levels_than_the_data(tmp_path):
+    first = objective_of(**CATEGORICAL)
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+    data = dataclasses.replace(IMAGES, value_scale=255.0)
+    with pytest.raises(UserError, match="would round to 17 levels; --num_levels 17 says"):
+        VAEObjective.from_pretrained(tmp_path, VAEArguments(), data)
+    VAEObjective.from_pretrained(tmp_path, VAEArguments(num_levels=17), data)
