@@ -50,12 +50,15 @@ style: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_loop.py
 	$(BIN)/python benchmarks/bench_fid.py
+	$(BIN)/python benchmarks/bench_gan.py
+	$(BIN)/python benchmarks/bench_families.py
 
 # Reference runs: long, resumable (interrupt one and call it again). They read Fashion-MNIST (columns image and label, splits
 # train and test) from FASHION_MNIST: a folder, or a Hub id.
 FASHION_MNIST ?= zalando-datasets/fashion_mnist
 RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
-.PHONY: reference-classifier reference-vae reference-anomaly
+.PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
+  reference-toy-gans reference-conditional
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -71,6 +74,25 @@ reference-vae: reference-classifier
 
 reference-anomaly: $(STAMP)
 	$(BIN)/python benchmarks/reference_anomaly.py --dataset_name $(FASHION_MNIST) --output_dir runs/reference-anomaly
+
+reference-classifier-32: $(STAMP)
+	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier-32 $(RESUME) \
+	  --resolution 32 --train_batch_size 128 --num_train_epochs 5 --lr_scheduler cosine --mixed_precision bf16 --seed 0
+
+# Wider and longer where there is the time: make reference-avae AVAE_OPTIONS="--width 128 --steps 50000"
+AVAE_OPTIONS ?=
+reference-avae: reference-classifier-32
+	$(BIN)/python benchmarks/reference_avae.py --dataset_name $(FASHION_MNIST) --extractor runs/reference-classifier-32 \
+	  --output_dir runs/reference-avae $(AVAE_OPTIONS)
+
+reference-avae-toy: $(STAMP)
+	$(BIN)/python benchmarks/reference_avae_toy.py --output_dir runs/reference-avae-toy
+
+reference-toy-gans: $(STAMP)
+	$(BIN)/python benchmarks/reference_toy_gans.py --output_dir runs/reference-toy-gans
+
+reference-conditional: $(STAMP)
+	$(BIN)/python benchmarks/reference_conditional.py --output_dir runs/reference-conditional
 
 clean:
 	rm -rf .typing .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

@@ -24,10 +24,14 @@ if (_ROOT / "setup.py").is_file() and (_ROOT / "pipelines").is_dir():
 _PUBLIC = {
     # networks
     "Autoencoder": "hf_genmodels.models.autoencoder",
+    "BEGANDiscriminator": "hf_genmodels.models.began",
+    "BEGANGenerator": "hf_genmodels.models.began",
+    "BiGANDiscriminator": "hf_genmodels.models.bigan",
     "Classifier": "hf_genmodels.models.classifier",
     "DCGANDiscriminator": "hf_genmodels.models.dcgan",
     "DCGANEncoder": "hf_genmodels.models.dcgan",
     "DCGANGenerator": "hf_genmodels.models.dcgan",
+    "LensNetwork": "hf_genmodels.models.lens",
     "MLPDiscriminator": "hf_genmodels.models.mlp",
     "MLPEncoder": "hf_genmodels.models.mlp",
     "MLPGenerator": "hf_genmodels.models.mlp",
@@ -35,9 +39,15 @@ _PUBLIC = {
     "SNGANGenerator": "hf_genmodels.models.sngan",
     "VAE": "hf_genmodels.models.vae",
     # pipelines
+    "AAEPipeline": "hf_genmodels.pipelines.aae",
+    "AVAEPipeline": "hf_genmodels.pipelines.avae",
     "AutoPipeline": "hf_genmodels.pipelines.auto",
     "AutoencoderPipeline": "hf_genmodels.pipelines.autoencoder",
+    "BiGANPipeline": "hf_genmodels.pipelines.bigan",
+    "EncodingPipeline": "hf_genmodels.pipelines.encoding",
+    "GANPipeline": "hf_genmodels.pipelines.gan",
     "GenerativePipeline": "hf_genmodels.pipelines.base",
+    "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
     "VAEPipeline": "hf_genmodels.pipelines.vae",
     # the rest of what other people's code needs
     "UserError": "hf_genmodels.errors",
@@ -59,15 +69,24 @@ if TYPE_CHECKING:
     from .errors import UserError
     from .families import FAMILIES, Family
     from .models.autoencoder import Autoencoder
+    from .models.began import BEGANDiscriminator, BEGANGenerator
+    from .models.bigan import BiGANDiscriminator
     from .models.classifier import Classifier
     from .models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
+    from .models.lens import LensNetwork
     from .models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
     from .models.sngan import SNGANDiscriminator, SNGANGenerator
     from .models.vae import VAE
+    from .pipelines.aae import AAEPipeline
     from .pipelines.auto import AutoPipeline
     from .pipelines.autoencoder import AutoencoderPipeline
+    from .pipelines.avae import AVAEPipeline
     from .pipelines.base import GenerativePipeline
+    from .pipelines.bigan import BiGANPipeline
+    from .pipelines.encoding import EncodingPipeline
+    from .pipelines.gan import GANPipeline
     from .pipelines.vae import VAEPipeline
+    from .pipelines.vaegan import VAEGANPipeline
 
 
 def __getattr__(name: str) -> Any:

@@ -88,6 +88,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
                 name: {"train": train.get(name), "validation": validation.get(name)} for name in [*train, *validation]
             },
             evaluation=metrics.get("evaluation", []),
+            warnings=metrics.get("warnings", []),
             license=license,
             keep_marker=KEEP_MARKER,
         )

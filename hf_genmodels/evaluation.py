@@ -139,11 +139,12 @@ def evaluate_pipeline(
 
 def _collect_real(request: _Request, batches: Iterable[Tensor], title: str) -> _Collected:
     """One pass over the real data: features, reconstruction errors, likelihoods."""
-    real, generator = _Collected(), torch.Generator().manual_seed(request.seed)
+    real = _Collected()
+    generators = {name: torch.Generator().manual_seed(request.seed) for name in ("reconstruct", "nll")}
     with tqdm(total=request.num_samples, desc=title, unit="example", disable=not request.progress) as bar:
         for batch in batches:
             real.add(batch, request.extractor, keep_values="parzen" in request.metrics)
-            _score(request.pipeline, batch, request.metrics, generator, real)
+            _score(request.pipeline, batch, request.metrics, generators, real)
             bar.update(len(batch))
         bar.total = bar.n
     return real
@@ -223,16 +224,22 @@ def _feature_metric(
 
 
 def _score(
-    pipeline: Any, images: Tensor, metrics: Sequence[str], generator: torch.Generator, collected: _Collected
+    pipeline: Any,
+    images: Tensor,
+    metrics: Sequence[str],
+    generators: dict[str, torch.Generator],
+    collected: _Collected,
 ) -> None:
     """Add each example's reconstruction errors and negative log-likelihood, where asked for."""
     wanted = [metric for metric in metrics if metric in RECONSTRUCTION_METRICS]
     if wanted:
-        decoded = pipeline.reconstruct(images, output_type="pt").images.cpu()
+        is_random = "generator" in inspect.signature(pipeline.reconstruct).parameters
+        options = {"generator": generators["reconstruct"]} if is_random else {}
+        decoded = pipeline.reconstruct(images, output_type="pt", **options).images.cpu()
         for metric in wanted:
             collected.scores[metric].append(RECONSTRUCTION_METRICS[metric](images, decoded).double())
     if "nll" in metrics:
-        collected.scores["nll"].append(-pipeline.log_likelihood(images, generator=generator).double().cpu())
+        collected.scores["nll"].append(-pipeline.log_likelihood(images, generator=generators["nll"]).double().cpu())
 
 
 def _real_batches(dataset: Any, batch_size: int, limit: int) -> Iterator[Tensor]:

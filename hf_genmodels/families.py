@@ -51,6 +51,27 @@ FAMILIES: dict[str, Family] = {
             "autoencoder", "Autoencoder", "AutoencoderObjective", "AutoencoderPipeline", "image-feature-extraction"
         ),
         Family("vae", "Variational autoencoder", "VAEObjective", "VAEPipeline", "unconditional-image-generation"),
+        Family(
+            "gan", "Generative adversarial network", "GANObjective", "GANPipeline", "unconditional-image-generation"
+        ),
+        Family("began", "Boundary equilibrium GAN", "BEGANObjective", "GANPipeline", "unconditional-image-generation"),
+        Family(
+            "tempered_gan",
+            "Tempered adversarial network",
+            "TemperedGANObjective",
+            "GANPipeline",
+            "unconditional-image-generation",
+        ),
+        Family(
+            "avae",
+            "Adversarial variational autoencoder",
+            "AVAEObjective",
+            "AVAEPipeline",
+            "unconditional-image-generation",
+        ),
+        Family("bigan", "Bidirectional GAN", "BiGANObjective", "BiGANPipeline", "unconditional-image-generation"),
+        Family("vaegan", "VAE/GAN", "VAEGANObjective", "VAEGANPipeline", "unconditional-image-generation"),
+        Family("aae", "Adversarial autoencoder", "AAEObjective", "AAEPipeline", "unconditional-image-generation"),
         Family("classifier", "Feature classifier", "ClassifierObjective", None, "image-classification"),
     )
 }

@@ -285,6 +285,10 @@ class GenerativePipeline(DiffusionPipeline):
             raise UserError(f"latents must be (batch, {', '.join(map(str, shape))}), got {tuple(latents.shape)}")
         return latents.to(self._execution_device, dtype)
 
+    def random_uniform(self, batch_size: int, generator: Generators) -> Tensor:
+        """Uniform numbers in [0, 1], (batch_size,) float32; `generator` as for `random_latents`."""
+        return torch.special.ndtr(self.random_latents(batch_size, (), generator, None, torch.float32))
+
     def prepare_images(self, images: Any, dtype: torch.dtype) -> Tensor:
         """User's images -> (batch, channels, height, width) in [-1, 1] on this pipeline's device.
 

@@ -1,6 +1,8 @@
-"""Paths and grids in a Gaussian latent space."""
+"""Paths, grids and truncation in a Gaussian latent space."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -53,3 +55,27 @@ def gaussian_grid(num_rows: int, device: torch.device, dtype: torch.dtype) -> Te
     values = torch.special.ndtri(quantiles)
     rows, columns = torch.meshgrid(values.flip(0), values, indexing="ij")
     return torch.stack([columns.flatten(), rows.flatten()], 1).to(device, dtype)
+
+
+def truncate_normal(latents: Tensor, threshold: float) -> Tensor:
+    """Standard normal numbers -> numbers from the normal that is truncated to [-threshold, threshold].
+
+    The truncation trick of BigGAN (Brock et al. 2019, arXiv 1809.11096) draws a coordinate again until it lies inside.
+    Here each is carried over by the distributions' quantiles: the law is the same, no draws are spent, and the same
+    latents at two thresholds lie in the same direction of each axis.
+
+    Args:
+        latents: Any shape.
+        threshold: tau, above 0.
+
+    Returns:
+        Same shape.
+
+    Raises:
+        UserError: `threshold` is not above 0.
+    """
+    if not threshold > 0:
+        raise UserError(f"truncation must be above 0, got {threshold}")
+    inside = math.erf(threshold / math.sqrt(2))
+    truncated = math.sqrt(2) * torch.erfinv(torch.erf(latents.float() / math.sqrt(2)) * inside)
+    return truncated.clamp(-threshold, threshold).to(latents.dtype)

@@ -15,11 +15,12 @@ from hf_genmodels.losses.likelihood import (
 )
 from hf_genmodels.models.vae import VAE
 
-from .base import GenerativePipeline, GenerativePipelineOutput, Generators
-from .latents import gaussian_grid, interpolate_latents
+from .base import GenerativePipelineOutput
+from .encoding import EncodingPipeline
+from .latents import gaussian_grid
 
 
-class VAEPipeline(GenerativePipeline):
+class VAEPipeline(EncodingPipeline):
     """Samples, codes, reconstructions and likelihoods of a VAE.
 
     Args:
@@ -35,73 +36,17 @@ class VAEPipeline(GenerativePipeline):
         self.register_modules(vae=vae)
         self.register_to_config(value_scale=value_scale)
 
-    @torch.no_grad()
-    def __call__(
-        self,
-        batch_size: int = 1,
-        generator: Generators = None,
-        latents: Tensor | None = None,
-        output_type: str | None = None,
-        return_dict: bool = True,
-    ) -> GenerativePipelineOutput | tuple[Any]:
-        """Samples: the mean of p(x|z) for z ~ N(0, I).
+    @property
+    def latent_dim(self) -> int:
+        dim: int = self.vae.config.latent_dim
+        return dim
 
-        Args:
-            batch_size: How many.
-            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
-            latents: (batch, latent_dim) to decode instead of random ones.
-            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
-            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+    def network_posterior(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        return self.vae.posterior_parameters(sample)
 
-        Raises:
-            UserError: The arguments' shapes do not fit.
-        """
-        latents = self.random_latents(batch_size, (self.vae.config.latent_dim,), generator, latents, self.vae.dtype)
-        return self.finish(self.vae.decode(latents), output_type, return_dict)
-
-    @torch.no_grad()
-    def encode(self, images: Any, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:
-        """Posterior mean of each image, or a draw from the posterior.
-
-        Args:
-            images: PIL images, arrays or tensors, see `images.to_network`.
-            sample: Draw z ~ q(z|x) instead of returning its mean.
-            generator: For the draw.
-
-        Returns:
-            (batch, latent_dim).
-        """
-        mean, log_std = self.vae.posterior_parameters(self.prepare_images(images, self.vae.dtype))
-        if not sample:
-            return mean
-        noise = self.random_latents(len(mean), tuple(mean.shape[1:]), generator, None, mean.dtype)
-        return mean + torch.exp(log_std) * noise
-
-    @torch.no_grad()
-    def decode(self, latents: Tensor, output_type: str | None = None) -> GenerativePipelineOutput:
-        """Mean of p(x|z) for given (batch, latent_dim)."""
-        latents = self.random_latents(len(latents), (self.vae.config.latent_dim,), None, latents, self.vae.dtype)
-        return GenerativePipelineOutput(images=self.finish(self.vae.decode(latents), output_type, False)[0])
-
-    @torch.no_grad()
-    def reconstruct(self, images: Any, output_type: str | None = None) -> GenerativePipelineOutput:
-        """Decoded posterior means."""
-        return self.decode(self.encode(images), output_type)
-
-    @torch.no_grad()
-    def interpolate(
-        self, a: Any, b: Any, num_steps: int = 8, mode: str = "spherical", output_type: str | None = None
-    ) -> GenerativePipelineOutput:
-        """Decode a path from the code of image `a` to that of `b`, both included; `mode` "linear" or "spherical".
-
-        Raises:
-            UserError: `a` or `b` is more than one image, or `mode` or `num_steps` is impossible.
-        """
-        start, end = self.encode(a), self.encode(b)
-        if len(start) != 1 or len(end) != 1:
-            raise UserError(f"interpolate goes from one image to one image, got {len(start)} and {len(end)}")
-        path = interpolate_latents(start[0], end[0], num_steps, mode)
-        return self.decode(path, output_type)
+    def network_decode(self, latents: Tensor) -> Tensor:
+        """The mean of p(x|z)."""
+        return self.vae.decode(latents)
 
     @torch.no_grad()
     def log_likelihood(self, images: Any, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:

@@ -69,6 +69,13 @@ def test_card_tells_what_the_folder_holds(trained: Path) -> None:
     assert "β = 4.0" in card.text and "Higgins" in card.text and "free bits" not in card.text
 
 
+@pytest.mark.parametrize("warnings", [None, ["the first | 0.1", "the second"]], ids=str)
+def test_warnings_are_among_the_limits(trained: Path, warnings: list[str] | None) -> None:
+    write_json(trained / "metrics.json", METRICS | ({} if warnings is None else {"warnings": warnings}))
+    limits = make_card(trained).text.partition("## Limits")[2].partition("## Papers")[0]
+    assert re.findall(r"^Training gave a warning: (.+)\.$", limits, re.MULTILINE) == (warnings or [])
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_card_leaves_out_what_is_not_known(family: str, tmp_path: Path) -> None:
     card = make_card(write_model(tmp_path / "model", family))
@@ -99,6 +106,49 @@ def test_card_cites_the_variant_that_was_trained(options: dict[str, Any], cited:
     text = make_card(folder).text
     assert {name for name in ("Vincent, H.", "Rifai", "Makhzani") if name in text} == cited
     assert "Hinton" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "cited"),
+    [
+        ({}, set()),
+        ({"architecture": "dcgan", "packing": 1, "conditioning": "none"}, {"Radford"}),
+        (
+            {"architecture": "avae", "gan_loss": "hinge", "gradient_penalty": "r1"},
+            {"Plumerault", "J. H. Lim", "Mescheder"},
+        ),
+        ({"architecture": "sngan", "conditioning": "projection"}, {"Kataoka", "cGANs with Projection"}),
+        ({"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp"}, {"Arjovsky", "Gulrajani"}),
+        ({"gan_loss": "least_squares", "gradient_penalty": "zero_centred"}, {"X. Mao", "Thanh-Tung"}),
+        ({"gradient_penalty": "roth", "conditioning": "cgan", "packing": 2}, {"Roth", "Mirza", "PacGAN"}),
+        ({"discriminator_norm": "spectral", "conditioning": "acgan"}, {"Kataoka", "Odena"}),
+    ],
+)
+def test_card_cites_the_gan_that_was_trained(options: dict[str, Any], cited: set[str], tmp_path: Path) -> None:
+    variants = {
+        "Radford",
+        "Plumerault",
+        "J. H. Lim",
+        "Mescheder",
+        "Kataoka",
+        "cGANs with Projection",
+        "Arjovsky",
+        "Odena",
+    }
+    variants |= {"Gulrajani", "X. Mao", "Thanh-Tung", "Roth", "Mirza", "PacGAN"}
+    folder = write_model(tmp_path, "gan")
+    write_json(folder / "training_args.json", {"family": "gan", "arguments": options})
+    text = make_card(folder).text
+    assert {name for name in variants if name in text} == cited
+    assert "Goodfellow" in text
+
+
+def test_card_of_a_conditional_gan_names_a_class(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "gan")
+    write_json(folder / "model_index.json", {"_class_name": "GANPipeline", "generator": ["hf_genmodels", "G"]})
+    for num_classes, told in ((None, False), (10, True)):
+        write_json(folder / "generator" / "config.json", {"_class_name": "G", "num_classes": num_classes})
+        assert ("class_labels=0" in make_card(folder).text) is told
 
 
 @pytest.mark.parametrize(

@@ -33,11 +33,25 @@ OPTIONS = {
     "autoencoder": "--latent_dim 2 --block_out_channels 4 8 --classification_weight 0.1 --corruption gaussian",
     "vae": "--latent_dim 2 --block_out_channels 4 8 --learn_std",
     "classifier": "--block_out_channels 4 8 --feature_dim 5",
+    "gan": "--latent_dim 2 --width 2 --conditioning cgan --gradient_penalty r1 --critic_updates 2 --packing 2",
+    "began": "--latent_dim 2 --width 2",
+    "tempered_gan": "--latent_dim 2 --width 2 --lens_width 2 --lens_steps 2",
+    "avae": "--latent_dim 2 --width 2 --architecture avae --latent_warmup_steps 0",
+    "bigan": "--latent_dim 2 --width 2",
+    "vaegan": "--latent_dim 2 --width 2",
+    "aae": "--latent_dim 2 --width 2 --latent_hidden_dims 8 --prior mixture --num_components 3",
 }
 # and on builtin:toy2d
 VECTOR_OPTIONS = {
     "autoencoder": "--latent_dim 1 --architecture mlp --hidden_dims 8",
     "vae": "--latent_dim 2 --architecture mlp --hidden_dims 8 --gaussian_std 0.1",
+    "gan": "--latent_dim 2 --architecture mlp --hidden_dims 8 --packing 2",
+    "began": "--latent_dim 2 --hidden_dims 8",
+    "tempered_gan": "--latent_dim 2 --architecture mlp --hidden_dims 8",
+    "avae": "--latent_dim 1 --architecture mlp --hidden_dims 8",
+    "bigan": "--latent_dim 2 --architecture mlp --hidden_dims 8",
+    "vaegan": "--latent_dim 1 --architecture mlp --hidden_dims 8",
+    "aae": "--latent_dim 1 --architecture mlp --hidden_dims 8 --latent_hidden_dims 8",
 }
 LOOP = "--max_train_steps 2 --checkpointing_steps 2 --train_batch_size 16 --num_threads 1 --log_steps 1 --use_ema"
 

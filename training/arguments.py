@@ -125,13 +125,14 @@ def parse(
         family_name: If given, the options saved by a run of another family are refused.
 
     Returns:
-        Options of the data, of the loop and of the family.
+        Options of the data, of the loop and of the family, whose `loop_defaults` are defaults of the loop's options.
 
     Raises:
         UserError: Unknown option, wrong type or choice, unreadable file.
     """
     groups: Any = (DataArguments, TrainingArguments, family_arguments)
     parser = Parser(groups, description=description, allow_abbrev=False)
+    parser.set_defaults(**loop_defaults(family_arguments))
     parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line wins.")
     config = _config_path(argv)
     if config is not None:
@@ -152,6 +153,12 @@ def parse(
     check_finite(data, training, family)
     check_arguments(training)
     return data, training, family
+
+
+def loop_defaults(family_arguments: type) -> dict[str, Any]:
+    """The defaults that a family gives options of the loop, by name."""
+    defaults: dict[str, Any] = getattr(family_arguments, "loop_defaults", {})
+    return defaults
 
 
 def _config_path(argv: list[str]) -> str | None:
@@ -239,15 +246,17 @@ def command_line(family: str, groups: tuple[Any, ...], num_processes: int = 1) -
 
     Args:
         family: Name of the family.
-        groups: The resolved options (dataclass instances).
+        groups: The resolved options (dataclass instances), the family's last.
         num_processes: Processes of the run.
     """
     words = ["accelerate", "launch", *(["--num_processes", str(num_processes)] if num_processes > 1 else [])]
     words.append(f"training/train_{family}.py")
     for group in groups:
+        other_defaults = loop_defaults(type(groups[-1])) if isinstance(group, TrainingArguments) else {}
         for option in fields(group):
             value = getattr(group, option.name)
             default = option.default if option.default_factory is MISSING else option.default_factory()
+            default = other_defaults.get(option.name, default)
             if value == default or option.name in NOT_REPEATED:
                 continue
             if str(value).startswith("-"):  # would be read as an option

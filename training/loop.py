@@ -26,7 +26,10 @@ from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
 
 from . import checkpointing
 from .arguments import TrainingArguments
+from .checks import check_batch_size, check_machine, count_steps
 from .ema import AveragedNetwork
+from .health import SampleWatch, collapse_warning, gradient_norm_name, is_gradient_norm
+from .optimizers import apply_gradients, make_optimizer, parameter_groups
 from .outputs import save_sample_grid
 from .schedules import learning_rate_factor
 from .state import restore, save_checkpoint
@@ -64,6 +67,9 @@ class TrainingLoop:
         self.output_dir = Path(args.output_dir)
         self.precision = accelerator.mixed_precision
         check_machine(objective, args, accelerator)
+        check_batch_size(objective, args)
+        for name in self._trained_names():
+            parameter_groups(objective, name, args.learning_rate)
         self.batches = TrainingBatches(
             data.train,
             batch_size=args.train_batch_size,
@@ -80,6 +86,10 @@ class TrainingLoop:
         self.history: dict[str, list[tuple[int, float]]] = {}
         self.recorded: dict[str, list[Tensor]] = {}
         self.recorded_steps: dict[str, list[int]] = {}
+        self.is_logged = False  # whether this step's gradient norms are wanted
+        self.gradient_norms: dict[str, Tensor] = {}
+        self.sample_watch = SampleWatch(objective, data.train, args.seed)
+        self.warning: str | None = None
         self.noise_generator = torch.Generator()
         self.seconds = 0.0
 
@@ -99,12 +109,12 @@ class TrainingLoop:
             name: AveragedNetwork(self.networks[name], self.args)
             for name in (self.objective.ema if self.args.use_ema else ())
         }
-        self.optimizers = {name: self._optimizer(name) for name in self._trained_names()}
+        self.optimizers = {name: make_optimizer(self.objective, name, self.args) for name in self._trained_names()}
         if resume_from is not None:
             restore(self, resume_from)
         elif self.args.pretrained_model_name_or_path is None:
             first = self._to_device(next(self.batches.start(0)))
-            self.objective.initialize(first, lambda tensor: self.accelerator.reduce(tensor, "mean"))
+            self.objective.initialize(first, self._reduce)
         self.parameters = {
             name: [p for p in network.parameters() if p.requires_grad] for name, network in self.networks.items()
         }
@@ -128,18 +138,9 @@ class TrainingLoop:
     def _trained_names(self) -> list[str]:
         return list(dict.fromkeys(name for phase in self.objective.phases for name in phase.trains))
 
-    def _optimizer(self, name: str) -> torch.optim.Optimizer:
-        args = self.args
-        groups = self.objective.param_groups(name)
-        for group in groups:
-            group["lr_scale"] = group.get("lr_scale", 1.0)
-        return torch.optim.AdamW(
-            groups,
-            lr=args.learning_rate,
-            betas=(args.adam_beta1, args.adam_beta2),
-            eps=args.adam_epsilon,
-            weight_decay=args.adam_weight_decay,
-        )
+    def _reduce(self, tensor: Tensor) -> Tensor:
+        mean: Tensor = self.accelerator.reduce(tensor, "mean")
+        return mean
 
     def _wrap(self, network: ModelMixin) -> torch.nn.Module:
         wrapped: torch.nn.Module = self.accelerator.prepare(network)
@@ -196,20 +197,16 @@ class TrainingLoop:
                     losses = self.objective.losses(phase, self.views[phase.name], batch, noise, cache)
                 self.accelerator.backward(losses["loss"] / len(batches))
             self._record(phase, losses)
-        scaler = self.accelerator.scaler
-        for name in phase.trains:
-            optimizer = self.optimizers[name]
-            if scaler is not None:
-                scaler.unscale_(optimizer)
-            if self.args.max_grad_norm is not None:
-                torch.nn.utils.clip_grad_norm_(self.parameters[name], self.args.max_grad_norm)
-            if scaler is not None:
-                scaler.step(optimizer)
-            else:
-                optimizer.step()
-        if scaler is not None:
-            scaler.update()
-        self.objective.after_update(phase, self.networks)
+        norms = apply_gradients(
+            {name: self.optimizers[name] for name in phase.trains},
+            self.parameters,
+            self.args.max_grad_norm,
+            self.accelerator.scaler,
+            self.is_logged,
+        )
+        for name, norm in norms.items():
+            self.gradient_norms[self._prefix(phase) + gradient_norm_name(name)] = norm
+        self.objective.after_update(phase, self.networks, self._reduce)
 
     def _set_trainable(self, names: set[str]) -> None:
         for name in names ^ self.trainable:
@@ -217,8 +214,11 @@ class TrainingLoop:
                 parameter.requires_grad_(name in names)
         self.trainable = names
 
+    def _prefix(self, phase: Phase) -> str:
+        return f"{phase.name}/" if len(self.objective.phases) > 1 else ""
+
     def _record(self, phase: Phase, losses: dict[str, Tensor]) -> None:
-        prefix = f"{phase.name}/" if len(self.objective.phases) > 1 else ""
+        prefix = self._prefix(phase)
         for name, value in losses.items():
             self.recorded.setdefault(prefix + name, []).append(value.detach())
             self.recorded_steps.setdefault(prefix + name, []).append(self.step)
@@ -268,10 +268,22 @@ class TrainingLoop:
         """The networks a pipeline gets: averaged where there is an average."""
         return {**self.networks, **{name: average.network for name, average in self.averages.items()}}
 
+    def health(self) -> dict[str, float]:
+        """Gradient norms of this step, and how far samples lie apart compared with the data; finite ones only."""
+        figures = {name: float(norm) for name, norm in self.gradient_norms.items()}
+        self.gradient_norms.clear()
+        with self.evaluating(self.networks) as networks:
+            figures |= self.sample_watch.measure(networks)
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
+
+    def new_warning(self) -> str | None:
+        """What must be said about the history and was not said before."""
+        before, self.warning = self.warning, collapse_warning(self.history, self.total_steps)
+        return None if self.warning == before else self.warning
+
     @contextmanager
-    def evaluating(self) -> Iterator[dict[str, ModelMixin]]:
-        """The inference networks in eval mode, without gradients."""
-        networks = self.inference_networks()
+    def evaluating(self, networks: dict[str, ModelMixin]) -> Iterator[dict[str, ModelMixin]]:
+        """The networks in eval mode, without gradients."""
         modes = {name: network.training for name, network in networks.items()}
         for network in networks.values():
             network.eval()
@@ -296,7 +308,7 @@ class TrainingLoop:
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
         )
-        with self.evaluating() as networks:
+        with self.evaluating(self.inference_networks()) as networks:
             for batch in batches:
                 batch = self._to_device(batch)
                 for name, values in self.objective.evaluate(networks, batch, generator).items():
@@ -312,7 +324,7 @@ class TrainingLoop:
             return
         count = NUM_SAMPLES_SHOWN if self.data.spec.is_image else NUM_POINTS_SHOWN
         shown = next(evaluation_batches(self.data.validation or self.data.train, batch_size=count))
-        with self.evaluating() as networks:
+        with self.evaluating(self.inference_networks()) as networks:
             pipeline = self.objective.pipeline(networks)
             if pipeline is not None:
                 pipeline.set_progress_bar_config(disable=True)
@@ -327,14 +339,18 @@ class TrainingLoop:
         """Train to the last step.
 
         Returns:
-            {"train": last means of the losses, "validation": held-out figures}.
+            {"train": last means of the losses and other figures, "validation": held-out figures}.
         """
         self.prepare(resume_from)
         self.train_until(self.total_steps)
         validation = self.evaluate()
         self.log({f"validation/{name}": value for name, value in validation.items()})
         self.save_samples()
-        train = {name: points[-1][1] for name, points in self.history.items() if not name.startswith("validation/")}
+        train = {
+            name: points[-1][1]
+            for name, points in self.history.items()
+            if not (name.startswith("validation/") or is_gradient_norm(name))
+        }
         return {"train": train, "validation": validation}
 
     def train_until(self, final_step: int) -> None:
@@ -345,13 +361,18 @@ class TrainingLoop:
         # Closed on errors too: their line would otherwise be printed behind the bar.
         with tqdm(total=final_step, initial=self.step, desc="training", disable=not main, mininterval=0.5) as bar:
             while self.step < final_step:
+                step = self.step + 1
+                last = step == final_step
+                saving = args.checkpointing_steps > 0 and step % args.checkpointing_steps == 0
+                self.is_logged = last or saving or step % args.log_steps == 0
                 self.training_step()
                 bar.update()
-                last = self.step == final_step
-                saving = args.checkpointing_steps > 0 and self.step % args.checkpointing_steps == 0
-                if last or saving or self.step % args.log_steps == 0:
+                if self.is_logged:
                     losses = self.flush_losses()
-                    self.log(losses)
+                    self.log({**losses, **self.health()})
+                    warning = self.new_warning()
+                    if warning is not None and main:
+                        bar.write(f"warning: {warning}")
                     bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})
                 self.seconds = time.monotonic() - started
                 if args.sample_steps is not None and self.step % args.sample_steps == 0 and not last:
@@ -359,26 +380,6 @@ class TrainingLoop:
                     self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
                 if saving:
                     save_checkpoint(self)
-
-
-def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:
-    """Refuse precision and device options that cannot work here."""
-    if accelerator.mixed_precision == "fp16" and any(phase.double_backward for phase in objective.phases):
-        raise UserError("--mixed_precision fp16 cannot train a loss that differentiates a gradient; use bf16 or no")
-    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
-        raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
-    if args.sync_bn and not (accelerator.device.type == "cuda" and accelerator.num_processes > 1):
-        raise UserError("--sync_bn needs several GPUs")
-
-
-def count_steps(objective: Objective, args: TrainingArguments, batches_per_epoch: int | None) -> int:
-    """Steps of the run: `--max_train_steps`, or as many as `--num_train_epochs` passes over the data hold."""
-    if args.max_train_steps is not None:
-        return args.max_train_steps
-    if batches_per_epoch is None:
-        raise UserError("a streamed data set has no known length; give --max_train_steps")
-    fresh = sum(phase.updates / phase.every for phase in objective.phases if not phase.reuse_batch)
-    return math.ceil(args.num_train_epochs * batches_per_epoch / (fresh * args.gradient_accumulation_steps))
 
 
 def noise_seed(*numbers: int) -> int:

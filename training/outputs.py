@@ -23,6 +23,7 @@ from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
 from . import checkpointing
 from .arguments import command_line
+from .health import collapse_warning, is_gradient_norm
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
@@ -130,6 +131,7 @@ def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
+    warning = collapse_warning(loop.history, loop.total_steps)
     with checkpointing.writing("the trained model", loop.output_dir):
         save_model(loop)
         metrics = {
@@ -137,10 +139,11 @@ def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str
             "step": loop.step,
             "seconds": round(loop.seconds, 1),
             **results,
+            **({"warnings": [warning]} if warning is not None else {}),
             "environment": environment(loop.accelerator),
         }
         (loop.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        curves = {_curve_name(name): points for name, points in loop.history.items()}
+        curves = {_curve_name(name): points for name, points in loop.history.items() if not is_gradient_norm(name)}
         line_chart(curves, title=family.title).save(loop.output_dir / "losses.png")
         write_card(loop.output_dir)
 

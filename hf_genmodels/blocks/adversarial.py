@@ -241,6 +241,16 @@ def initialise_glorot(network: nn.Module) -> None:
 # blocks of DCGAN -----------------------------------------------------------------------------------------------------
 
 
+def check_power_of_two(network: str, sample_size: int) -> None:
+    """Refuse images that halving does not lead to a 4x4 or an 8x8 map.
+
+    Raises:
+        UserError: The size is no power of two of at least 8.
+    """
+    if sample_size < 8 or sample_size & (sample_size - 1):
+        raise UserError(f"{network}: sample_size {sample_size} is no power of two of at least 8; resize the images")
+
+
 def dcgan_plan(
     network: str, sample_size: int, width: int, kernel_size: int, strides: tuple[int, ...] | None
 ) -> list[tuple[int, int]]:
@@ -250,8 +260,7 @@ def dcgan_plan(
         UserError: The size is no power of two of at least 8, strides do not lead from it to 4, or no width.
     """
     check_widths("width", [width])
-    if sample_size < 8 or sample_size & (sample_size - 1):
-        raise UserError(f"{network}: sample_size {sample_size} is no power of two of at least 8; resize the images")
+    check_power_of_two(network, sample_size)
     if kernel_size not in (4, 5):
         raise UserError(f"{network}: kernel_size must be 4 or 5, got {kernel_size}")
     steps = tuple(strides) if strides is not None else (2,) * (sample_size.bit_length() - 3)

@@ -36,11 +36,13 @@ class GANLoss:
         generator: What the generator minimises on fakes.
         real: What the discriminator minimises on data.
         fake: What the discriminator minimises on fakes.
+        boundary: The logit above which a sample counts as judged real; None where only differences mean something.
     """
 
     generator: Elementwise
     real: Elementwise
     fake: Elementwise
+    boundary: float | None = 0.0
 
 
 def _negative(logits: Tensor) -> Tensor:
@@ -79,8 +81,8 @@ GAN_LOSSES: dict[str, GANLoss] = {
     "minimax": GANLoss(generator=_negative_softplus, real=_softplus_of_negative, fake=F.softplus),
     "non_saturating": GANLoss(generator=_softplus_of_negative, real=_softplus_of_negative, fake=F.softplus),
     "linear_logit": GANLoss(generator=_negative, real=_softplus_of_negative, fake=F.softplus),
-    "least_squares": GANLoss(generator=_half_square_to_one, real=_half_square_to_one, fake=_half_square),
-    "wasserstein": GANLoss(generator=_negative, real=_negative, fake=_identity),
+    "least_squares": GANLoss(generator=_half_square_to_one, real=_half_square_to_one, fake=_half_square, boundary=0.5),
+    "wasserstein": GANLoss(generator=_negative, real=_negative, fake=_identity, boundary=None),
     "hinge": GANLoss(generator=_negative, real=_hinge_real, fake=_hinge_fake),
 }
 
@@ -128,6 +130,24 @@ def discriminator_loss(kind: str, real_logits: Tensor, fake_logits: Tensor) -> T
         )
     loss = _loss(kind)
     return mean_of(loss.real, real_logits, "real_logits") + mean_of(loss.fake, fake_logits, "fake_logits")
+
+
+def accuracy(kind: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """How well the discriminator tells fakes from data: 1 always, 0.5 not at all.
+
+    Args:
+        kind: A key of `GAN_LOSSES`.
+        real_logits: (batch, ...).
+        fake_logits: (batch, ...).
+
+    Returns:
+        Scalar: the share of logits on the right side of the loss's boundary, the mean of that of data and that of
+        fakes; for "wasserstein" the share of (data, fake) pairs in which the data have the larger score.
+    """
+    boundary = _loss(kind).boundary
+    if boundary is None:
+        return (real_logits.flatten()[:, None] > fake_logits.flatten()[None]).float().mean()
+    return 0.5 * ((real_logits > boundary).float().mean() + (fake_logits < boundary).float().mean())
 
 
 def mean_of(function: Elementwise, logits: Tensor, name: str) -> Tensor:

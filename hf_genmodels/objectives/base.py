@@ -75,7 +75,11 @@ class Noise:
 
 @dataclass
 class NoArguments:
-    """A family without options of its own."""
+    """A family without options of its own.
+
+    Any family's dataclass may have `loop_defaults: ClassVar[dict[str, Any]]`: other defaults for options of the loop,
+    such as {"adam_beta1": 0.5}.
+    """
 
 
 class Objective:
@@ -86,6 +90,7 @@ class Objective:
         ema: Networks to average with `--use_ema`: those a pipeline samples from.
         phases: The updates of one step, in order; each sees what the phases before it updated.
         data: What the training data look like.
+        batch_multiple: Micro-batches must be a multiple of it (PacGAN judges samples in packs).
     """
 
     Arguments: ClassVar[type] = NoArguments
@@ -93,6 +98,7 @@ class Objective:
     ema: tuple[str, ...] = ()
     phases: tuple[Phase, ...]
     data: DataSpec
+    batch_multiple: int = 1
 
     @classmethod
     def from_args(cls, args: Any, data: DataSpec) -> Objective:
@@ -115,7 +121,11 @@ class Objective:
         raise NotImplementedError
 
     def param_groups(self, name: str) -> list[dict[str, Any]]:
-        """Parameter groups of one network; a group's "lr_scale" multiplies its learning rate."""
+        """Parameter groups of one network.
+
+        A group's "lr_scale" multiplies the loop's learning rate; its "lr" takes the place of that rate. The schedule
+        applies to both alike.
+        """
         return [{"params": list(self.networks[name].parameters())}]
 
     def initialize(self, batch: Batch, reduce: Callable[[Tensor], Tensor]) -> None:
@@ -139,8 +149,14 @@ class Objective:
         """
         raise NotImplementedError
 
-    def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
-        """Called after each optimiser update, e.g. to clip weights."""
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Callable[[Tensor], Tensor]) -> None:
+        """Called after each optimiser update, e.g. to clip weights.
+
+        Args:
+            phase: The phase of the update.
+            networks: The raw networks.
+            reduce: Averages a tensor over all processes, which must all call it alike.
+        """
 
     def before_step(self, step: int) -> None:
         """Called before step `step` (0 first): warm-ups and annealings are functions of the step."""
@@ -159,6 +175,21 @@ class Objective:
     def sample_grid(self, pipeline: GenerativePipeline, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Pictures of this family by name: (batch, channels, height, width) in [0, 1], or (batch, 2) points."""
         return {}
+
+    def watched_samples(
+        self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator
+    ) -> Tensor | None:
+        """Samples by which the loop watches for a generator's collapse; None for a family without that danger.
+
+        Args:
+            networks: The raw networks in eval mode, without gradients.
+            count: How many.
+            generator: CPU generator of the latents, the same at every call.
+
+        Returns:
+            (count, ...) on the scale of the training data.
+        """
+        return None
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split."""

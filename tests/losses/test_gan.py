@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_genmodels import UserError
-from hf_genmodels.losses.gan import GAN_LOSSES, discriminator_loss, generator_loss
+from hf_genmodels.losses.gan import GAN_LOSSES, accuracy, discriminator_loss, generator_loss
 
 
 def sigmoid(logit: float) -> float:
@@ -111,6 +111,37 @@ def test_half_precision_logits_are_averaged_in_float32(kind):
     assert generator_loss(kind, logits).item() == generator_loss(kind, logits.float()).item()
 
 
+BOUNDARIES = {"least_squares": 0.5}
+
+
+def slow_accuracy(kind: str, real: list[float], fake: list[float]) -> float:
+    if kind == "wasserstein":
+        return sum(r > f for r in real for f in fake) / (len(real) * len(fake))
+    boundary = BOUNDARIES.get(kind, 0.0)
+    return (sum(r > boundary for r in real) / len(real) + sum(f < boundary for f in fake) / len(fake)) / 2
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+@pytest.mark.parametrize("shape", [(5,), (5, 1), (1, 1, 5, 1)])
+def test_accuracy_is_the_share_of_right_answers(kind, shape):
+    real, fake = torch.tensor(REAL).reshape(shape), torch.tensor(FAKE).reshape(shape)
+    value = accuracy(kind, real, fake)
+    assert value.shape == ()
+    assert value.item() == pytest.approx(slow_accuracy(kind, REAL, FAKE))
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+def test_accuracy_of_discriminators_that_know_all_nothing_and_the_opposite(kind):
+    centre = BOUNDARIES.get(kind, 0.0)
+    above, below = centre + torch.tensor([0.1, 2.0, 9.0]), centre - torch.tensor([0.1, 3.0, 5.0])
+    assert accuracy(kind, above, below).item() == 1
+    assert accuracy(kind, below, above).item() == 0
+    mixed = torch.cat([above, below])
+    assert accuracy(kind, mixed, mixed).item() == pytest.approx(15 / 36 if kind == "wasserstein" else 0.5)
+    # the Wasserstein loss asks who scores higher, the others on which side of a boundary
+    assert accuracy(kind, above + 10, above).item() == (1 if kind == "wasserstein" else 0.5)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -119,6 +150,7 @@ def test_half_precision_logits_are_averaged_in_float32(kind):
         (lambda: generator_loss("hinge", torch.zeros(0)), r"fake_logits must have shape \(batch, ...\).*got \(0,\)"),
         (lambda: generator_loss("hinge", torch.tensor(1.0)), r"fake_logits must have shape.*got \(\)"),
         (lambda: discriminator_loss("hinge", torch.zeros(0), torch.zeros(0)), "real_logits must have shape"),
+        (lambda: accuracy("lsgan", torch.zeros(2), torch.zeros(2)), "unknown GAN loss 'lsgan'"),
         (
             lambda: discriminator_loss("hinge", torch.zeros(3), torch.zeros(3, 10)),
             r"real_logits have shape \(3,\), fake_logits \(3, 10\)",

@@ -6,10 +6,10 @@ import math
 
 import pytest
 import torch
-from scipy.stats import norm
+from scipy.stats import norm, truncnorm
 
 from hf_genmodels import UserError
-from hf_genmodels.pipelines.latents import gaussian_grid, interpolate_latents
+from hf_genmodels.pipelines.latents import gaussian_grid, interpolate_latents, truncate_normal
 
 START, END = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
 
@@ -63,3 +63,18 @@ def test_grid_holds_the_quantiles_with_the_second_coordinate_upwards():
     for row in range(4):
         assert grid[row, :, 0].tolist() == pytest.approx(quantiles)
         assert grid[row, :, 1].tolist() == pytest.approx([quantiles[3 - row]] * 4)
+
+
+@pytest.mark.parametrize("threshold", [1e-3, 0.5, 2.0])
+def test_truncation_carries_quantiles_over(threshold):
+    latents = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    expected = truncnorm(-threshold, threshold).ppf(norm.cdf(latents.double().numpy()))
+    truncated = truncate_normal(latents, threshold)
+    assert truncated.flatten().tolist() == pytest.approx(expected.flatten().tolist(), rel=1e-4)
+    assert truncate_normal(latents.bfloat16(), threshold).dtype == torch.bfloat16
+
+
+def test_truncation_of_numbers_far_out_is_finite():
+    latents = torch.tensor([-40.0, -6.0, 0.0, 6.0, 40.0])
+    assert truncate_normal(latents, 1.0).tolist() == pytest.approx([-1, -1, 0, 1, 1], abs=1e-5)
+    assert truncate_normal(latents, 8.0).abs().max() <= 8

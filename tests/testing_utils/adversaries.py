@@ -70,7 +70,7 @@ class Adversaries(Objective):
         self.seen.append((phase.name, self.step, batch["index"].tolist(), trained, losses.pop("score").dtype))
         return losses
 
-    def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:

@@ -62,7 +62,7 @@ def write_network(folder: Path, class_name: str, value: float = 0.0, **config: A
 
 
 def write_model(folder: Path, family: str = "vae", value: float = 0.0) -> Path:
-    """What `save_pretrained` leaves of a family, and nothing else."""
+    """What `save_pretrained` leaves of a family, and which one it is where the pipeline does not tell."""
     pipeline = FAMILIES[family].pipeline
     if pipeline is None:
         write_network(folder, "Classifier", value)
@@ -70,6 +70,8 @@ def write_model(folder: Path, family: str = "vae", value: float = 0.0) -> Path:
     else:
         write_json(folder / "model_index.json", {"_class_name": pipeline, family: ["hf_genmodels", "Network"]})
         write_network(folder / family, "Network", value, latent_dim=2, likelihood=None)
+        if [other.pipeline for other in FAMILIES.values()].count(pipeline) > 1:
+            write_json(folder / "training_args.json", {"family": family})
     return folder
 
 

@@ -22,11 +22,20 @@ from PIL import Image
 
 from hf_genmodels import (
     VAE,
+    AAEPipeline,
     Autoencoder,
     AutoencoderPipeline,
     AutoPipeline,
+    AVAEPipeline,
+    BiGANPipeline,
+    DCGANEncoder,
+    DCGANGenerator,
+    GANPipeline,
     GenerativePipeline,
+    MLPEncoder,
+    MLPGenerator,
     UserError,
+    VAEGANPipeline,
     VAEPipeline,
 )
 
@@ -44,9 +53,28 @@ def _network(network_class: type[ModelMixin], shape: Shape) -> ModelMixin:
     )
 
 
+def _generator(shape: Shape, latent_dim: int = 2) -> DCGANGenerator | MLPGenerator:
+    if len(shape) == 1:
+        return MLPGenerator(latent_dim, *shape, hidden_dims=(8,))
+    return DCGANGenerator(latent_dim, shape[0], shape[1], width=4)
+
+
+def _encoder(shape: Shape, shared_log_std: bool = False) -> DCGANEncoder | MLPEncoder:
+    if len(shape) == 1:
+        return MLPEncoder(*shape, latent_dim=2, hidden_dims=(8,), shared_log_std=shared_log_std)
+    return DCGANEncoder(shape[0], shape[1], latent_dim=2, width=4, shared_log_std=shared_log_std)
+
+
 # pipeline class -> its smallest pipeline for samples of a shape
 TINY: dict[str, Callable[[Shape, float], GenerativePipeline]] = {
+    "AAEPipeline": lambda shape, scale: AAEPipeline(_encoder(shape), _generator(shape), value_scale=scale),
+    "AVAEPipeline": lambda shape, scale: AVAEPipeline(
+        _encoder(shape, True), _generator(shape), _generator(shape, 5), value_scale=scale
+    ),
     "AutoencoderPipeline": lambda shape, scale: AutoencoderPipeline(_network(Autoencoder, shape), value_scale=scale),
+    "BiGANPipeline": lambda shape, scale: BiGANPipeline(_encoder(shape), _generator(shape), value_scale=scale),
+    "GANPipeline": lambda shape, scale: GANPipeline(_generator(shape), value_scale=scale),
+    "VAEGANPipeline": lambda shape, scale: VAEGANPipeline(_encoder(shape, True), _generator(shape), value_scale=scale),
     "VAEPipeline": lambda shape, scale: VAEPipeline(_network(VAE, shape), value_scale=scale),
 }
 

@@ -55,12 +55,17 @@ def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[s
 
 def launch_two(family: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:
     """Run a script in two CPU processes, the way README.md tells users to."""
+    return launch_two_of([f"training/train_{family}.py", *arguments])
+
+
+def launch_two_of(words: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run a file, or `-m` and a module, with its arguments in two CPU processes."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    command += ["--main_process_port", str(port), f"training/train_{family}.py", *arguments]
+    command += ["--main_process_port", str(port), *words]
     return run(command, ACCELERATE_USE_CPU="true", GLOO_SOCKET_IFNAME="lo")
 
 

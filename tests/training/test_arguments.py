@@ -1,16 +1,17 @@
-from __future__ import annotations
-
 import json
+import re
 import shlex
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.families import FAMILIES, Family
 from hf_genmodels.objectives.autoencoder import AutoencoderArguments
 from hf_genmodels.objectives.vae import VAEArguments
-from hf_genmodels.training.arguments import check_arguments, command_line, parse
+from hf_genmodels.training.arguments import TrainingArguments, check_arguments, command_line, loop_defaults, parse
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.training import options, same_bytes
 
@@ -234,6 +235,51 @@ def test_the_command_has_the_options_of_the_file(tmp_path: Path) -> None:
 def test_the_command_of_several_processes() -> None:
     command = command_line("vae", parsed(), 4)
     assert command == "accelerate launch --num_processes 4 training/train_vae.py --output_dir runs/vae"
+
+
+@dataclass
+class OtherDefaults:
+    """A family with defaults of its own for options of the loop."""
+
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5, "use_ema": True}
+
+    depth: int = field(default=3, metadata={"help": "A number."})
+
+
+def test_a_familys_defaults_for_options_of_the_loop(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, training, _ = parsed(family=OtherDefaults)
+    assert (training.learning_rate, training.adam_beta1, training.use_ema) == (2e-4, 0.5, True)
+    assert (training.adam_beta2, parsed()[1].learning_rate) == (0.999, 1e-3)
+    config = write(tmp_path, "learning_rate: 0.25\nadam_beta1: 0.9\nuse_ema: false")
+    _, training, _ = parsed("--config", config, "--adam_beta1", "0.75", family=OtherDefaults)
+    assert (training.learning_rate, training.adam_beta1, training.use_ema) == (0.25, 0.75, False)
+    with pytest.raises(SystemExit):
+        parsed("--help", family=OtherDefaults)
+    assert re.search(r"--learning_rate .*?\(default: 0\.0002\)", capsys.readouterr().out, re.DOTALL)
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ([], []),
+        (["--learning_rate", "2e-4", "--use_ema"], []),
+        (["--learning_rate", "1e-3", "--adam_beta1", "0.9"], ["--learning_rate", "0.001", "--adam_beta1", "0.9"]),
+        (["--use_ema", "false", "--depth", "4"], ["--use_ema", "False", "--depth", "4"]),
+    ],
+    ids=str,
+)
+def test_the_command_repeats_a_run_of_a_family_with_its_own_defaults(words: list[str], shown: list[str]) -> None:
+    groups = parsed(*words, family=OtherDefaults)
+    command = shlex.split(command_line("vae", groups))
+    assert command[3:] == [*OUT, *shown]
+    assert parse(command[3:], OtherDefaults, "Train.") == groups
+
+
+@pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
+def test_what_families_give_defaults_for_exists(family: Family) -> None:
+    assert set(loop_defaults(family.load_objective().Arguments)) <= {
+        option.name for option in fields(TrainingArguments)
+    }
 
 
 @pytest.mark.parametrize(

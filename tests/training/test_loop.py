@@ -18,7 +18,8 @@ from hf_genmodels.objectives.base import Batch, Noise, Phase
 from hf_genmodels.objectives.vae import VAEArguments, VAEObjective
 from hf_genmodels.training import checkpointing
 from hf_genmodels.training.arguments import TrainingArguments
-from hf_genmodels.training.loop import TrainingLoop, check_machine, count_steps, noise_seed
+from hf_genmodels.training.checks import check_machine, count_steps
+from hf_genmodels.training.loop import TrainingLoop, noise_seed
 from hf_genmodels.training.state import identity
 from tests.testing_utils.adversaries import Adversaries, adversarial_losses, make_loop
 from tests.testing_utils.training import same_bytes, weights
@@ -92,8 +93,8 @@ def test_phases_run_when_they_should_on_the_batches_they_declare(tmp_path: Path)
 
 def test_only_the_networks_of_the_phase_take_gradients(tmp_path: Path) -> None:
     class Watching(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
-            super().after_update(phase, networks)
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+            super().after_update(phase, networks, reduce)
             for name, network in networks.items():
                 now = [None if p.grad is None else p.grad.clone() for p in network.parameters()]
                 if name in phase.trains:
@@ -117,8 +118,8 @@ def test_only_the_networks_of_the_phase_take_gradients(tmp_path: Path) -> None:
 
 def test_frozen_networks_stay_as_they_are(tmp_path: Path) -> None:
     class Watching(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
-            super().after_update(phase, networks)
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+            super().after_update(phase, networks, reduce)
             now = states(self)
             for name in now:
                 moved = any((now[name][key] != self.last[name][key]).any() for key in now[name])
@@ -201,7 +202,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, at: int) -> Non
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     class Broken(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
             if phase.name == "lazy":
                 next(networks["critic"].parameters()).data[0, 0] = float("inf")
 
@@ -214,7 +215,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_batch_statistics_that_are_not_finite_are_never_saved(tmp_path: Path, value: str) -> None:
     class Broken(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
             if phase.name == "lazy":
                 networks["generator"].norm.running_var[3] = float(value)
 
@@ -246,7 +247,7 @@ def test_gradients_are_clipped_network_by_network(tmp_path: Path) -> None:
     class Watching(Adversaries):
         norms: list[float]
 
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin]) -> None:
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
             gradients = torch.cat([p.grad.flatten() for p in networks[phase.trains[0]].parameters()])
             self.norms.append(float(gradients.norm()))
 
@@ -284,6 +285,54 @@ def test_parameter_groups_have_their_own_learning_rate(tmp_path: Path) -> None:
     resumed.prepare(tmp_path / "checkpoint-2")
     resumed.training_step()
     assert [g["lr"] for g in resumed.optimizers["generator"].param_groups] == pytest.approx([0.3, 0.075])
+
+
+@pytest.mark.parametrize("learning_rate", [0.4, 0.01])
+def test_a_network_has_its_own_learning_rate_and_the_common_schedule(tmp_path: Path, learning_rate: float) -> None:
+    class Separate(Adversaries):
+        def param_groups(self, name: str) -> list[dict[str, Any]]:
+            (group,) = super().param_groups(name)
+            return [group | {"lr": 0.08}] if name == "critic" else [group]
+
+    changes = {"learning_rate": learning_rate, "lr_scheduler": "linear", "max_train_steps": 8}
+    loop = make_loop(Separate(), tmp_path, **changes)
+    loop.prepare(None)
+    for step in range(3):
+        loop.training_step()
+        rates = {name: optimizer.param_groups[0]["lr"] for name, optimizer in loop.optimizers.items()}
+        factor = (8 - step) / 8
+        assert rates == pytest.approx({"critic": 0.08 * factor, "generator": learning_rate * factor})
+
+
+@pytest.mark.parametrize("rate", [0.0, -0.1])
+def test_a_learning_rate_that_is_not_positive(tmp_path: Path, rate: float) -> None:
+    class Separate(Adversaries):
+        def param_groups(self, name: str) -> list[dict[str, Any]]:
+            return [super().param_groups(name)[0] | ({"lr": rate} if name == "critic" else {})]
+
+    with pytest.raises(UserError, match=f"^the learning rate of critic must be positive, got {rate}$"):
+        make_loop(Separate(), tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_batches_of_packs(tmp_path: Path) -> None:
+    objective = Adversaries()
+    objective.batch_multiple = 4
+    assert make_loop(objective, tmp_path, train_batch_size=8).total_steps == 4
+    with pytest.raises(UserError, match=r"^--train_batch_size 6 must be a multiple of 4: "):
+        make_loop(objective, tmp_path, train_batch_size=6)
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_follows_an_update_can_average_over_processes(tmp_path: Path) -> None:
+    class Averaging(Adversaries):
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+            super().after_update(phase, networks, reduce)
+            assert torch.equal(reduce(torch.tensor([1.0, 3.0])), torch.tensor([1.0, 3.0]))
+
+    objective = Averaging()
+    make_loop(objective, tmp_path).run(None)
+    assert objective.updates == 26
 
 
 def test_data_dependent_initialisation_happens_once(tmp_path: Path) -> None:

@@ -1,0 +1,85 @@
+"""Time of a training step of every family: float32, bf16, and compiled.
+
+    python benchmarks/bench_families.py [--steps 20] [--threads 2] [--families gan avae]
+
+Each family trains its default networks at width 32 on 1x32x32 images (`builtin:digits` enlarged), batch 64; the first
+steps, and compilation, are not counted. Phases that differentiate a gradient run uncompiled and in float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+from bench_loop import quiet
+
+from hf_genmodels.data import load_data
+from hf_genmodels.families import FAMILIES
+from hf_genmodels.training.arguments import parse
+from hf_genmodels.training.entry import make_accelerator
+from hf_genmodels.training.loop import TrainingLoop
+
+NARROW = "--width 32"
+OPTIONS = {
+    "autoencoder": "",
+    "vae": "",
+    "gan": NARROW,
+    "gan, WGAN-GP": f"{NARROW} --gan_loss wasserstein --gradient_penalty wgan_gp --critic_updates 5",
+    "began": NARROW,
+    "tempered_gan": NARROW,
+    "avae": NARROW,
+    "bigan": NARROW,
+    "vaegan": NARROW,
+    "aae": NARROW,
+    "classifier": "",
+}
+WAYS = {"float32": "no", "bf16": "bf16", "compiled": "no", "compiled, bf16": "bf16"}
+WARM_UP = 3
+
+
+def time_step(name: str, way: str, steps: int, threads: int) -> float:
+    """Median seconds of a step."""
+    objective_class = FAMILIES[name.split(",")[0]].load_objective()
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["--dataset_name", "builtin:digits", "--resolution", "32", "--output_dir", str(Path(folder) / "out")]
+        words += ["--mixed_precision", WAYS[way], "--num_threads", str(threads), *OPTIONS[name].split()]
+        words += ["--max_train_steps", "1000000", "--checkpointing_steps", "0", "--log_steps", "1000000"]
+        words += ["--compile"] if "compiled" in way else []
+        data_args, args, family_args = parse(words, objective_class.Arguments, "")
+        accelerator = make_accelerator(args)
+        data = load_data(data_args, args.seed)
+        torch.manual_seed(args.seed)
+        loop = TrainingLoop(objective_class.from_args(family_args, data.spec), data, args, accelerator)
+        with quiet():
+            loop.prepare(None)
+            for _ in range(WARM_UP):
+                loop.training_step()
+            seconds = []
+            for _ in range(steps):
+                start = time.perf_counter()
+                loop.training_step()
+                seconds.append(time.perf_counter() - start)
+    torch._dynamo.reset()
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--families", nargs="+", choices=OPTIONS, default=list(OPTIONS), metavar="FAMILY")
+    args = parser.parse_args()
+    print(f"| Family | {' | '.join(f'{way} (ms)' for way in WAYS)} |")
+    print("|--" * (len(WAYS) + 1) + "|")
+    for name in args.families:
+        times = [1000 * time_step(name, way, args.steps, args.threads) for way in WAYS]
+        print(f"| {name} | {' | '.join(f'{value:.1f}' for value in times)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

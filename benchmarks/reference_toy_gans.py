@@ -1,0 +1,112 @@
+"""GANs on a ring of 8 and a grid of 25 Gaussians: modes covered and share of samples near one, over five seeds.
+
+    python benchmarks/reference_toy_gans.py --output_dir runs/reference-toy-gans
+
+`--num_processes` workers train at a time, each with one thread. A run that is finished is not made again. The table is
+printed and written to `table.md` in the output folder, the samples of the first seed to `samples.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from hf_genmodels import DataArguments, GANPipeline
+from hf_genmodels.data import evaluation_batches, load_split
+from hf_genmodels.metrics.modes import mode_coverage
+from hf_genmodels.plots import scatter, stack_pictures
+from hf_genmodels.training.entry import train
+
+STD = 0.05  # of every Gaussian of both sets
+NUM_SAMPLES = 2500
+# Row of the table -> its options. WGAN-GP's penalty is that of a set where distances are about 1 rather than 50, and a
+# step of it has five updates of the critic.
+ROWS = {
+    "minimax": ["--gan_loss", "minimax", "--max_train_steps", "4000"],
+    "non-saturating": ["--gan_loss", "non_saturating", "--max_train_steps", "4000"],
+    "PacGAN 2": ["--gan_loss", "non_saturating", "--packing", "2", "--max_train_steps", "4000"],
+    "R1": [
+        *("--gan_loss", "non_saturating", "--gradient_penalty", "r1", "--gradient_penalty_weight", "0.1"),
+        *("--max_train_steps", "3000"),
+    ],
+    "WGAN-GP": [
+        *("--gan_loss", "wasserstein", "--gradient_penalty", "wgan_gp", "--gradient_penalty_weight", "0.1"),
+        *("--critic_updates", "5", "--max_train_steps", "1000"),
+    ],
+}
+SETS = ("ring8", "grid25")
+SHARED = [
+    *("--dataset_name", "builtin:toy2d", "--architecture", "mlp", "--hidden_dims", "128", "128", "--latent_dim", "2"),
+    *("--train_batch_size", "256", "--learning_rate", "1e-3", "--adam_beta1", "0.5", "--adam_beta2", "0.9"),
+    *("--checkpointing_steps", "0", "--log_steps", "500", "--num_threads", "1", "--overwrite_output_dir"),
+]
+
+Job = tuple[str, str, int, Path]
+
+
+def folder_of(job: Job) -> Path:
+    """Where a run goes."""
+    row, config, seed, output_dir = job
+    return output_dir / f"{config}-{row.replace(' ', '-')}-seed{seed}"
+
+
+def make(job: Job) -> None:
+    """Train one run, unless that is done."""
+    row, config, seed, _ = job
+    folder = folder_of(job)
+    if not (folder / "metrics.json").is_file():
+        own = ["--dataset_config_name", config, "--seed", str(seed), "--output_dir", str(folder)]
+        train("gan", [*SHARED, *ROWS[row], *own])
+
+
+def centres(config: str) -> torch.Tensor:
+    """The centre of every mode: the mean of the points that were drawn from it."""
+    split = load_split(DataArguments(dataset_name="builtin:toy2d", dataset_config_name=config), "train")
+    (everything,) = evaluation_batches(split, batch_size=split.spec.num_examples)
+    points, labels = everything["image"], everything["label"]
+    return torch.stack([points[labels == label].mean(0) for label in labels.unique()])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--num_processes", type=int, default=2)
+    args = parser.parse_args()
+    started = time.monotonic()
+    jobs = [(row, config, seed, args.output_dir) for seed in args.seeds for config in SETS for row in ROWS]
+    with multiprocessing.get_context("spawn").Pool(args.num_processes) as pool:
+        pool.map(make, jobs, chunksize=1)
+
+    lines = ["| Set | Loss | Modes covered | Samples within 3 std of a mode |", "|--|--|--|--|"]
+    pictures = {}
+    for config in SETS:
+        modes = centres(config)
+        for row in ROWS:
+            found = []
+            for seed in args.seeds:
+                pipe = GANPipeline.from_pretrained(folder_of((row, config, seed, args.output_dir)))
+                generator = torch.Generator().manual_seed(seed)
+                samples = pipe(batch_size=NUM_SAMPLES, generator=generator, output_type="pt").images
+                found.append(mode_coverage(samples, modes, STD))
+                if seed == args.seeds[0]:
+                    pictures[f"{config}, {row}"] = scatter(samples)
+            covered, share = [result.modes for result in found], [100 * result.high_quality for result in found]
+            cells = [
+                f"{statistics.mean(covered):.1f} ± {statistics.stdev(covered):.1f} of {len(modes)}",
+                f"{statistics.mean(share):.0f} ± {statistics.stdev(share):.0f} %",
+            ]
+            lines.append(f"| {config} | {row} | {' | '.join(cells)} |")
+    table = "\n".join(lines)
+    (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
+    stack_pictures(pictures).save(args.output_dir / "samples.png")
+    print(f"{table}\n{time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,270 @@
+"""What the adversarial families share: options that shape their networks, building them, finding saved ones."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor, nn
+
+from ..blocks.adversarial import NormStatistics
+from ..data import DataSpec
+from ..errors import UserError
+from ..files import read_json
+from ..loading import load_network
+from ..models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, DiscriminatorNorm, avae_layout
+from ..models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
+from ..models.sngan import DISCRIMINATOR_CHANNELS, GENERATOR_CHANNELS, SNGANDiscriminator, SNGANGenerator
+from .base import check_minimums
+
+# Normalisations of a discriminator by architecture; the first one is what it has if none is asked for.
+NORMS: dict[str, tuple[str, ...]] = {
+    "dcgan": ("batch", "instance", "layer", "none", "spectral"),
+    "avae": ("batch", "instance", "layer", "none", "spectral"),
+    "sngan": ("spectral", "none"),
+    "mlp": ("none",),
+}
+# What a network that is loaded may be.
+GENERATORS = (DCGANGenerator, SNGANGenerator, MLPGenerator)
+DISCRIMINATORS = (DCGANDiscriminator, SNGANDiscriminator, MLPDiscriminator)
+ENCODERS = (DCGANEncoder, MLPEncoder)
+
+
+@dataclass
+class DiscriminatorRate:
+    """The option of every family that has a network called discriminator."""
+
+    discriminator_learning_rate: float | None = field(
+        default=None, metadata={"help": "Of the discriminator; --learning_rate by default."}
+    )
+
+    def learning_rate_of(self, name: str) -> dict[str, float]:
+        """The "lr" of a network's parameter group, where it has one of its own."""
+        rate = self.discriminator_learning_rate
+        return {} if rate is None or name != "discriminator" else {"lr": rate}
+
+
+@dataclass
+class AdversarialArguments(DiscriminatorRate):
+    """Options of every family with a DCGAN-like or dense generator and discriminator."""
+
+    architecture: Literal["dcgan", "avae", "mlp"] = field(
+        default="dcgan",
+        metadata={
+            "help": "dcgan (kernel 4), avae (the AVAE authors' layout, kernel 5), or mlp (vectors, small images)."
+        },
+    )
+    latent_dim: int = field(default=100, metadata={"help": "Dimension of the latent z."})
+    width: int | None = field(
+        default=None,
+        metadata={"help": "Channels of the widest map, the others are multiples of it (dcgan, avae: 64)."},
+    )
+    hidden_dims: list[int] | None = field(
+        default=None, metadata={"help": "mlp: widths of the hidden layers (128 128)."}
+    )
+    norm_statistics: NormStatistics = field(
+        default="running",
+        metadata={"help": "What batch norms use at inference: running averages, or statistics of the batch itself."},
+    )
+    discriminator_norm: DiscriminatorNorm | None = field(
+        default=None,
+        metadata={"help": "By default batch (dcgan, avae; layer under a gradient penalty), spectral (sngan)."},
+    )
+
+    def check(self, data: DataSpec) -> None:
+        """Compare the options with each other and with the data.
+
+        Raises:
+            UserError: An option that means nothing here, or an architecture for other data.
+        """
+        check_minimums(self, latent_dim=1, **({} if self.width is None else {"width": 1}))
+        if self.architecture == "mlp":
+            for name in ("width", "discriminator_norm"):
+                if getattr(self, name) not in (None, "none"):
+                    raise UserError(f"--{name} has no meaning with --architecture mlp; leave it out")
+            if self.norm_statistics != "running":
+                raise UserError("--norm_statistics has no meaning with --architecture mlp; leave it out")
+        else:
+            if self.hidden_dims is not None:
+                raise UserError(f"--hidden_dims has no meaning with --architecture {self.architecture}; leave it out")
+            if not data.is_image:
+                raise UserError(
+                    f"--architecture {self.architecture} needs images, but {data.name} has vectors; "
+                    "use --architecture mlp"
+                )
+        norm = self.discriminator_norm
+        if norm is not None and norm not in NORMS[self.architecture]:
+            raise UserError(
+                f"--discriminator_norm {norm} does not exist with --architecture {self.architecture}; "
+                f"choose one of {', '.join(NORMS[self.architecture])}"
+            )
+
+    def dims(self) -> tuple[int, ...]:
+        """Widths of an MLP's hidden layers."""
+        return (128, 128) if self.hidden_dims is None else tuple(self.hidden_dims)
+
+    def layout(self, size: int) -> dict[str, Any]:
+        """Width, kernel and strides of the convolutional networks for images of `size` pixels."""
+        return {"width": self.width or 64, **(avae_layout(size) if self.architecture == "avae" else {})}
+
+
+# building ------------------------------------------------------------------------------------------------------------
+
+
+def build_generator(args: AdversarialArguments, data: DataSpec, latent_dim: int, **conditioning: Any) -> ModelMixin:
+    """The generator (or decoder) that the options describe, for samples like `data`.
+
+    Args:
+        args: The family's options, checked.
+        data: What it shall make.
+        latent_dim: Dimension of its input.
+        conditioning: `conditioning` and `num_classes` of the network's constructor.
+    """
+    architecture: str = args.architecture
+    if architecture == "mlp":
+        return MLPGenerator(latent_dim, data.channels, data.size, args.dims(), **conditioning)
+    assert data.size is not None  # `AdversarialArguments.check`
+    if architecture == "sngan":
+        return SNGANGenerator(
+            latent_dim,
+            data.channels,
+            data.size,
+            scaled(GENERATOR_CHANNELS.get(data.size), args.width),
+            norm_statistics=args.norm_statistics,
+            **conditioning,
+        )
+    return DCGANGenerator(
+        latent_dim,
+        data.channels,
+        data.size,
+        norm_statistics=args.norm_statistics,
+        **args.layout(data.size),
+        **conditioning,
+    )
+
+
+def build_discriminator(
+    args: AdversarialArguments, data: DataSpec, norm: str | None = None, **more: Any
+) -> ModelMixin:
+    """The discriminator that the options describe.
+
+    Args:
+        args: The family's options, checked.
+        data: What it shall judge.
+        norm: Its normalisation; by default the option's, or the architecture's first one.
+        more: Other arguments of the network's constructor: conditioning, packing, feature block.
+    """
+    architecture: str = args.architecture
+    norm = norm or args.discriminator_norm or NORMS[architecture][0]
+    if architecture == "mlp":
+        return MLPDiscriminator(data.channels, data.size, args.dims(), **more)
+    assert data.size is not None  # `AdversarialArguments.check`
+    if architecture == "sngan":
+        channels, _ = DISCRIMINATOR_CHANNELS.get(data.size, (None, 0))
+        return SNGANDiscriminator(data.channels, data.size, scaled(channels, args.width), norm=norm, **more)
+    return DCGANDiscriminator(data.channels, data.size, norm=norm, **args.layout(data.size), **more)
+
+
+def build_encoder(args: AdversarialArguments, data: DataSpec, shared_log_std: bool) -> ModelMixin:
+    """The encoder that the options describe: the discriminator's trunk with batch norm, or dense layers."""
+    if args.architecture == "mlp":
+        return MLPEncoder(data.channels, data.size, args.latent_dim, args.dims(), shared_log_std=shared_log_std)
+    assert data.size is not None  # `AdversarialArguments.check`
+    return DCGANEncoder(
+        data.channels,
+        data.size,
+        args.latent_dim,
+        shared_log_std=shared_log_std,
+        norm_statistics=args.norm_statistics,
+        **args.layout(data.size),
+    )
+
+
+def scaled(channels: tuple[int, ...] | None, width: int | None) -> tuple[int, ...] | None:
+    """A paper's channels with `width` for the narrowest of them; as they are for None."""
+    if channels is None or width is None:
+        return channels
+    return tuple(channel * width // min(channels) for channel in channels)
+
+
+# saved networks ------------------------------------------------------------------------------------------------------
+
+
+def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -> Any:
+    """Load a network of a saved model, or of a checkpoint, to train it further.
+
+    Args:
+        folder: The model's folder, whose `training_networks/` holds what its pipeline does not need; or the folder of
+            a checkpoint's networks.
+        name: Of the network.
+        allowed: Classes that it may be of.
+
+    Raises:
+        UserError: It is not there, is of another class, or is damaged.
+    """
+    place = next((p for p in (folder / "training_networks" / name, folder / name) if p.is_dir()), None)
+    if place is None:
+        raise UserError(
+            f"{folder} holds no {name} ({name}/ or training_networks/{name}/), which training needs; "
+            "publish or copy the whole output folder of a training run"
+        )
+    found = read_json(place / "config.json").get("_class_name")
+    network_class = next((kind for kind in allowed if kind.__name__ == found), None)
+    if network_class is None:
+        raise UserError(f"{place} holds a {found}; {name} must be {' or '.join(kind.__name__ for kind in allowed)}")
+    return load_network(network_class, place)
+
+
+def saved_generator_options(generator: ModelMixin) -> dict[str, Any]:
+    """The options of `AdversarialArguments` that a saved generator or decoder answers, but the latent dimension."""
+    config: Any = generator.config
+    if isinstance(generator, MLPGenerator):
+        dims = list(config.hidden_dims)
+        return {"architecture": "mlp", "width": None, "hidden_dims": dims, "norm_statistics": "running"}
+    if isinstance(generator, SNGANGenerator):
+        architecture = "sngan"
+        width = min(config.block_out_channels or GENERATOR_CHANNELS[config.sample_size])
+    else:
+        is_avae = config.kernel_size == avae_layout(config.sample_size)["kernel_size"]
+        architecture, width = "avae" if is_avae else "dcgan", config.width
+    return {
+        "architecture": architecture,
+        "width": width,
+        "hidden_dims": None,
+        "norm_statistics": config.norm_statistics,
+    }
+
+
+# in losses and pictures ----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def running_averages_kept(network: nn.Module) -> Iterator[None]:
+    """Let batch norms see a batch of fakes without putting it into their running averages, which are the data's."""
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+def watched_samples(generator: Any, count: int, rng: torch.Generator) -> Tensor:
+    """Samples of a generator or decoder without classes for `Objective.watched_samples`, fixed by `rng`."""
+    latents = torch.randn(count, generator.config.latent_dim, generator=rng)
+    sample: Tensor = generator(latents.to(generator.device, generator.dtype)).sample
+    return sample
+
+
+def sample_pictures(
+    pipeline: Any, data: DataSpec, batch: dict[str, Tensor], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """As many samples as the batch has; of points, beside the data."""
+    samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
+    return {"samples": samples} if data.is_image else {"data": batch["image"], "samples": samples}

@@ -1,0 +1,134 @@
+"""BiGAN's objective: an encoder and a generator against a discriminator of pairs."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+from ..losses.gan import accuracy, discriminator_loss
+from ..losses.reconstruction import clamped_squared_error
+from ..models.bigan import BiGANDiscriminator
+from ..pipelines.bigan import BiGANPipeline
+from .adversarial import (
+    ENCODERS,
+    GENERATORS,
+    NORMS,
+    AdversarialArguments,
+    build_encoder,
+    build_generator,
+    load_saved,
+    sample_pictures,
+    saved_generator_options,
+    watched_samples,
+)
+from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_shape, reconstruction_pairs
+
+LOSS = "non_saturating"
+
+
+@dataclass
+class BiGANArguments(AdversarialArguments):
+    """Options of `train_bigan.py`."""
+
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
+
+
+class BiGANObjective(Objective):
+    """Bidirectional GAN (Donahue et al. 2017, arXiv 1605.09782; Dumoulin et al. 2017, arXiv 1606.00704).
+
+    The discriminator's logit d(x, z) says that a pair is (x, E(x)) rather than (G(z), z). It minimises the
+    cross-entropy of that; generator and encoder minimise the cross-entropy with the answers swapped, as the AVAE
+    authors' baseline does. That code labels the pairs the other way round, which changes nothing, and multiplies the
+    encoder's loss by ten, which Adam undoes.
+
+    Generator and encoder go first, and the discriminator learns from the pairs they were trained on.
+    """
+
+    Arguments = BiGANArguments
+    ema = ("encoder", "generator")
+    phases = (
+        Phase("generator", trains=("generator", "encoder")),
+        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
+    )
+
+    def __init__(self, networks: dict[str, Any], data: DataSpec, args: BiGANArguments) -> None:
+        self.networks = networks
+        self.data = data
+        self.args = args
+
+    @classmethod
+    def from_args(cls, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
+        args.check(data)
+        if data.is_image and args.architecture == "mlp":
+            raise UserError(f"--architecture mlp is for vectors here, but {data.name} has images; use dcgan or avae")
+        shape: dict[str, Any] = {"hidden_dims": args.dims()}
+        if data.size is not None:
+            norm = args.discriminator_norm or NORMS[args.architecture][0]
+            shape = {"norm": norm, **args.layout(data.size)}
+        networks = {
+            "encoder": build_encoder(args, data, shared_log_std=False),
+            "generator": build_generator(args, data, args.latent_dim),
+            "discriminator": BiGANDiscriminator(data.channels, data.size, args.latent_dim, **shape),
+        }
+        return cls(networks, data, args)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
+        networks = {
+            "encoder": load_saved(folder, "encoder", ENCODERS),
+            "generator": load_saved(folder, "generator", GENERATORS),
+            "discriminator": load_saved(folder, "discriminator", (BiGANDiscriminator,)),
+        }
+        check_shape(networks["encoder"], data)
+        generator = networks["generator"]
+        options = saved_generator_options(generator) | {"latent_dim": generator.config.latent_dim}
+        is_mlp = options["architecture"] == "mlp"
+        options["discriminator_norm"] = "none" if is_mlp else networks["discriminator"].config.norm
+        adopt_saved_options(args, options)
+        return cls(networks, data, args)
+
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        (group,) = super().param_groups(name)
+        return [group | self.args.learning_rate_of(name)]
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        image, discriminator = batch["image"], networks["discriminator"]
+        if phase.name == "generator":
+            latents = noise.normal((len(image), self.args.latent_dim), like=image)
+            fake, code = networks["generator"](latents).sample, networks["encoder"](image).mean
+            cache["latents"], cache["fake"], cache["code"] = latents, fake.detach(), code.detach()
+            # the cross-entropy with the answers swapped: data pairs in the place of fakes
+            swapped = discriminator_loss(LOSS, discriminator(fake, latents).logits, discriminator(image, code).logits)
+            return {"loss": swapped}
+        fake, code = cache.pop("fake").to(image.dtype), cache.pop("code").to(image.dtype)
+        real_logits = discriminator(image, code).logits
+        fake_logits = discriminator(fake, cache.pop("latents")).logits
+        return {
+            "loss": discriminator_loss(LOSS, real_logits, fake_logits),
+            "accuracy": accuracy(LOSS, real_logits.detach(), fake_logits.detach()),
+        }
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> BiGANPipeline:
+        parts: Any = {name: networks[name] for name in ("encoder", "generator")}
+        return BiGANPipeline(**parts, value_scale=self.data.value_scale)
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pictures = sample_pictures(pipeline, self.data, batch, generator)
+        if self.data.is_image:
+            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
+        return pictures
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        parts: dict[str, Any] = dict(networks)
+        decoded = parts["generator"](parts["encoder"](batch["image"]).mean).sample
+        return {"mse": clamped_squared_error(decoded, batch["image"])}
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return watched_samples(networks["generator"], count, generator)

@@ -1,0 +1,171 @@
+"""The tempered adversarial network's objective: a GAN whose discriminator sees the data through a lens."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+from ..losses.gan import GAN_LOSSES, accuracy, discriminator_loss, generator_loss, mean_of
+from ..models.lens import LensNetwork
+from ..pipelines.gan import GANPipeline
+from .adversarial import (
+    DISCRIMINATORS,
+    GENERATORS,
+    AdversarialArguments,
+    build_discriminator,
+    build_generator,
+    load_saved,
+    sample_pictures,
+    saved_generator_options,
+    watched_samples,
+)
+from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_minimums, check_shape
+
+LOSS = "non_saturating"
+
+
+@dataclass
+class TemperedGANArguments(AdversarialArguments):
+    """Options of `train_tempered_gan.py`."""
+
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
+
+    lens_steps: int = field(
+        default=5000,
+        metadata={"help": "K: steps over which the lens's adversarial weight falls from 1 to 0. Train for more."},
+    )
+    lens_width: int | None = field(
+        default=None,
+        metadata={"help": "Images: channels of the lens (64). A lens for vectors has the widths of --hidden_dims."},
+    )
+
+    def check_lens(self, data: DataSpec) -> None:
+        """Refuse steps or widths below 1, and a width for vectors.
+
+        Raises:
+            UserError: One line that names the option.
+        """
+        check_minimums(self, lens_steps=1, **({} if self.lens_width is None else {"lens_width": 1}))
+        if self.lens_width is not None and not data.is_image:
+            raise UserError(f"--lens_width has no meaning for vectors, which {data.name} has; leave it out")
+
+
+class TemperedGANObjective(Objective):
+    """Tempered adversarial network (Sajjadi et al. 2018, arXiv 1802.04374).
+
+    A lens L distorts the data until they are hard to tell from what the generator can make by now. With d the logit
+    of "real" and t the step from 0:
+
+    generator      -log sigmoid(d(G(z)))
+    lens           lambda A + R with A = -log(1 - sigmoid(d(L(x)))) and R = ||L(x) - x||^2
+    discriminator  -log sigmoid(d(L(x))) - log(1 - sigmoid(d(G(z))))
+    lambda         1 - sin(pi t / (2 K)) for t <= K, then 0
+
+    R is the mean over the entries of all samples: as a sum it would leave the lens of a large image next to no room.
+    A is the non-saturating form of the paper's minus L_D, like the generator's loss. Once lambda is 0 the lens goes on
+    learning by R alone, as the paper's formula has it, and becomes the identity. The default of K and the layers of
+    the lens are ours, see `LensNetwork`.
+
+    Generator and lens go first, and the discriminator then learns from the fakes and the distorted data that they were
+    trained on: each network is updated at the others' old weights.
+    """
+
+    Arguments = TemperedGANArguments
+    ema = ("generator",)
+    phases = (
+        Phase("generator", trains=("generator",)),
+        Phase("lens", trains=("lens",), reuse_batch=True),
+        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
+    )
+
+    def __init__(self, networks: dict[str, Any], data: DataSpec, args: TemperedGANArguments) -> None:
+        self.networks = networks
+        self.data = data
+        self.args = args
+        self.adversarial_weight = 1.0
+
+    @classmethod
+    def from_args(cls, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
+        args.check(data)
+        args.check_lens(data)
+        width = 64 if args.lens_width is None else args.lens_width
+        networks = {
+            "generator": build_generator(args, data, args.latent_dim),
+            "discriminator": build_discriminator(args, data),
+            "lens": LensNetwork(data.channels, data.size, width, hidden_dims=args.dims()),
+        }
+        return cls(networks, data, args)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
+        args.check_lens(data)
+        networks = {
+            "generator": load_saved(folder, "generator", GENERATORS),
+            "discriminator": load_saved(folder, "discriminator", DISCRIMINATORS),
+            "lens": load_saved(folder, "lens", (LensNetwork,)),
+        }
+        check_shape(networks["lens"], data)
+        generator, lens = networks["generator"], networks["lens"]
+        options = saved_generator_options(generator) | {"latent_dim": generator.config.latent_dim}
+        if data.is_image:
+            options["lens_width"] = lens.config.width
+        options["discriminator_norm"] = networks["discriminator"].config.get("norm", "none")
+        adopt_saved_options(args, options)
+        return cls(networks, data, args)
+
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        (group,) = super().param_groups(name)
+        return [group | self.args.learning_rate_of(name)]
+
+    def before_step(self, step: int) -> None:
+        self.adversarial_weight = adversarial_weight(step, self.args.lens_steps)
+
+    # losses ----------------------------------------------------------------------------------------------------------
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        real, discriminator = batch["image"], networks["discriminator"]
+        if phase.name == "generator":
+            fake = networks["generator"](noise.normal((len(real), self.args.latent_dim), like=real)).sample
+            cache["fake"] = fake.detach()
+            return {"loss": generator_loss(LOSS, discriminator(fake).logits)}
+        if phase.name == "lens":
+            seen = networks["lens"](real).sample
+            cache["seen"] = seen.detach()
+            adversarial = mean_of(GAN_LOSSES[LOSS].fake, discriminator(seen).logits, "logits of the distorted data")
+            distortion = (seen.float() - real.float()).square().mean()
+            loss = self.adversarial_weight * adversarial + distortion
+            return {"loss": loss, "adversarial": adversarial, "distortion": distortion}
+        on_seen = discriminator(cache.pop("seen").to(real.dtype)).logits
+        on_fake = discriminator(cache.pop("fake").to(real.dtype)).logits
+        return {
+            "loss": discriminator_loss(LOSS, on_seen, on_fake),
+            "accuracy": accuracy(LOSS, on_seen.detach(), on_fake.detach()),
+        }
+
+    # inference -------------------------------------------------------------------------------------------------------
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> GANPipeline:
+        generator: Any = networks["generator"]
+        return GANPipeline(generator=generator, value_scale=self.data.value_scale)
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pictures = sample_pictures(pipeline, self.data, batch, generator)
+        lens: Any = self.networks["lens"]
+        seen = lens(batch["image"]).sample
+        return {**pictures, "data through the lens": (seen.clamp(-1, 1) + 1) / 2 if self.data.is_image else seen}
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return watched_samples(networks["generator"], count, generator)
+
+
+def adversarial_weight(step: int, lens_steps: int) -> float:
+    """lambda: 1 at step 0, falling along a sine to 0 at step `lens_steps`, and 0 from then on."""
+    return 1.0 - math.sin(0.5 * math.pi * step / lens_steps) if step <= lens_steps else 0.0

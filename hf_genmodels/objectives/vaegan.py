@@ -1,0 +1,211 @@
+"""VAE/GAN's objective: a VAE whose reconstructions are compared in the feature space of a discriminator."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from diffusers import ModelMixin
+from torch import Tensor
+
+from ..data import DataSpec
+from ..errors import UserError
+from ..losses.gan import GAN_LOSSES, accuracy, generator_loss, mean_of
+from ..losses.likelihood import kl_standard_normal, sum_per_sample
+from ..losses.reconstruction import clamped_squared_error
+from ..pipelines.vaegan import VAEGANPipeline
+from .adversarial import (
+    DISCRIMINATORS,
+    ENCODERS,
+    GENERATORS,
+    AdversarialArguments,
+    build_discriminator,
+    build_encoder,
+    build_generator,
+    load_saved,
+    sample_pictures,
+    saved_generator_options,
+    watched_samples,
+)
+from .base import (
+    Batch,
+    Noise,
+    Objective,
+    Phase,
+    adopt_saved_options,
+    check_minimums,
+    check_shape,
+    reconstruction_pairs,
+)
+
+ADVERSARIAL_LOSS = "linear_logit"
+
+
+@dataclass
+class VAEGANArguments(AdversarialArguments):
+    """Options of `train_vaegan.py`."""
+
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
+
+    beta: float = field(
+        default=5.0, metadata={"help": "Weight of the KL term (thesis: 4 to 20, depending on the data set)."}
+    )
+    feature_weight: float = field(
+        default=0.01, metadata={"help": "Weight of the feature error in the decoder's loss, gamma in the paper."}
+    )
+    feature_block: int | None = field(
+        default=None,
+        metadata={"help": "Block of the discriminator whose activations are compared (64 pixels: -2, others: -1)."},
+    )
+
+
+class VAEGANObjective(Objective):
+    """VAE/GAN (Larsen et al. 2016, arXiv 1512.09300), as the AVAE authors' code has it.
+
+    With r the discriminator's features divided by sqrt 2, x' = D(z) for z ~ q(z|x), and d the logit of "real":
+
+    feature error  L_r = 1/2 ||r(x) - r(x')||^2
+    encoder        L_r + beta KL
+    decoder        feature_weight L_r - d(x') - d(D(z_p)), z_p from the prior
+    discriminator  -log D(x) - log(1 - D(x')) - log(1 - D(D(z_p)))
+
+    Each network learns from its own loss alone. The encoder goes first, then the decoder, then the discriminator, each
+    on the samples of the networks as they were before: the authors' simultaneous update.
+
+    With --architecture mlp the features are those of the discriminator's last hidden layer.
+    """
+
+    Arguments = VAEGANArguments
+    ema = ("encoder", "decoder")
+    phases = (
+        Phase("encoder", trains=("encoder",)),
+        Phase("decoder", trains=("decoder",), reuse_batch=True),
+        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
+    )
+
+    def __init__(self, networks: dict[str, Any], data: DataSpec, args: VAEGANArguments) -> None:
+        self.networks = networks
+        self.data = data
+        self.args = args
+
+    @classmethod
+    def from_args(cls, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
+        args.check(data)
+        check_minimums(args, beta=0, feature_weight=0)
+        block = args.feature_block
+        if block is not None and args.architecture == "mlp":
+            raise UserError("--feature_block has no meaning with --architecture mlp; leave it out")
+        if block is None:
+            block = -2 if data.size == 64 else -1
+        features: dict[str, Any] = {} if args.architecture == "mlp" else {"feature_block": block}
+        networks = {
+            "encoder": build_encoder(args, data, shared_log_std=True),
+            "decoder": build_generator(args, data, args.latent_dim),
+            "discriminator": build_discriminator(args, data, **features),
+        }
+        return cls(networks, data, args)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
+        check_minimums(args, beta=0, feature_weight=0)
+        networks = {
+            "encoder": load_saved(folder, "encoder", ENCODERS),
+            "decoder": load_saved(folder, "decoder", GENERATORS),
+            "discriminator": load_saved(folder, "discriminator", DISCRIMINATORS),
+        }
+        check_shape(networks["encoder"], data)
+        config = networks["discriminator"].config
+        options = saved_generator_options(networks["decoder"]) | {
+            "latent_dim": networks["decoder"].config.latent_dim,
+            "discriminator_norm": config.get("norm", "none"),
+            "feature_block": config.get("feature_block"),
+        }
+        adopt_saved_options(args, options)
+        return cls(networks, data, args)
+
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        (group,) = super().param_groups(name)
+        return [group | self.args.learning_rate_of(name)]
+
+    # losses ----------------------------------------------------------------------------------------------------------
+
+    def losses(
+        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        if phase.name == "encoder":
+            return self.encoder_losses(networks, batch["image"], noise, cache)
+        if phase.name == "decoder":
+            return self.decoder_losses(networks, batch["image"], noise, cache)
+        return self.discriminator_losses(networks, batch["image"], cache)
+
+    def encoder_losses(
+        self, networks: dict[str, Any], image: Tensor, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """L_r + beta KL."""
+        encoded = networks["encoder"](image)
+        eps = noise.normal((len(image), self.args.latent_dim), like=image)
+        latents = encoded.mean + torch.exp(encoded.log_std) * eps
+        with torch.no_grad():
+            real_features = networks["discriminator"](image).features
+        cache["latents"], cache["real_features"] = latents.detach(), real_features
+        decoded = networks["decoder"](latents).sample
+        error = feature_error(real_features, networks["discriminator"](decoded).features)
+        kl = kl_standard_normal(encoded.mean, encoded.log_std).sum(1).mean()
+        return {"loss": error + self.args.beta * kl, "feature_error": error, "kl": kl}
+
+    def decoder_losses(
+        self, networks: dict[str, Any], image: Tensor, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """The adversarial loss on reconstructions and on samples, and a little of L_r."""
+        latents = cache.pop("latents")
+        prior = noise.normal(tuple(latents.shape), like=image)
+        decoded, sampled = networks["decoder"](latents).sample, networks["decoder"](prior).sample
+        cache["decoded"], cache["sampled"] = decoded.detach(), sampled.detach()
+        judged = networks["discriminator"](decoded)
+        error = feature_error(cache.pop("real_features"), judged.features)
+        adversarial = generator_loss(ADVERSARIAL_LOSS, judged.logits)
+        adversarial = adversarial + generator_loss(ADVERSARIAL_LOSS, networks["discriminator"](sampled).logits)
+        return {"loss": self.args.feature_weight * error + adversarial, "adversarial": adversarial}
+
+    def discriminator_losses(
+        self, networks: dict[str, Any], image: Tensor, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
+        """Cross-entropy on data, on reconstructions and on samples."""
+        real = networks["discriminator"](image).logits
+        decoded = networks["discriminator"](cache.pop("decoded").to(image.dtype)).logits
+        sampled = networks["discriminator"](cache.pop("sampled").to(image.dtype)).logits
+        loss = GAN_LOSSES[ADVERSARIAL_LOSS]
+        fakes = mean_of(loss.fake, decoded, "decoded logits") + mean_of(loss.fake, sampled, "sampled logits")
+        return {
+            "loss": mean_of(loss.real, real, "real logits") + fakes,
+            "accuracy": accuracy(ADVERSARIAL_LOSS, real.detach(), torch.cat([decoded, sampled]).detach()),
+        }
+
+    # inference -------------------------------------------------------------------------------------------------------
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> VAEGANPipeline:
+        parts: Any = {name: networks[name] for name in ("encoder", "decoder")}
+        return VAEGANPipeline(**parts, value_scale=self.data.value_scale)
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pictures = sample_pictures(pipeline, self.data, batch, generator)
+        if self.data.is_image:
+            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
+        return pictures
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        parts: dict[str, Any] = dict(networks)
+        encoded = parts["encoder"](batch["image"])
+        return {
+            "mse": clamped_squared_error(parts["decoder"](encoded.mean).sample, batch["image"]),
+            "kl": kl_standard_normal(encoded.mean, encoded.log_std).sum(1),
+        }
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return watched_samples(networks["decoder"], count, generator)
+
+
+def feature_error(real: Tensor, decoded: Tensor) -> Tensor:
+    """1/2 ||r(x) - r(x')||^2, mean over the batch, for features divided by sqrt 2."""
+    return 0.5 * sum_per_sample(((real.float() - decoded.float()) / math.sqrt(2)).square()).mean()

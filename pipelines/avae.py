@@ -1,0 +1,189 @@
+"""Pipeline of the adversarial variational autoencoder."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+
+from .base import GenerativePipelineOutput, Generators
+from .encoding import DecoderNetwork, EncoderNetwork, EncodingPipeline, check_fit
+
+NETWORKS = ("generator", "decoder")
+
+
+class AVAEPipeline(EncodingPipeline):
+    """Samples, codes and reconstructions of an AVAE (Plumerault et al. 2020, arXiv 2012.11551; thesis, chapter 3).
+
+    The code z says what an image is like as far as the VAE knows, xi holds the detail that it does not: the generator
+    makes sharp images of both, the decoder the VAE's blurry mean of z alone. Every method that makes images takes
+    `network="generator"` (default) or `"decoder"`; xi goes with the generator only.
+
+    Args:
+        encoder: x -> mu(x), with one log sigma for all images (`shared_log_std=True`).
+        decoder: z -> x.
+        generator: [z, xi] -> x. Its latents may have the decoder's dimension: then there is no xi.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+
+    Raises:
+        UserError: The networks' latents or samples differ, or the encoder has no log sigma.
+    """
+
+    model_cpu_offload_seq = "encoder->decoder->generator"
+    generator: DecoderNetwork
+
+    def __init__(
+        self,
+        encoder: EncoderNetwork,
+        decoder: DecoderNetwork,
+        generator: DecoderNetwork,
+        value_scale: float = 255.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(encoder=encoder, decoder=decoder, generator=generator)
+        self.register_to_config(value_scale=value_scale)
+        check_fit(self, encoder, decoder, needs_log_std=True)
+        check_fit(self, encoder, generator, xi=True)
+
+    @property
+    def xi_dim(self) -> int:
+        """Dimension of xi, 0 without it."""
+        dim: int = self.generator.config.latent_dim - self.latent_dim
+        return dim
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int = 1,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        output_type: str | None = None,
+        return_dict: bool = True,
+        xi: Tensor | None = None,
+        network: str = "generator",
+    ) -> GenerativePipelineOutput | tuple[Any]:
+        """Samples: G(z, xi), or D(z), for z and xi ~ N(0, I).
+
+        Args:
+            batch_size: How many.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            latents: z, (batch, latent_dim), instead of random ones.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            xi: (batch, xi_dim), or (1, xi_dim) for all, instead of random ones.
+            network: "generator" or "decoder".
+
+        Raises:
+            UserError: The arguments' shapes do not fit, the network is unknown, or xi is given to the decoder.
+        """
+        latents = self.prior_latents(batch_size, generator, latents)
+        return self.finish(self._make(latents, xi, network, generator), output_type, return_dict)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Tensor,
+        output_type: str | None = None,
+        xi: Tensor | None = None,
+        network: str = "generator",
+        generator: Generators = None,
+    ) -> GenerativePipelineOutput:
+        """G(z, xi), or D(z), for given z.
+
+        Args:
+            latents: z, (batch, latent_dim).
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            xi: (batch, xi_dim), or (1, xi_dim) for all; random by default.
+            network: "generator" or "decoder".
+            generator: For a random xi.
+
+        Raises:
+            UserError: As for a call.
+        """
+        latents = self.random_latents(len(latents), (self.latent_dim,), None, latents, self.dtype)
+        samples = self._make(latents, xi, network, generator)
+        return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        images: Any,
+        output_type: str | None = None,
+        num_samples: int = 1,
+        sample: bool = False,
+        network: str = "generator",
+        generator: torch.Generator | None = None,
+    ) -> GenerativePipelineOutput:
+        """Reconstructions: G(z, xi), or D(z), for the code of each image.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            num_samples: Reconstructions of each image. They differ in xi, and in z with `sample`.
+            sample: Draw z ~ q(z|x) for each reconstruction instead of the mean. The authors measure with draws.
+            network: "generator" or "decoder".
+            generator: For xi and z.
+
+        Returns:
+            batch * num_samples images: all of the first one, then all of the second, and so on.
+
+        Raises:
+            UserError: `num_samples` is below 1, or the network is unknown.
+        """
+        if num_samples < 1:
+            raise UserError(f"num_samples must be at least 1, got {num_samples}")
+        mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
+        latents = mean.repeat_interleave(num_samples, dim=0)
+        if sample:
+            latents = self.posterior_draw(latents, log_std, generator)
+        return self.decode(latents, output_type, network=network, generator=generator)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        a: Any,
+        b: Any,
+        num_steps: int = 8,
+        mode: str = "spherical",
+        output_type: str | None = None,
+        xi: Tensor | None = None,
+        network: str = "generator",
+        generator: torch.Generator | None = None,
+    ) -> GenerativePipelineOutput:
+        """A path from the code of image `a` to that of `b`, both included, with one xi all along.
+
+        Args:
+            a: One image.
+            b: One image.
+            num_steps: Images on the path, at least 2.
+            mode: "linear" or "spherical".
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            xi: (1, xi_dim); random by default.
+            network: "generator" or "decoder".
+            generator: For a random xi.
+
+        Raises:
+            UserError: `a` or `b` is more than one image, or an argument is impossible.
+        """
+        path = self.path_between(a, b, num_steps, mode)
+        if xi is None and network == "generator":
+            xi = self.random_latents(1, (self.xi_dim,), generator, None, self.dtype)
+        return self.decode(path, output_type, xi, network)
+
+    def _make(self, latents: Tensor, xi: Tensor | None, network: str, generator: Generators) -> Tensor:
+        """Samples of a network, for z (batch, latent_dim)."""
+        if network not in NETWORKS:
+            raise UserError(f"network must be {' or '.join(map(repr, NETWORKS))}, got {network!r}")
+        if network == "decoder":
+            if xi is not None:
+                raise UserError("network='decoder' takes no xi; leave it out, or use network='generator'")
+            return self.network_decode(latents)
+        if xi is None:
+            xi = self.random_latents(len(latents), (self.xi_dim,), generator, None, latents.dtype)
+        elif tuple(xi.shape) not in ((len(latents), self.xi_dim), (1, self.xi_dim)):
+            raise UserError(f"xi must be ({len(latents)}, {self.xi_dim}) or (1, {self.xi_dim}), got {tuple(xi.shape)}")
+        sample: Tensor = self.generator(torch.cat([latents, xi.to(latents).expand(len(latents), -1)], dim=1)).sample
+        return sample

@@ -1,0 +1,35 @@
+"""Pipeline of the bidirectional GAN."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from .encoding import DecoderNetwork, EncoderNetwork, EncodingPipeline, check_fit
+
+
+class BiGANPipeline(EncodingPipeline):
+    """Samples, codes and reconstructions of a BiGAN (Donahue et al. 2017, arXiv 1605.09782).
+
+    Its encoder is deterministic; the prior is N(0, I).
+
+    Args:
+        encoder: E, x -> z.
+        generator: G, z -> x.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+
+    Raises:
+        UserError: The networks' latents or samples differ.
+    """
+
+    model_cpu_offload_seq = "encoder->generator"
+    generator: DecoderNetwork
+
+    def __init__(self, encoder: EncoderNetwork, generator: DecoderNetwork, value_scale: float = 255.0) -> None:
+        super().__init__()
+        self.register_modules(encoder=encoder, generator=generator)
+        self.register_to_config(value_scale=value_scale)
+        check_fit(self, encoder, generator)
+
+    def network_decode(self, latents: Tensor) -> Tensor:
+        sample: Tensor = self.generator(latents).sample
+        return sample

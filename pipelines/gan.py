@@ -1,0 +1,289 @@
+"""Pipeline of every GAN that is a generator alone once it is trained."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.models.began import BEGANGenerator
+from hf_genmodels.models.dcgan import DCGANGenerator
+from hf_genmodels.models.mlp import MLPGenerator
+from hf_genmodels.models.sngan import SNGANGenerator
+
+from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .images import SampleShape
+from .latents import interpolate_latents, truncate_normal
+
+ClassLabels = int | Sequence[int] | Tensor | None
+
+
+class GANPipeline(GenerativePipeline):
+    """Samples of a GAN's generator, paths and arithmetic between them, and latents of given images.
+
+    Where a method takes `class_labels`, a conditional generator needs them (a call draws them if they are left out):
+    one number for all images, or a sequence or tensor with one for each, from 0 to num_classes - 1.
+
+    Args:
+        generator: G, z -> x.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+    """
+
+    model_cpu_offload_seq = "generator"
+    generator: DCGANGenerator | SNGANGenerator | MLPGenerator | BEGANGenerator
+
+    def __init__(
+        self,
+        generator: DCGANGenerator | SNGANGenerator | MLPGenerator | BEGANGenerator,
+        value_scale: float = 255.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(generator=generator)
+        self.register_to_config(value_scale=value_scale)
+
+    @property
+    def sample_shape(self) -> SampleShape:
+        """Shape of one sample, (channels, height, width) or (dim,)."""
+        config = self.generator.config
+        channels, size = config.out_channels, config.sample_size
+        return (channels,) if size is None else (channels, size, size)
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimension of z."""
+        dim: int = self.generator.config.latent_dim
+        return dim
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of a conditional generator, else None."""
+        number: int | None = self.generator.config.get("num_classes")
+        return number
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        class_labels: ClassLabels = None,
+        truncation: float | None = None,
+        output_type: str | None = None,
+        return_dict: bool = True,
+    ) -> GenerativePipelineOutput | tuple[Any]:
+        """Samples: G(z) for z ~ N(0, I).
+
+        Args:
+            batch_size: How many; by default one for each of `class_labels`.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            latents: (batch, latent_dim), instead of random ones.
+            class_labels: Of a conditional generator; by default each class is as likely as the others.
+            truncation: tau > 0: every coordinate of z is from the normal truncated to [-tau, tau], for samples that
+                are more typical and less diverse (Brock et al. 2019, arXiv 1809.11096, section 3.1).
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+
+        Raises:
+            UserError: The arguments' shapes do not fit, there is no such class, or `truncation` is impossible or
+                comes with given latents.
+        """
+        labels = self._find_labels(class_labels)
+        if latents is not None:
+            batch_size = len(latents)
+        elif batch_size is None:
+            batch_size = 1 if labels is None else len(labels)
+        if latents is not None and truncation is not None:
+            raise UserError("truncation is for random latents; leave it out where latents are given")
+        latents = self.random_latents(batch_size, (self.latent_dim,), generator, latents, self.dtype)
+        if truncation is not None:
+            latents = truncate_normal(latents, truncation)
+        if labels is None and self.num_classes is not None:
+            uniform = self.random_uniform(batch_size, generator)
+            labels = (uniform * self.num_classes).long().clamp(max=self.num_classes - 1)
+        return self.finish(self._generate(latents, labels), output_type, return_dict)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        a: Tensor,
+        b: Tensor,
+        num_steps: int = 8,
+        mode: str = "spherical",
+        class_labels: ClassLabels = None,
+        output_type: str | None = None,
+    ) -> GenerativePipelineOutput:
+        """Samples on a path between two latents, both included.
+
+        Args:
+            a: (latent_dim,) or (1, latent_dim).
+            b: The same.
+            num_steps: Images on the path, at least 2.
+            mode: "linear", or "spherical", see `latents.interpolate_latents`.
+            class_labels: Of a conditional generator.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+
+        Raises:
+            UserError: `a` or `b` is no single latent, another argument is impossible, or labels are missing.
+        """
+        start, end = self._find_latents("a", a), self._find_latents("b", b)
+        if len(start) != 1 or len(end) != 1:
+            raise UserError(f"interpolate goes from one latent to one latent, got {len(start)} and {len(end)}")
+        path = interpolate_latents(start[0], end[0], num_steps, mode)
+        return self._decode(path, class_labels, output_type)
+
+    @torch.no_grad()
+    def combine(
+        self,
+        plus: Sequence[Tensor],
+        minus: Sequence[Tensor] = (),
+        class_labels: ClassLabels = None,
+        output_type: str | None = None,
+    ) -> GenerativePipelineOutput:
+        """The sample of a sum and difference of latents (Radford et al. 2016, arXiv 1511.06434, section 6.3.2).
+
+        Each group of latents that share a trait is replaced by its mean; the paper takes three. Smiling woman -
+        neutral woman + neutral man is `combine(plus=[smiling_women, neutral_men], minus=[neutral_women])`.
+
+        Args:
+            plus: Groups, each (n, latent_dim) or (latent_dim,), whose means are added.
+            minus: Groups whose means are subtracted.
+            class_labels: Of a conditional generator.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+
+        Returns:
+            One image.
+
+        Raises:
+            UserError: There is nothing to add, a group is of another shape, or labels are missing.
+        """
+        if isinstance(plus, Tensor) or isinstance(minus, Tensor) or not len(plus):
+            raise UserError("combine takes lists of groups of latents: at least one in plus, any number in minus")
+        terms = [self._find_latents("plus", group).mean(0) for group in plus]
+        terms += [-self._find_latents("minus", group).mean(0) for group in minus]
+        return self._decode(torch.stack(terms).sum(0, keepdim=True), class_labels, output_type)
+
+    @torch.no_grad()
+    def invert(
+        self,
+        images: Any,
+        num_steps: int = 500,
+        learning_rate: float = 0.1,
+        num_restarts: int = 1,
+        class_labels: ClassLabels = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Latents whose samples are like given images: argmin over ||z|| <= sqrt(latent_dim) of ||G(z) - x||^2.
+
+        By Adam from random latents, put back into the ball after every step (Plumerault et al. 2020, arXiv
+        2001.10238, algorithm 1). It finds a local minimum; more restarts find better ones. What differs: on the
+        sphere Adam sees no gradient that leads out of the ball, because it would turn it, and settle elsewhere than
+        at the minimum. The generator's weights are left alone.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+            num_steps: Of Adam.
+            learning_rate: Of Adam.
+            num_restarts: Starting points, the same for every image, all tried at once; the best result is kept.
+            class_labels: Of a conditional generator.
+            generator: For the starting points.
+
+        Returns:
+            (batch, latent_dim), float32.
+
+        Raises:
+            UserError: The images do not fit, a number is impossible, or labels are missing.
+        """
+        for name, number in (("num_steps", num_steps), ("num_restarts", num_restarts)):
+            if number < 1:
+                raise UserError(f"{name} must be at least 1, got {number}")
+        if not learning_rate > 0:
+            raise UserError(f"learning_rate must be above 0, got {learning_rate}")
+        target = self.prepare_images(images, torch.float32)
+        labels = self._match_labels(self._require_labels(class_labels), len(target))
+        labels = None if labels is None else labels.repeat_interleave(num_restarts)
+        shape = (len(target), num_restarts, self.latent_dim)
+        starts = self.random_latents(num_restarts, (self.latent_dim,), generator, None, torch.float32)
+        latents = starts.repeat(len(target), 1)
+        repeated = target.repeat_interleave(num_restarts, dim=0)
+
+        def errors() -> Tensor:
+            samples = self._generate(latents.to(self.dtype), labels)
+            return (samples.float() - repeated).square().flatten(1).sum(1)
+
+        _into_ball(latents.requires_grad_())
+        optimizer = torch.optim.Adam([latents], lr=learning_rate)
+        for _ in self.progress_bar(range(num_steps)):
+            with torch.enable_grad():
+                # not backward(), which would leave gradients on the weights
+                (gradient,) = torch.autograd.grad(errors().sum(), latents)
+            latents.grad = _without_way_out(gradient, latents)
+            optimizer.step()
+            _into_ball(latents)
+        best = errors().view(shape[:2]).argmin(1)
+        return latents.detach().view(shape)[torch.arange(len(target)), best]
+
+    # latents and labels ----------------------------------------------------------------------------------------------
+
+    def _generate(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """(batch, latent_dim), and (1,) or (batch,) labels -> what the network makes of them."""
+        labels = self._match_labels(labels, len(latents))
+        sample: Tensor = (self.generator(latents) if labels is None else self.generator(latents, labels)).sample
+        return sample
+
+    def _decode(self, latents: Tensor, class_labels: ClassLabels, output_type: str | None) -> GenerativePipelineOutput:
+        samples = self._generate(latents, self._require_labels(class_labels))
+        return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
+
+    def _find_latents(self, name: str, latents: Tensor) -> Tensor:
+        """(n, latent_dim) or (latent_dim,) -> (n, latent_dim) on this pipeline's device."""
+        group = latents if latents.ndim == 2 else latents[None]
+        if tuple(group.shape[1:]) != (self.latent_dim,) or not len(group):
+            raise UserError(f"{name}: latents must be (n, {self.latent_dim}), got {tuple(latents.shape)}")
+        return group.to(self._execution_device, self.dtype)
+
+    def _find_labels(self, class_labels: ClassLabels) -> Tensor | None:
+        """What a user calls class labels -> (number of them,), int64."""
+        if class_labels is None:
+            return None
+        if self.num_classes is None:
+            raise UserError("class_labels: the generator was trained without classes (num_classes is None)")
+        labels = torch.as_tensor(class_labels, device=self._execution_device)
+        if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim > 1 or not labels.numel():
+            raise UserError("class_labels must be one whole number or a sequence of them")
+        labels = labels.long().reshape(-1)
+        if labels.min() < 0 or labels.max() >= self.num_classes:
+            raise UserError(
+                f"class_labels must be 0 to {self.num_classes - 1} (num_classes is {self.num_classes}), "
+                f"got {' '.join(str(label) for label in labels.tolist())}"
+            )
+        return labels
+
+    def _require_labels(self, class_labels: ClassLabels) -> Tensor | None:
+        if class_labels is None and self.num_classes is not None:
+            raise UserError(f"the generator is conditional: give class_labels (num_classes is {self.num_classes})")
+        return self._find_labels(class_labels)
+
+    def _match_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
+        """(1,) or (batch,) labels -> (batch,)."""
+        if labels is None:
+            return None
+        if len(labels) not in (1, batch_size):
+            raise UserError(f"{len(labels)} class_labels for {batch_size} images; give one, or one for each image")
+        return labels.expand(batch_size)
+
+
+def _without_way_out(gradient: Tensor, latents: Tensor) -> Tensor:
+    """Gradient (batch, dim), less its radial part where descent would leave the ball of `_into_ball`."""
+    radial = (gradient * latents).sum(1, keepdim=True) / latents.square().sum(1, keepdim=True)
+    on_sphere = latents.norm(dim=1, keepdim=True) > 0.9999 * math.sqrt(latents.shape[1])
+    return torch.where(on_sphere & (radial < 0), gradient - radial * latents, gradient)
+
+
+def _into_ball(latents: Tensor) -> None:
+    """Shorten latents (batch, dim) that are longer than sqrt(dim), in place."""
+    norms = latents.norm(dim=1, keepdim=True)
+    latents.mul_((math.sqrt(latents.shape[1]) / norms).clamp(max=1.0))

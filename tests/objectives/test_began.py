@@ -1,0 +1,192 @@
+"""BEGAN's losses against slow formulas, and the control of k: its value, its range, micro-batches, checkpoints."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from hf_genmodels import UserError
+from hf_genmodels.objectives.began import BEGANArguments, BEGANObjective
+from tests.testing_utils.adversarial_objectives import (
+    assert_same_loss,
+    assert_same_networks,
+    phase_losses,
+    save_run,
+)
+from tests.testing_utils.adversaries import make_loop
+from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+
+SMALL: dict[str, dict[str, Any]] = {
+    "builtin:digits": {"latent_dim": 3, "width": 2},
+    "builtin:toy2d": {"latent_dim": 3, "hidden_dims": [4]},
+}
+
+
+def objective_of(data=IMAGES, **options) -> BEGANObjective:
+    torch.manual_seed(0)
+    return BEGANObjective.from_args(BEGANArguments(**SMALL[data.name] | options), data)
+
+
+def slow_error(objective: BEGANObjective, samples: torch.Tensor) -> torch.Tensor:
+    """The mean of |v - D(v)|, one sample and one entry after the other."""
+    terms = []
+    for sample in samples:
+        restored = objective.networks["discriminator"](sample[None]).reconstruction[0]
+        terms += [(a - b).abs() for a, b in zip(sample.flatten(), restored.flatten(), strict=True)]
+    return sum(terms, torch.zeros(())) / len(terms)
+
+
+def update_k(objective: BEGANObjective, pairs: list[tuple[float, float]]) -> float:
+    """k after an update whose micro-batches had these L(x) and L(G(z))."""
+    objective.measured = [torch.tensor(pair) for pair in pairs]
+    objective.after_update(objective.phases[1], objective.networks, lambda tensor: tensor)
+    return objective.k.item()
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_losses(data):
+    objective, batch, cache = objective_of(data), make_batch(data), {}
+    objective.k = torch.tensor(0.3)
+    latents = seeded_noise().normal((5, 3), like=batch["image"])
+    losses = phase_losses(objective, "generator", batch, cache)
+    fake = objective.networks["generator"](latents).sample
+    assert_same_loss(losses["loss"], slow_error(objective, fake), objective, ("generator",))
+    assert not cache["fake"].requires_grad
+
+    losses = phase_losses(objective, "discriminator", batch, cache, seed=8)
+    real, of_fake = slow_error(objective, batch["image"]), slow_error(objective, fake.detach())
+    assert_same_loss(losses["loss"], real - 0.3 * of_fake, objective, ("discriminator",))
+    assert losses["real"].item() == pytest.approx(real.item(), rel=1e-5)
+    assert losses["fake"].item() == pytest.approx(of_fake.item(), rel=1e-5)
+    expected = real.item() + abs(0.5 * real.item() - of_fake.item())
+    assert losses["convergence"].item() == pytest.approx(expected, rel=1e-5)
+    assert losses["k"].item() == pytest.approx(0.3)
+    assert not cache
+
+
+def test_k_follows_the_losses_of_the_update():
+    objective, batch = objective_of(gamma=0.7, lambda_k=0.5), make_batch(IMAGES)
+    cache: dict[str, Any] = {}
+    objective.k = torch.tensor(0.2)
+    phase_losses(objective, "generator", batch, cache)
+    objective.after_update(objective.phases[0], objective.networks, lambda tensor: tensor)
+    assert objective.k.item() == pytest.approx(0.2)
+    losses = phase_losses(objective, "discriminator", batch, cache)
+    objective.after_update(objective.phases[1], objective.networks, lambda tensor: tensor)
+    expected = 0.2 + 0.5 * (0.7 * losses["real"].item() - losses["fake"].item())
+    assert 0 < expected < 1 and objective.k.item() == pytest.approx(expected, rel=1e-5)
+    assert not objective.measured and not objective.k.requires_grad
+
+
+def test_k_is_updated_with_the_mean_over_micro_batches_and_processes():
+    objective = objective_of(lambda_k=0.1)
+    assert update_k(objective, [(1.0, 0.2), (3.0, 0.4)]) == pytest.approx(0.1 * (0.5 * 2.0 - 0.3))
+    other = torch.tensor([4.0, 0.5])  # what another process has measured
+    objective.measured = [torch.tensor([2.0, 0.1])]
+    objective.after_update(objective.phases[1], objective.networks, lambda tensor: (tensor + other) / 2)
+    assert objective.k.item() == pytest.approx(0.07 + 0.1 * (0.5 * 3.0 - 0.3))
+
+
+def test_k_stays_between_0_and_1():
+    objective = objective_of(lambda_k=1.0)
+    assert update_k(objective, [(0.1, 5.0)]) == 0
+    assert update_k(objective, [(9.0, 0.1)]) == 1
+    assert update_k(objective, [(9.0, 0.1)]) == 1
+    assert update_k(objective, [(1.0, 0.75)]) == pytest.approx(0.75)
+
+
+def test_k_does_not_depend_on_how_the_batch_is_divided(tmp_path):
+    values = []
+    for divided in ({}, {"train_batch_size": 4, "gradient_accumulation_steps": 2}):
+        objective = objective_of(VECTORS, lambda_k=0.5)
+        loop = make_loop(objective, tmp_path / str(len(values)), **divided)
+        loop.prepare(None)
+        for _ in range(3):
+            loop.training_step()
+        values.append(objective.k.item())
+    assert 0 < values[0] < 1
+    assert values[0] == pytest.approx(values[1], rel=1e-4)
+
+
+def test_k_survives_a_checkpoint(tmp_path):
+    objective = objective_of()
+    assert objective.k.item() == 0
+    objective.k = torch.tensor(0.625)
+    torch.save(objective.state_dict(), tmp_path / "state.pt")
+    again = objective_of()
+    again.load_state_dict(torch.load(tmp_path / "state.pt", weights_only=True))
+    assert again.k.item() == 0.625
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+def test_pictures_and_watched_samples(data):
+    objective, batch = objective_of(data), make_batch(data)
+    pipeline = objective.pipeline(objective.networks)
+    assert pipeline.config.value_scale == data.value_scale
+    pictures = objective.sample_grid(pipeline, batch, torch.Generator().manual_seed(0))
+    expected = pipeline(batch_size=5, generator=torch.Generator().manual_seed(0), output_type="pt").images
+    assert torch.equal(pictures["samples"], expected)
+    assert pictures.keys() == ({"samples"} if data.is_image else {"samples", "data"})
+    with torch.no_grad():
+        watched = objective.watched_samples(objective.networks, 7, torch.Generator().manual_seed(3))
+        latents = torch.randn(7, 3, generator=torch.Generator().manual_seed(3))
+        torch.testing.assert_close(watched, objective.networks["generator"](latents).sample)
+
+
+def test_options_shape_the_networks():
+    networks = objective_of(width=3, latent_dim=5).networks
+    for network in networks.values():
+        assert (network.config.sample_size, network.config.latent_dim, network.config.width) == (8, 5, 3)
+    assert objective_of(width=None).networks["generator"].config.width == 64
+    assert objective_of(VECTORS).networks["discriminator"].config.hidden_dims == (4,)
+    assert objective_of(VECTORS, hidden_dims=None).networks["generator"].config.hidden_dims == (128, 128)
+
+
+def test_only_the_discriminator_has_a_learning_rate_of_its_own():
+    objective = objective_of(discriminator_learning_rate=0.003)
+    assert objective.param_groups("discriminator")[0]["lr"] == 0.003
+    assert "lr" not in objective.param_groups("generator")[0]
+    assert "lr" not in objective_of().param_groups("discriminator")[0]
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (
+            IMAGES,
+            {"hidden_dims": [4]},
+            "--hidden_dims has no meaning for images, which builtin:digits has; leave it out",
+        ),
+        (VECTORS, {"width": 4}, "--width has no meaning for vectors, which builtin:toy2d has; leave it out"),
+        (IMAGES, {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (IMAGES, {"width": 0}, "--width must be at least 1"),
+        (IMAGES, {"gamma": 1.5}, "--gamma must be from 0 to 1, got 1.5"),
+        (IMAGES, {"gamma": float("nan")}, "--gamma must be from 0 to 1, got nan"),
+        (IMAGES, {"lambda_k": -0.1}, "--lambda_k must be from 0 to 1, got -0.1"),
+    ],
+)
+def test_refused_options(data, options, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        objective_of(data, **options)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("data", [IMAGES, VECTORS])
+@pytest.mark.parametrize("layout", ["output", "checkpoint"])
+def test_from_saved_networks(data, layout, tmp_path):
+    first = objective_of(data)
+    folder = save_run(first, tmp_path, layout)
+    args = BEGANArguments(gamma=0.25)
+    again = BEGANObjective.from_pretrained(folder, args, data)
+    assert_same_networks(again, first)
+    assert again.args.gamma == 0.25 and again.k.item() == 0
+    assert {name: getattr(args, name) for name in SMALL[data.name]} == SMALL[data.name]
+    with pytest.raises(UserError, match=r"--latent_dim cannot be changed with .*; the saved network has 3"):
+        BEGANObjective.from_pretrained(folder, BEGANArguments(latent_dim=9), data)
+    with pytest.raises(UserError, match="--gamma must be from 0 to 1"):
+        BEGANObjective.from_pretrained(folder, BEGANArguments(gamma=-1.0), data)
+    with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
+        BEGANObjective.from_pretrained(folder, BEGANArguments(), VECTORS if data.is_image else IMAGES)

@@ -1,0 +1,184 @@
+"""BiGAN's losses against sums over pairs; its figures, pictures and options."""
+
+from __future__ import annotations
+
+import copy
+import re
+
+import pytest
+import torch
+
+from hf_genmodels import UserError
+from hf_genmodels.objectives.bigan import BiGANArguments, BiGANObjective
+from tests.testing_utils.adversarial_objectives import (
+    DCGAN,
+    IMAGES_16,
+    IMAGES_32,
+    MLP,
+    assert_same_loss,
+    assert_same_networks,
+    phase_losses,
+    save_run,
+    slow_adversarial_terms,
+    slow_mean_squared_error,
+)
+from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+
+CASES = [
+    (VECTORS, MLP),
+    (IMAGES, DCGAN | {"discriminator_norm": "instance"}),
+    (IMAGES_16, DCGAN | {"norm_statistics": "batch"}),
+]
+
+
+def objective_of(data=VECTORS, **options) -> BiGANObjective:
+    torch.manual_seed(0)
+    return BiGANObjective.from_args(BiGANArguments(**(options or MLP)), data)
+
+
+# losses --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("data", "options"), CASES)
+def test_losses_of_both_phases(data, options):
+    objective = objective_of(data, **options)
+    networks, batch, cache = objective.networks, make_batch(data), {}
+    image = batch["image"]
+    z = seeded_noise().normal((5, 3), like=image)
+    judge = networks["discriminator"]
+    actual = phase_losses(objective, "generator", batch, cache)["loss"]
+    fake, code = networks["generator"](z).sample, networks["encoder"](image).mean
+    of_data, of_fakes = judge(image, code).logits, judge(fake, z).logits
+    # the data's pairs play the fakes, and the other way round
+    swapped = slow_adversarial_terms("non_saturating", list(of_fakes), list(of_data))[1]
+    by_hand = (torch.log(1 + torch.exp(-of_fakes)) + torch.log(1 + torch.exp(of_data))).mean()
+    assert swapped.item() == pytest.approx(by_hand.item(), rel=1e-5)
+    assert_same_loss(actual, swapped, objective, ("generator", "encoder"))
+    for name in ("generator", "encoder"):
+        gradients = torch.autograd.grad(actual, list(networks[name].parameters()), retain_graph=True)
+        assert sum(g.abs().sum() for g in gradients) > 0
+
+    assert all(torch.equal(cache[name], value) for name, value in (("fake", fake), ("code", code), ("latents", z)))
+    assert not any(value.requires_grad for value in cache.values())
+    fake, code = fake.detach(), code.detach()
+    with torch.no_grad():
+        for name in ("generator", "encoder"):  # their update comes in between
+            for parameter in networks[name].parameters():
+                parameter.zero_()
+    losses = phase_losses(objective, "discriminator", batch, cache, seed=9)
+    expected = slow_adversarial_terms("non_saturating", list(judge(image, code).logits), list(judge(fake, z).logits))[
+        1
+    ]
+    assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
+    assert 0 <= losses["accuracy"].item() <= 1
+    assert not cache
+
+
+def test_the_encoders_running_averages_are_those_of_the_data():
+    objective, batch = objective_of(IMAGES_16, **DCGAN), make_batch(IMAGES_16)
+    encoder, cache = objective.networks["encoder"], {}
+    alone = copy.deepcopy(encoder)
+    phase_losses(objective, "generator", batch, cache)
+    phase_losses(objective, "discriminator", batch, cache)
+    alone(batch["image"])
+    torch.testing.assert_close(encoder.state_dict(), alone.state_dict())
+
+
+def test_phases_and_learning_rates():
+    objective = objective_of(VECTORS, **MLP | {"discriminator_learning_rate": 0.3})
+    both, discriminator = objective.phases
+    assert (both.name, both.trains, both.reuse_batch) == ("generator", ("generator", "encoder"), False)
+    assert (discriminator.name, discriminator.trains) == ("discriminator", ("discriminator",))
+    assert discriminator.reuse_batch
+    rates = {name: objective.param_groups(name)[0].get("lr") for name in objective.networks}
+    assert rates == {"encoder": None, "generator": None, "discriminator": 0.3}
+    assert BiGANObjective.ema == ("encoder", "generator")
+
+
+# inference -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("data", "options"), CASES)
+def test_held_out_figures_and_pictures(data, options):
+    objective, batch = objective_of(data, **options), make_batch(data)
+    networks, image = objective.networks, batch["image"]
+    for network in networks.values():
+        network.eval()
+    with torch.no_grad():
+        figures = objective.evaluate(networks, batch, torch.Generator())
+        made = networks["generator"](networks["encoder"](image).mean).sample
+        watched = objective.watched_samples(networks, 4, torch.Generator().manual_seed(1))
+        latents = torch.randn(4, 3, generator=torch.Generator().manual_seed(1))
+        torch.testing.assert_close(watched, networks["generator"](latents).sample)
+    assert figures.keys() == {"mse"}
+    assert figures["mse"].tolist() == pytest.approx(slow_mean_squared_error(made, image), rel=1e-4)
+
+    pipeline = objective.pipeline(networks)
+    assert pipeline.config.value_scale == data.value_scale
+    pictures = objective.sample_grid(pipeline, batch, torch.Generator().manual_seed(0))
+    assert pictures["samples"].shape == image.shape
+    if data.is_image:
+        torch.testing.assert_close(pictures["reconstructions"][::2], (image + 1) / 2)
+        torch.testing.assert_close(pictures["reconstructions"][1::2], (made + 1) / 2)
+
+
+# saved networks and options ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["output", "checkpoint"])
+@pytest.mark.parametrize(("data", "options"), [*CASES, (IMAGES_32, DCGAN | {"architecture": "avae"})])
+def test_from_saved_networks(data, options, layout, tmp_path):
+    first = objective_of(data, **options)
+    save_run(first, tmp_path, layout)
+    for given in (BiGANArguments(), BiGANArguments(**options)):
+        assert_same_networks(BiGANObjective.from_pretrained(tmp_path, given, data), first)
+        shapes = ("architecture", "latent_dim", "width", "hidden_dims", "norm_statistics")
+        assert [getattr(given, name) for name in shapes] == [getattr(first.args, name) for name in shapes]
+        assert given.discriminator_norm == (options.get("discriminator_norm") or ("batch" if data.size else "none"))
+
+
+def test_saved_networks_that_do_not_fit(tmp_path):
+    objective = objective_of()
+    save_run(objective, tmp_path, "output")
+    for options, message in (
+        ({"latent_dim": 4}, "--latent_dim cannot be changed with --pretrained.*; the saved network has 3"),
+        ({"width": 4}, "--width cannot be changed with .*; the saved network has none"),
+        (
+            {"discriminator_norm": "layer"},
+            "--discriminator_norm cannot be changed with .*; the saved network has none",
+        ),
+    ):
+        with pytest.raises(UserError, match=message):
+            BiGANObjective.from_pretrained(tmp_path, BiGANArguments(**options), VECTORS)
+    with pytest.raises(UserError, match="takes samples of shape"):
+        BiGANObjective.from_pretrained(tmp_path, BiGANArguments(), IMAGES)
+    place = tmp_path / "training_networks" / "discriminator"
+    objective.networks["encoder"].save_pretrained(str(place))
+    with pytest.raises(UserError, match="holds a MLPEncoder; discriminator must be BiGANDiscriminator"):
+        BiGANObjective.from_pretrained(tmp_path, BiGANArguments(), VECTORS)
+    place.rename(tmp_path / "gone")
+    with pytest.raises(UserError, match="holds no discriminator") as error:
+        BiGANObjective.from_pretrained(tmp_path, BiGANArguments(), VECTORS)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "options", "message"),
+    [
+        (IMAGES, MLP, "--architecture mlp is for vectors here, but builtin:digits has images; use dcgan or avae"),
+        (VECTORS, DCGAN, "--architecture dcgan needs images, but builtin:toy2d has vectors"),
+        (VECTORS, MLP | {"hidden_dims": []}, "at least one width in hidden_dims"),
+        (VECTORS, MLP | {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (VECTORS, MLP | {"width": 2}, "--width has no meaning with --architecture mlp"),
+        (
+            VECTORS,
+            MLP | {"discriminator_norm": "batch"},
+            "--discriminator_norm has no meaning with --architecture mlp",
+        ),
+        (IMAGES_16, DCGAN | {"hidden_dims": [2]}, "--hidden_dims has no meaning with --architecture dcgan"),
+    ],
+)
+def test_refused_options(data, options, message):
+    with pytest.raises(UserError, match=re.escape(message)) as error:
+        BiGANObjective.from_args(BiGANArguments(**options), data)
+    assert "\n" not in str(error.value)

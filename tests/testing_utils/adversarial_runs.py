@@ -1,0 +1,105 @@
+"""Short runs of every adversarial objective, by one process or by each of several: `main` is what those launch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from hf_genmodels import DCGANDiscriminator, MLPGenerator
+from hf_genmodels.data import DataArguments, DataSpec, load_data
+from hf_genmodels.families import get_family
+from hf_genmodels.objectives.base import Objective
+from hf_genmodels.objectives.gan import GANArguments, GANObjective
+from hf_genmodels.training.arguments import TrainingArguments
+from hf_genmodels.training.entry import let_collectives_end
+from hf_genmodels.training.loop import TrainingLoop
+
+GLOBAL_BATCH = 16
+STEPS = 10
+MLP: dict[str, Any] = {"architecture": "mlp", "hidden_dims": [16], "latent_dim": 2}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A family with options; none of the networks has batch norm, whose statistics are each process's own."""
+
+    family: str
+    options: dict[str, Any]
+    dataset_name: str = "builtin:toy2d"
+    build: Callable[[DataSpec], Objective] | None = None
+
+    def objective(self, data: DataSpec) -> Objective:
+        """The objective with the weights of seed 0."""
+        torch.manual_seed(0)
+        if self.build is not None:
+            return self.build(data)
+        objective_class = get_family(self.family).load_objective()
+        return objective_class.from_args(objective_class.Arguments(**self.options), data)
+
+
+def spectral(data: DataSpec) -> Objective:
+    """Spectral norm needs convolutions, whose generator has batch norm: here a dense one takes its place."""
+    generator = MLPGenerator(2, data.channels, data.size, hidden_dims=(16,))
+    discriminator = DCGANDiscriminator(data.channels, data.size or 0, width=4, norm="spectral")
+    return GANObjective(generator, discriminator, data, GANArguments(latent_dim=2, gan_loss="hinge", critic_updates=2))
+
+
+CASES = {
+    "wgan_gp": Case("gan", MLP | {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "critic_updates": 5}),
+    "packs": Case("gan", MLP | {"gan_loss": "hinge", "gradient_penalty": "zero_centred", "packing": 2}),
+    "r1": Case("gan", MLP | {"gradient_penalty": "r1"}),
+    "roth": Case("gan", MLP | {"gan_loss": "minimax", "gradient_penalty": "roth"}),
+    "clipped": Case("gan", MLP | {"gan_loss": "wasserstein", "weight_clip": 0.05, "critic_updates": 2}),
+    "classes": Case("gan", MLP | {"conditioning": "cgan", "gan_loss": "least_squares"}, "builtin:digits"),
+    "spectral": Case("gan", {}, "builtin:digits", spectral),
+    "avae": Case("avae", MLP | {"latent_warmup_steps": 4}),
+    "bigan": Case("bigan", MLP),
+    "vaegan": Case("vaegan", MLP),
+    "began": Case("began", {"hidden_dims": [16], "latent_dim": 2, "lambda_k": 0.3}),
+    "tempered_gan": Case("tempered_gan", MLP | {"lens_steps": 6}),
+    "aae": Case("aae", MLP | {"latent_hidden_dims": [8]}),
+}
+
+
+def train(case: Case, folder: Path) -> None:
+    """Ten steps on global batches of 16; the main process leaves networks, `losses.pt` and `state.pt` in `folder`."""
+    accelerator = Accelerator()
+    data = load_data(DataArguments(dataset_name=case.dataset_name, max_train_samples=96), 0)
+    args = TrainingArguments(
+        output_dir=str(folder),
+        train_batch_size=GLOBAL_BATCH // accelerator.num_processes,
+        max_train_steps=STEPS,
+        learning_rate=0.002,
+        log_steps=5,
+        checkpointing_steps=0,
+    )
+    loop = TrainingLoop(case.objective(data.spec), data, args, accelerator)
+    loop.prepare(None)
+    loop.train_until(STEPS)
+    if accelerator.is_main_process:
+        folder.mkdir(parents=True)
+        for name, network in loop.networks.items():
+            network.save_pretrained(str(folder / name))
+        torch.save(loop.history, folder / "losses.pt")
+        torch.save(loop.objective.state_dict(), folder / "state.pt")
+
+
+def main(folder: Path) -> None:
+    """Run all cases, each in a folder of its own."""
+    torch.set_num_threads(1)
+    for name, case in CASES.items():
+        train(case, folder / name)
+    accelerator = Accelerator()
+    accelerator.wait_for_everyone()
+    let_collectives_end(accelerator)
+    accelerator.end_training()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

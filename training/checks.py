@@ -1,0 +1,42 @@
+"""What the loop refuses before anything is written, and how long a run is."""
+
+from __future__ import annotations
+
+import math
+
+from accelerate import Accelerator
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.objectives.base import Objective
+
+from .arguments import TrainingArguments
+
+
+def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:
+    """Refuse precision and device options that cannot work here."""
+    if accelerator.mixed_precision == "fp16" and any(phase.double_backward for phase in objective.phases):
+        raise UserError("--mixed_precision fp16 cannot train a loss that differentiates a gradient; use bf16 or no")
+    if accelerator.mixed_precision == "fp16" and accelerator.device.type == "cpu":
+        raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
+    if args.sync_bn and not (accelerator.device.type == "cuda" and accelerator.num_processes > 1):
+        raise UserError("--sync_bn needs several GPUs")
+
+
+def check_batch_size(objective: Objective, args: TrainingArguments) -> None:
+    """Refuse micro-batches that the objective cannot divide."""
+    multiple = objective.batch_multiple
+    if args.train_batch_size % multiple:
+        raise UserError(
+            f"--train_batch_size {args.train_batch_size} must be a multiple of {multiple}: "
+            "this model takes its examples in packs of that many"
+        )
+
+
+def count_steps(objective: Objective, args: TrainingArguments, batches_per_epoch: int | None) -> int:
+    """Steps of the run: `--max_train_steps`, or as many as `--num_train_epochs` passes over the data hold."""
+    if args.max_train_steps is not None:
+        return args.max_train_steps
+    if batches_per_epoch is None:
+        raise UserError("a streamed data set has no known length; give --max_train_steps")
+    fresh = sum(phase.updates / phase.every for phase in objective.phases if not phase.reuse_batch)
+    return math.ceil(args.num_train_epochs * batches_per_epoch / (fresh * args.gradient_accumulation_steps))
