@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,13 +13,36 @@ import pytest
 import torch
 from torch import Tensor
 
+from hf_genmodels import DataSpec
 from hf_genmodels.objectives.base import Objective
-from tests.testing_utils.objectives import IMAGES, seeded_noise
+from hf_genmodels.objectives.gan import GANArguments, GANObjective
+from tests.testing_utils.objectives import IMAGES, VECTORS, seeded_noise
 
 MLP: dict[str, Any] = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
 DCGAN: dict[str, Any] = {"architecture": "dcgan", "width": 2, "latent_dim": 3}
 IMAGES_16 = dataclasses.replace(IMAGES, size=16)  # the smallest for which discriminators and encoders have a norm
 IMAGES_32 = dataclasses.replace(IMAGES, size=32)
+
+GAN_LOSSES = ("minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge")
+GAN_PENALTIES = ("none", "wgan_gp", "zero_centred", "r1", "r2", "roth")
+# Roth's regulariser is that of the cross-entropy; slopes of 1 are for losses without a sigmoid or a square.
+GAN_REFUSED = {
+    *(
+        ("minimax", "wgan_gp"),
+        ("non_saturating", "wgan_gp"),
+        ("linear_logit", "wgan_gp"),
+        ("least_squares", "wgan_gp"),
+    ),
+    *(("least_squares", "roth"), ("hinge", "roth"), ("wasserstein", "roth")),
+    *(("wasserstein", "r1"), ("wasserstein", "r2")),
+}
+GAN_ALLOWED = [pair for pair in itertools.product(GAN_LOSSES, GAN_PENALTIES) if pair not in GAN_REFUSED]
+
+
+def gan_objective(data: DataSpec = VECTORS, **options: Any) -> GANObjective:
+    """A GAN with the weights of seed 0, `MLP` where `options` have no architecture."""
+    torch.manual_seed(0)
+    return GANObjective.from_args(GANArguments(**({} if "architecture" in options else MLP) | options), data)
 
 
 def phase_losses(
