@@ -142,12 +142,18 @@ def accuracy(kind: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 
     Returns:
         Scalar: the share of logits on the right side of the loss's boundary, the mean of that of data and that of
-        fakes; for "wasserstein" the share of (data, fake) pairs in which the data have the larger score.
+        fakes; for "wasserstein" the share of (data, fake) pairs in which the data have the larger score. Ties count
+        half.
     """
     boundary = _loss(kind).boundary
     if boundary is None:
-        return (real_logits.flatten()[:, None] > fake_logits.flatten()[None]).float().mean()
-    return 0.5 * ((real_logits > boundary).float().mean() + (fake_logits < boundary).float().mean())
+        return _share_of_positives(real_logits.flatten()[:, None] - fake_logits.flatten()[None])
+    return 0.5 * (_share_of_positives(real_logits - boundary) + _share_of_positives(boundary - fake_logits))
+
+
+def _share_of_positives(values: Tensor) -> Tensor:
+    """The share of values above zero; zeros count half."""
+    return 0.5 * (1 + torch.sign(at_least_float32(values)).mean())
 
 
 def mean_of(function: Elementwise, logits: Tensor, name: str) -> Tensor:

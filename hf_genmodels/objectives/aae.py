@@ -105,6 +105,7 @@ class AAEObjective(Objective):
     @classmethod
     def from_pretrained(cls, folder: Path, args: AAEArguments, data: DataSpec) -> "AAEObjective":
         """See `Objective.from_pretrained`. A checkpoint's networks do not say which prior they were trained with."""
+        args.check_rates()
         networks = {
             "encoder": load_saved(folder, "encoder", ENCODERS),
             "decoder": load_saved(folder, "decoder", GENERATORS),

@@ -18,7 +18,7 @@ from ..loading import load_network
 from ..models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, DiscriminatorNorm, avae_layout
 from ..models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
 from ..models.sngan import DISCRIMINATOR_CHANNELS, GENERATOR_CHANNELS, SNGANDiscriminator, SNGANGenerator
-from .base import check_minimums
+from .base import check_minimums, check_positive
 
 # Normalisations of a discriminator by architecture; the first one is what it has if none is asked for.
 NORMS: dict[str, tuple[str, ...]] = {
@@ -40,6 +40,14 @@ class DiscriminatorRate:
     discriminator_learning_rate: float | None = field(
         default=None, metadata={"help": "Of the discriminator; --learning_rate by default."}
     )
+
+    def check_rates(self) -> None:
+        """Refuse a learning rate that is not positive.
+
+        Raises:
+            UserError: One line that names the option.
+        """
+        check_positive(self, "discriminator_learning_rate")
 
     def learning_rate_of(self, name: str) -> dict[str, float]:
         """The "lr" of a network's parameter group, where it has one of its own."""
@@ -81,6 +89,7 @@ class AdversarialArguments(DiscriminatorRate):
             UserError: An option that means nothing here, or an architecture for other data.
         """
         check_minimums(self, latent_dim=1, **({} if self.width is None else {"width": 1}))
+        self.check_rates()
         if self.architecture == "mlp":
             for name in ("width", "discriminator_norm"):
                 if getattr(self, name) not in (None, "none"):

@@ -35,6 +35,7 @@ from .base import (
     Phase,
     adopt_saved_options,
     check_minimums,
+    check_positive,
     check_shape,
 )
 
@@ -59,7 +60,7 @@ class AVAEArguments(AdversarialArguments):
     )
     beta: float = field(default=1.0, metadata={"help": "Weight of the KL term."})
     log_std_learning_rate: float | None = field(
-        default=None, metadata={"help": "Of log sigma; ten times --learning_rate by default."}
+        default=None, metadata={"help": "Of log sigma; --learning_rate by default."}
     )
 
 
@@ -70,21 +71,23 @@ class AVAEObjective(Objective):
     generator G                 L_Z + L_M, where mu(G(z, xi)) is to be z and the critic is to take G(z, xi) for data
     critic C                    L_C; its logit says "real", which is minus the paper's
 
-    Gradients pass through E and C into G without changing them. The generator goes first and the critic learns from
-    its fakes; E and D do not depend on either. So all networks are updated at each other's old weights, which is the
-    authors' simultaneous update. E's running averages of batch statistics are those of data alone.
+    Gradients pass through E and C into G without changing them. E and D do not depend on G or C: they are a VAE. E's
+    running averages of batch statistics are those of data alone.
 
-    Differences from the paper: the latent loss sets in after a warm-up (with equal weights from the start the
-    generator finds patterns that please E, and the critic wins), and log sigma has a higher learning rate (it moves by
-    at most a learning rate a step, and has far to go). `--latent_warmup_steps 0` and `--log_std_learning_rate` undo
-    both.
+    Differences from the paper: critic, generator and VAE are updated one after the other, where the authors update all
+    at each other's old weights (see `GANObjective` for why), and the latent loss sets in after a warm-up (with equal
+    weights from the start the generator finds patterns that please E, and the critic wins), which
+    `--latent_warmup_steps 0` undoes.
+
+    Log sigma moves by at most a learning rate a step: a short run ends with sigma near 1, hence with blurrier
+    reconstructions and a weaker latent loss. `--log_std_learning_rate` gives it a rate of its own.
     """
 
     Arguments = AVAEArguments
     ema = ("encoder", "decoder", "generator")
     phases = (
-        Phase("generator", trains=("generator",)),
-        Phase("critic", trains=("discriminator",), reuse_batch=True),
+        Phase("critic", trains=("discriminator",)),
+        Phase("generator", trains=("generator",), reuse_batch=True),
         Phase("vae", trains=("encoder", "decoder"), reuse_batch=True),
     )
 
@@ -109,6 +112,7 @@ class AVAEObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: AVAEArguments, data: DataSpec) -> "AVAEObjective":
+        args.check_rates()
         check_weights(args)
         networks = {
             "encoder": load_saved(folder, "encoder", ENCODERS),
@@ -127,10 +131,7 @@ class AVAEObjective(Objective):
         encoder: Any = self.networks["encoder"]
         rate = self.args.log_std_learning_rate
         others = [parameter for parameter in encoder.parameters() if parameter is not encoder.log_std]
-        return [
-            {"params": others},
-            {"params": [encoder.log_std], **({"lr_scale": 10.0} if rate is None else {"lr": rate})},
-        ]
+        return [{"params": others}, {"params": [encoder.log_std], **({} if rate is None else {"lr": rate})}]
 
     def before_step(self, step: int) -> None:
         warmup = self.args.latent_warmup_steps
@@ -142,19 +143,15 @@ class AVAEObjective(Objective):
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         if phase.name == "generator":
-            return self.generator_losses(networks, batch["image"], noise, cache)
+            return self.generator_losses(networks, batch["image"], noise)
         if phase.name == "critic":
-            return self.critic_losses(networks, batch["image"], cache)
+            return self.critic_losses(networks, batch["image"], noise)
         return self.vae_losses(networks, batch["image"], noise)
 
-    def generator_losses(
-        self, networks: dict[str, Any], image: Tensor, noise: Noise, cache: dict[str, Any]
-    ) -> dict[str, Tensor]:
+    def generator_losses(self, networks: dict[str, Any], image: Tensor, noise: Noise) -> dict[str, Tensor]:
         """L_Z + L_M on fakes."""
-        config: Any = self.networks["generator"].config
-        draws = noise.normal((len(image), config.latent_dim), like=image)  # z, then xi
+        draws = self.draw(image, noise)
         fake = networks["generator"](draws).sample
-        cache["fake"] = fake.detach()
         with running_averages_kept(networks["encoder"]):
             encoded = networks["encoder"](fake)
         on_latents = latent_loss(
@@ -163,10 +160,17 @@ class AVAEObjective(Objective):
         on_critic = generator_loss(CRITIC_LOSS, networks["discriminator"](fake).logits)
         return {"loss": self.latent_weight * on_latents + on_critic, "latent": on_latents, "critic": on_critic}
 
-    def critic_losses(self, networks: dict[str, Any], image: Tensor, cache: dict[str, Any]) -> dict[str, Tensor]:
-        """L_C on data and on the fakes that the generator was just trained on."""
+    def draw(self, image: Tensor, noise: Noise) -> Tensor:
+        """[z, xi] for as many fakes as there are images."""
+        config: Any = self.networks["generator"].config
+        return noise.normal((len(image), config.latent_dim), like=image)
+
+    def critic_losses(self, networks: dict[str, Any], image: Tensor, noise: Noise) -> dict[str, Tensor]:
+        """L_C on data and on fakes."""
+        with torch.no_grad():
+            fakes = networks["generator"](self.draw(image, noise)).sample
         real = networks["discriminator"](image).logits
-        fake = networks["discriminator"](cache.pop("fake").to(image.dtype)).logits
+        fake = networks["discriminator"](fakes.to(image.dtype)).logits
         return {
             "loss": discriminator_loss(CRITIC_LOSS, real, fake),
             "accuracy": accuracy(CRITIC_LOSS, real.detach(), fake.detach()),
@@ -221,8 +225,9 @@ class AVAEObjective(Objective):
 
 
 def check_weights(args: AVAEArguments) -> None:
-    """Refuse weights and steps below zero."""
+    """Refuse weights and steps below zero, and learning rates that are not above it."""
     check_minimums(args, latent_warmup_steps=0, beta=0, **({} if args.xi_dim is None else {"xi_dim": 0}))
+    check_positive(args, "log_std_learning_rate")
 
 
 def saved_options(networks: dict[str, Any]) -> dict[str, Any]:

@@ -207,6 +207,18 @@ def check_minimums(args: Any, **minimums: float) -> None:
             raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
 
 
+def check_positive(args: Any, *names: str) -> None:
+    """Refuse options that are given and not above zero.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    for name in names:
+        value = getattr(args, name)
+        if value is not None and not value > 0:
+            raise UserError(f"--{name} must be positive, got {value}")
+
+
 def adopt_saved_options(args: Any, saved: Mapping[str, Any]) -> None:
     """Set the options that shape networks to those of the saved ones, so that what is recorded of a run is true.
 

@@ -54,11 +54,12 @@ class BEGANArguments(DiscriminatorRate):
         self.check_balance()
 
     def check_balance(self) -> None:
-        """Refuse a proportion or a gain out of range.
+        """Refuse a proportion, a gain or a learning rate out of range.
 
         Raises:
             UserError: One line that names the option.
         """
+        self.check_rates()
         for name in ("gamma", "lambda_k"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"--{name} must be from 0 to 1, got {getattr(self, name)}")
@@ -75,24 +76,22 @@ class BEGANObjective(Objective):
 
     `convergence` in the log is the paper's global measure M = L(x) + |gamma L(x) - L(G(z))|.
 
-    The generator goes first, and the discriminator then learns from the fakes that the generator was trained on: each
-    network is updated at the other's old weights. The losses that move k are those of the discriminator's update,
-    averaged over all micro-batches and processes. A saved model that is trained further starts with k = 0 again; a
-    resumed run goes on with its own k.
+    The discriminator goes first, each network on fakes of its own. The losses that move k are those of the
+    discriminator's update, averaged over all micro-batches and processes. A saved model that is trained further starts
+    with k = 0 again; a resumed run goes on with its own k.
 
     For vectors the code should have fewer dimensions than the data: an autoencoder that can copy anything finds no
     fault with a fake.
 
-    Differences from the paper: z is standard normal (there uniform in [-1, 1]), one z serves both networks (there each
-    has its own), and the learning rate follows the loop's schedule (there it is halved whenever M stalls). The paper
-    says Adam and 1e-4 but no betas; 0.5 is DCGAN's.
+    Differences from the paper: z is standard normal (there uniform in [-1, 1]), and the learning rate follows the
+    loop's schedule (there it is halved whenever M stalls). The paper says Adam and 1e-4 but no betas; 0.5 is DCGAN's.
     """
 
     Arguments = BEGANArguments
     ema = ("generator",)
     phases = (
-        Phase("generator", trains=("generator",)),
-        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
+        Phase("discriminator", trains=("discriminator",)),
+        Phase("generator", trains=("generator",), reuse_batch=True),
     )
 
     def __init__(self, generator: Any, discriminator: Any, data: DataSpec, args: BEGANArguments) -> None:
@@ -138,13 +137,13 @@ class BEGANObjective(Objective):
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         real, discriminator = batch["image"], networks["discriminator"]
-        if phase.name == "generator":
+        with torch.set_grad_enabled(phase.name == "generator"):
             fake = networks["generator"](noise.normal((len(real), self.args.latent_dim), like=real)).sample
-            cache["fake"] = fake.detach()
+        if phase.name == "generator":
             return {"loss": reconstruction_loss(discriminator, fake)}
         self.k = self.k.to(real.device)
         on_real = reconstruction_loss(discriminator, real)
-        on_fake = reconstruction_loss(discriminator, cache.pop("fake").to(real.dtype))
+        on_fake = reconstruction_loss(discriminator, fake.to(real.dtype))
         pair = torch.stack([on_real, on_fake]).detach()
         self.measured.append(pair)
         return {

@@ -9,7 +9,6 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from ..data import DataSpec
-from ..errors import UserError
 from ..losses.gan import accuracy, discriminator_loss
 from ..losses.reconstruction import clamped_squared_error
 from ..models.bigan import BiGANDiscriminator
@@ -46,14 +45,14 @@ class BiGANObjective(Objective):
     authors' baseline does. That code labels the pairs the other way round, which changes nothing, and multiplies the
     encoder's loss by ten, which Adam undoes.
 
-    Generator and encoder go first, and the discriminator learns from the pairs they were trained on.
+    The discriminator goes first, then generator and encoder together.
     """
 
     Arguments = BiGANArguments
     ema = ("encoder", "generator")
     phases = (
-        Phase("generator", trains=("generator", "encoder")),
-        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
+        Phase("discriminator", trains=("discriminator",)),
+        Phase("generator", trains=("generator", "encoder"), reuse_batch=True),
     )
 
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: BiGANArguments) -> None:
@@ -64,10 +63,8 @@ class BiGANObjective(Objective):
     @classmethod
     def from_args(cls, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
         args.check(data)
-        if data.is_image and args.architecture == "mlp":
-            raise UserError(f"--architecture mlp is for vectors here, but {data.name} has images; use dcgan or avae")
         shape: dict[str, Any] = {"hidden_dims": args.dims()}
-        if data.size is not None:
+        if data.size is not None and args.architecture != "mlp":
             norm = args.discriminator_norm or NORMS[args.architecture][0]
             shape = {"norm": norm, **args.layout(data.size)}
         networks = {
@@ -79,6 +76,7 @@ class BiGANObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
+        args.check_rates()
         networks = {
             "encoder": load_saved(folder, "encoder", ENCODERS),
             "generator": load_saved(folder, "generator", GENERATORS),
@@ -100,16 +98,15 @@ class BiGANObjective(Objective):
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         image, discriminator = batch["image"], networks["discriminator"]
-        if phase.name == "generator":
-            latents = noise.normal((len(image), self.args.latent_dim), like=image)
+        latents = noise.normal((len(image), self.args.latent_dim), like=image)
+        with torch.set_grad_enabled(phase.name == "generator"):
             fake, code = networks["generator"](latents).sample, networks["encoder"](image).mean
-            cache["latents"], cache["fake"], cache["code"] = latents, fake.detach(), code.detach()
+        if phase.name == "generator":
             # the cross-entropy with the answers swapped: data pairs in the place of fakes
             swapped = discriminator_loss(LOSS, discriminator(fake, latents).logits, discriminator(image, code).logits)
             return {"loss": swapped}
-        fake, code = cache.pop("fake").to(image.dtype), cache.pop("code").to(image.dtype)
-        real_logits = discriminator(image, code).logits
-        fake_logits = discriminator(fake, cache.pop("latents")).logits
+        real_logits = discriminator(image, code.to(image.dtype)).logits
+        fake_logits = discriminator(fake.to(image.dtype), latents).logits
         return {
             "loss": discriminator_loss(LOSS, real_logits, fake_logits),
             "accuracy": accuracy(LOSS, real_logits.detach(), fake_logits.detach()),

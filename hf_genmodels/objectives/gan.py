@@ -32,7 +32,17 @@ from .adversarial import (
     sample_pictures,
     saved_generator_options,
 )
-from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_labels, check_minimums, check_shape
+from .base import (
+    Batch,
+    Noise,
+    Objective,
+    Phase,
+    adopt_saved_options,
+    check_labels,
+    check_minimums,
+    check_positive,
+    check_shape,
+)
 
 GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
 Penalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2", "roth"]
@@ -88,6 +98,10 @@ class GANArguments(AdversarialArguments):
         default=None, metadata={"help": "wasserstein: keep the critic's weights within +- this (paper: 0.01)."}
     )
     critic_updates: int = field(default=1, metadata={"help": "Discriminator updates for each of the generator's."})
+    share_fakes: bool = field(
+        default=False,
+        metadata={"help": "Generator first, and the discriminator on the same fakes: a faster step that learns less."},
+    )
     packing: int = field(default=1, metadata={"help": "m of PacGAN: samples that the discriminator judges together."})
     conditioning: Conditioning = field(default="none", metadata={"help": "How classes are used; all need labels."})
     class_weight: float = field(default=1.0, metadata={"help": "acgan: weight of the classification losses."})
@@ -96,10 +110,11 @@ class GANArguments(AdversarialArguments):
 class GANObjective(Objective):
     """A generator against a discriminator (Goodfellow et al. 2014), with the losses and penalties of its successors.
 
-    With one discriminator update a step the generator goes first, and the discriminator then learns from the fakes
-    that the generator was trained on: each network is updated at the other's old weights, as in simultaneous gradient
-    descent, and a pass through the generator is saved. With more updates the discriminator goes first, on fresh fakes
-    and data each time (Arjovsky et al. 2017, algorithm 1).
+    The discriminator goes first, `critic_updates` times on fresh fakes and data, then the generator (Goodfellow et al.
+    2014, algorithm 1). With `share_fakes` the generator goes first and the discriminator learns from the fakes that
+    the generator was trained on, which saves a pass through the generator. Each network is then updated at the other's
+    old weights: simultaneous gradient descent, which turns away from an equilibrium where alternating steps circle
+    around it (Mescheder et al. 2018).
 
     Class conditioning: "cgan" (Mirza & Osindero 2014), "acgan" (Odena et al. 2017), "projection" (Miyato & Koyama
     2018). Fakes get the labels of the data they are compared with.
@@ -117,7 +132,7 @@ class GANObjective(Objective):
             self.penalty_weight = PENALTY_WEIGHTS[args.gradient_penalty]
         self.batch_multiple = args.packing
         penalised = args.gradient_penalty != "none"
-        if args.critic_updates == 1:
+        if args.share_fakes:
             self.phases = (
                 Phase("generator", trains=("generator",)),
                 Phase("discriminator", trains=("discriminator",), reuse_batch=True, double_backward=penalised),
@@ -148,6 +163,7 @@ class GANObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
+        args.check_rates()
         generator = load_saved(folder, "generator", GENERATORS)
         discriminator = load_saved(folder, "discriminator", DISCRIMINATORS)
         check_shape(discriminator, data)
@@ -178,7 +194,8 @@ class GANObjective(Objective):
     ) -> dict[str, Tensor]:
         """The generator's adversarial loss, and with "acgan" how well its samples' classes are recognised."""
         fake = self.generate(networks["generator"], batch, noise)
-        cache["fake"] = fake.detach()
+        if self.args.share_fakes:
+            cache["fake"] = fake.detach()
         judged = networks["discriminator"](fake, **self.discriminator_labels(batch))
         losses = {"loss": generator_loss(self.args.gan_loss, judged.logits)}
         if judged.class_logits is not None:
@@ -191,11 +208,11 @@ class GANObjective(Objective):
     ) -> dict[str, Tensor]:
         """The discriminator's loss, its penalty, and the share of samples that it judges rightly."""
         real, labels = batch["image"], self.discriminator_labels(batch)
-        fake = cache.pop("fake", None)
-        if fake is None:
+        if self.args.share_fakes:
+            fake = cache.pop("fake").to(real.dtype)
+        else:
             with torch.no_grad():
-                fake = self.generate(networks["generator"], batch, noise)
-        fake = fake.to(real.dtype)
+                fake = self.generate(networks["generator"], batch, noise).to(real.dtype)
         kind = self.args.gradient_penalty
         real = real.detach().requires_grad_(kind in ("r1", "roth"))
         fake = fake.detach().requires_grad_(kind in ("r2", "roth"))
@@ -284,6 +301,10 @@ def check_combination(args: GANArguments) -> None:
         UserError: One line that names the options.
     """
     check_minimums(args, critic_updates=1, packing=1, class_weight=0)
+    if args.share_fakes and args.critic_updates > 1:
+        raise UserError(
+            f"--share_fakes and --critic_updates {args.critic_updates} exclude each other: drop one of them"
+        )
     if args.gradient_penalty not in PENALTIES[args.gan_loss]:
         raise UserError(
             f"--gan_loss {args.gan_loss} and --gradient_penalty {args.gradient_penalty} exclude each other; "
@@ -302,8 +323,7 @@ def check_combination(args: GANArguments) -> None:
     if args.weight_clip is not None:
         if args.gan_loss != "wasserstein" or penalised:
             raise UserError("--weight_clip is for --gan_loss wasserstein without a --gradient_penalty; leave it out")
-        if args.weight_clip <= 0:
-            raise UserError(f"--weight_clip must be positive, got {args.weight_clip}")
+        check_positive(args, "weight_clip")
     elif args.gan_loss == "wasserstein" and not penalised:
         spectral = args.discriminator_norm == "spectral"
         if not (spectral or (args.architecture == "sngan" and args.discriminator_norm is None)):

@@ -72,16 +72,15 @@ class TemperedGANObjective(Objective):
     learning by R alone, as the paper's formula has it, and becomes the identity. The default of K and the layers of
     the lens are ours, see `LensNetwork`.
 
-    Generator and lens go first, and the discriminator then learns from the fakes and the distorted data that they were
-    trained on: each network is updated at the others' old weights.
+    The discriminator goes first, then the generator, then the lens.
     """
 
     Arguments = TemperedGANArguments
     ema = ("generator",)
     phases = (
-        Phase("generator", trains=("generator",)),
+        Phase("discriminator", trains=("discriminator",)),
+        Phase("generator", trains=("generator",), reuse_batch=True),
         Phase("lens", trains=("lens",), reuse_batch=True),
-        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
     )
 
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: TemperedGANArguments) -> None:
@@ -104,6 +103,7 @@ class TemperedGANObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
+        args.check_rates()
         args.check_lens(data)
         networks = {
             "generator": load_saved(folder, "generator", GENERATORS),
@@ -133,22 +133,26 @@ class TemperedGANObjective(Objective):
     ) -> dict[str, Tensor]:
         real, discriminator = batch["image"], networks["discriminator"]
         if phase.name == "generator":
-            fake = networks["generator"](noise.normal((len(real), self.args.latent_dim), like=real)).sample
-            cache["fake"] = fake.detach()
-            return {"loss": generator_loss(LOSS, discriminator(fake).logits)}
+            return {"loss": generator_loss(LOSS, discriminator(self.generate(networks, real, noise)).logits)}
         if phase.name == "lens":
             seen = networks["lens"](real).sample
-            cache["seen"] = seen.detach()
             adversarial = mean_of(GAN_LOSSES[LOSS].fake, discriminator(seen).logits, "logits of the distorted data")
             distortion = (seen.float() - real.float()).square().mean()
             loss = self.adversarial_weight * adversarial + distortion
             return {"loss": loss, "adversarial": adversarial, "distortion": distortion}
-        on_seen = discriminator(cache.pop("seen").to(real.dtype)).logits
-        on_fake = discriminator(cache.pop("fake").to(real.dtype)).logits
+        with torch.no_grad():
+            seen, fake = networks["lens"](real).sample, self.generate(networks, real, noise)
+        on_seen, on_fake = discriminator(seen.to(real.dtype)).logits, discriminator(fake.to(real.dtype)).logits
         return {
             "loss": discriminator_loss(LOSS, on_seen, on_fake),
             "accuracy": accuracy(LOSS, on_seen.detach(), on_fake.detach()),
         }
+
+    def generate(self, networks: dict[str, Any], real: Tensor, noise: Noise) -> Tensor:
+        """As many fakes as there are data."""
+        latents = noise.normal((len(real), self.args.latent_dim), like=real)
+        fake: Tensor = networks["generator"](latents).sample
+        return fake
 
     # inference -------------------------------------------------------------------------------------------------------
 

@@ -70,8 +70,8 @@ class VAEGANObjective(Objective):
     decoder        feature_weight L_r - d(x') - d(D(z_p)), z_p from the prior
     discriminator  -log D(x) - log(1 - D(x')) - log(1 - D(D(z_p)))
 
-    Each network learns from its own loss alone. The encoder goes first, then the decoder, then the discriminator, each
-    on the samples of the networks as they were before: the authors' simultaneous update.
+    Each network learns from its own loss alone: the discriminator first, then the encoder, then the decoder on the
+    latents that the encoder was trained on. The authors update all at each other's old weights (see `GANObjective`).
 
     With --architecture mlp the features are those of the discriminator's last hidden layer.
     """
@@ -79,9 +79,9 @@ class VAEGANObjective(Objective):
     Arguments = VAEGANArguments
     ema = ("encoder", "decoder")
     phases = (
-        Phase("encoder", trains=("encoder",)),
+        Phase("discriminator", trains=("discriminator",)),
+        Phase("encoder", trains=("encoder",), reuse_batch=True),
         Phase("decoder", trains=("decoder",), reuse_batch=True),
-        Phase("discriminator", trains=("discriminator",), reuse_batch=True),
     )
 
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: VAEGANArguments) -> None:
@@ -108,6 +108,7 @@ class VAEGANObjective(Objective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
+        args.check_rates()
         check_minimums(args, beta=0, feature_weight=0)
         networks = {
             "encoder": load_saved(folder, "encoder", ENCODERS),
@@ -137,15 +138,14 @@ class VAEGANObjective(Objective):
             return self.encoder_losses(networks, batch["image"], noise, cache)
         if phase.name == "decoder":
             return self.decoder_losses(networks, batch["image"], noise, cache)
-        return self.discriminator_losses(networks, batch["image"], cache)
+        return self.discriminator_losses(networks, batch["image"], noise)
 
     def encoder_losses(
         self, networks: dict[str, Any], image: Tensor, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         """L_r + beta KL."""
         encoded = networks["encoder"](image)
-        eps = noise.normal((len(image), self.args.latent_dim), like=image)
-        latents = encoded.mean + torch.exp(encoded.log_std) * eps
+        latents = self.posterior_draw(encoded, image, noise)
         with torch.no_grad():
             real_features = networks["discriminator"](image).features
         cache["latents"], cache["real_features"] = latents.detach(), real_features
@@ -161,20 +161,27 @@ class VAEGANObjective(Objective):
         latents = cache.pop("latents")
         prior = noise.normal(tuple(latents.shape), like=image)
         decoded, sampled = networks["decoder"](latents).sample, networks["decoder"](prior).sample
-        cache["decoded"], cache["sampled"] = decoded.detach(), sampled.detach()
         judged = networks["discriminator"](decoded)
         error = feature_error(cache.pop("real_features"), judged.features)
         adversarial = generator_loss(ADVERSARIAL_LOSS, judged.logits)
         adversarial = adversarial + generator_loss(ADVERSARIAL_LOSS, networks["discriminator"](sampled).logits)
         return {"loss": self.args.feature_weight * error + adversarial, "adversarial": adversarial}
 
-    def discriminator_losses(
-        self, networks: dict[str, Any], image: Tensor, cache: dict[str, Any]
-    ) -> dict[str, Tensor]:
+    def posterior_draw(self, encoded: Any, image: Tensor, noise: Noise) -> Tensor:
+        """Draws from q(z|x), for what the encoder says of the images."""
+        eps = noise.normal((len(image), self.args.latent_dim), like=image)
+        latents: Tensor = encoded.mean + torch.exp(encoded.log_std) * eps
+        return latents
+
+    def discriminator_losses(self, networks: dict[str, Any], image: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Cross-entropy on data, on reconstructions and on samples."""
+        with torch.no_grad():
+            latents = self.posterior_draw(networks["encoder"](image), image, noise)
+            prior = noise.normal(tuple(latents.shape), like=image)
+            reconstructions, samples = networks["decoder"](latents).sample, networks["decoder"](prior).sample
         real = networks["discriminator"](image).logits
-        decoded = networks["discriminator"](cache.pop("decoded").to(image.dtype)).logits
-        sampled = networks["discriminator"](cache.pop("sampled").to(image.dtype)).logits
+        decoded = networks["discriminator"](reconstructions.to(image.dtype)).logits
+        sampled = networks["discriminator"](samples.to(image.dtype)).logits
         loss = GAN_LOSSES[ADVERSARIAL_LOSS]
         fakes = mean_of(loss.fake, decoded, "decoded logits") + mean_of(loss.fake, sampled, "sampled logits")
         return {

@@ -165,7 +165,6 @@ def test_saved_networks_that_do_not_fit(tmp_path):
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (IMAGES, MLP, "--architecture mlp is for vectors here, but builtin:digits has images; use dcgan or avae"),
         (VECTORS, DCGAN, "--architecture dcgan needs images, but builtin:toy2d has vectors"),
         (VECTORS, MLP | {"hidden_dims": []}, "at least one width in hidden_dims"),
         (VECTORS, MLP | {"latent_dim": 0}, "--latent_dim must be at least 1"),
