@@ -17,7 +17,7 @@ import torch
 
 from ..errors import UserError
 from .decoding import BadImage, Reader, Record
-from .sources import ImageColumn
+from .sources import ImageColumn, no_class
 from .spec import DataSpec
 
 logger = logging.getLogger(__name__)
@@ -293,10 +293,15 @@ class StreamedDataset:
 
     def _usable(self) -> Iterator[StreamExample]:
         skipped = 0
+        num_classes = len(self.spec.class_names or ())
         for index, row in enumerate(self.stream):
-            label = None if self.label_column is None else row[self.label_column]
-            if self.label_column is not None and label is None:
-                raise UserError(f"row {index} of {self.images.place} has no label in column {self.label_column!r}")
+            label, place = None, self.images.place
+            if self.label_column is not None:
+                label = row[self.label_column]
+                if label is None:
+                    raise UserError(f"row {index} of {place} has no label in column {self.label_column!r}")
+                if num_classes and not 0 <= label < num_classes:
+                    raise UserError(no_class(index, place, label, self.label_column, num_classes))
             if self.excluded is not None and label == self.excluded:
                 continue
             record = self.images.record(row[self.images.column])

@@ -246,7 +246,7 @@ class LabelColumn:
         """The labels of a split as `(rows,)` int64, None if it has none at all.
 
         Raises:
-            UserError: Some rows have labels, some have none.
+            UserError: Some rows have labels, some have none; or a label is that of no class.
         """
         if unlabelled(split, self.column):
             return None
@@ -257,15 +257,32 @@ class LabelColumn:
                 f"row {missing[0]} of {place} has no label in column {self.column!r}: fill it or remove it"
             )
         if self.positions is None:
-            return values.to_numpy().astype(np.int64)
+            labels: np.ndarray = values.to_numpy().astype(np.int64)
+            num_classes = len(self.class_names or ())
+            wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+            if len(wrong):
+                raise UserError(no_class(int(wrong[0]), place, int(labels[wrong[0]]), self.column, num_classes))
+            return labels
         return np.array([self.positions[value] for value in values.to_pylist()], dtype=np.int64)
 
 
+def no_class(row: int, place: str, label: int, column: str, num_classes: int) -> str:
+    """The complaint about a label that is that of no class."""
+    return (
+        f"row {row} of {place} has label {label} in column {column!r}, whose {num_classes} classes are 0 to "
+        f"{num_classes - 1}: correct it or remove the row"
+    )
+
+
 def unlabelled(split: Split, column: str) -> bool:
-    """Whether a column holds nothing; of a stream only the first row is read."""
+    """Whether no row has a label: all are empty, or -1 in a ClassLabel column; of a stream only the first is read."""
+    has_classes = isinstance((split.features or {}).get(column), datasets.ClassLabel)
     if isinstance(split, datasets.IterableDataset):
-        return all(row[column] is None for row in itertools.islice(split.decode(False), 1))
-    return split.select_columns([column]).with_format("arrow")[:][column].null_count == len(split)
+        nothing = (None, -1) if has_classes else (None,)
+        return all(row[column] in nothing for row in itertools.islice(split.decode(False), 1))
+    values = split.select_columns([column]).with_format("arrow")[:][column]
+    negative = pc.sum(pc.equal(values, -1)).as_py() or 0 if has_classes else 0
+    return values.null_count + negative == len(split)
 
 
 def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
@@ -285,7 +302,9 @@ def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
     train = source.splits.get(args.train_split)
     if train is not None and unlabelled(train, args.label_column):
         if asked_for:
-            raise UserError(f"column {args.label_column!r} of {source.name} is empty: choose another --label_column")
+            raise UserError(
+                f"column {args.label_column!r} of {source.name} holds no labels: choose another --label_column"
+            )
         # What `imagefolder` makes of a folder with train/ and test/ but no classes: "test" becomes a label.
         return None
     feature = features[args.label_column]

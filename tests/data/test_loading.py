@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datasets
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
 
+from hf_genmodels import UserError
 from hf_genmodels.data import evaluation_batches, load_data, load_split
 from hf_genmodels.data.sets import ArrayDataset, LazyDataset, StreamedDataset
+
+INTEGER = datasets.Value("int64")
 
 
 def everything(dataset):
@@ -74,6 +78,45 @@ def test_a_test_split_may_keep_its_labels_secret(parquet, arguments):
     for streaming in (False, True):
         data = load_data(arguments(dataset_name=str(root), streaming=streaming), seed=0)
         assert everything(data.train)["label"].tolist() == [0, 1] and "label" not in everything(data.validation)
+
+
+def labelled_parquet(folder, **splits):
+    """A folder whose column of three classes holds labels that `datasets` itself would not write."""
+    features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
+    metadata = datasets.Features(features).arrow_schema.metadata
+    for name, labels in splits.items():
+        columns = {"image": [Image.new("L", (4, 4))] * len(labels), "label": labels}
+        table = datasets.Dataset.from_dict(columns, features=datasets.Features(features | {"label": INTEGER})).data
+        pq.write_table(table.table.replace_schema_metadata(metadata), folder / f"{name}.parquet")
+    return str(folder)
+
+
+@pytest.mark.parametrize("wrong", [-1, -2, 3])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_labels_that_are_no_class_are_refused(tmp_path, arguments, wrong, streaming):
+    place = labelled_parquet(tmp_path, train=[0, 2, wrong, 1], test=[0])
+    with pytest.raises(UserError) as error:
+        everything(load_data(arguments(dataset_name=place, streaming=streaming), seed=0).train)
+    assert str(error.value) == (
+        f"row 2 of split 'train' of {tmp_path.name} has label {wrong} in column 'label', whose 3 classes are 0 to 2: "
+        "correct it or remove the row"
+    )
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_split_of_classes_may_be_unlabelled_with_minus_ones(tmp_path, arguments, streaming):
+    place = labelled_parquet(tmp_path, train=[0, 2, 1], test=[-1, -1])
+    data = load_data(arguments(dataset_name=place, streaming=streaming), seed=0)
+    assert everything(data.train)["label"].tolist() == [0, 2, 1] and "label" not in everything(data.validation)
+    swapped = load_data(arguments(dataset_name=place, train_split="test", streaming=streaming), seed=0)
+    assert swapped.spec.class_names is None and "label" not in everything(swapped.train)
+
+
+def test_minus_one_is_a_class_in_a_column_of_integers(parquet, arguments):
+    columns = {"image": [Image.new("L", (4, 4))] * 2, "label": [-1, -1]}
+    root = parquet({"train": columns}, {"image": datasets.Image(), "label": INTEGER})
+    data = load_data(arguments(dataset_name=str(root)), seed=0)
+    assert data.spec.class_names == ("-1",) and data.train.labels.tolist() == [0, 0]
 
 
 def test_validation_is_preferred_to_test(parquet, arguments):
