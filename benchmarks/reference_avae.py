@@ -37,12 +37,25 @@ from hf_genmodels.files import read_json
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.metrics.reconstruction import ssim
 
+# Five times the authors' rate for networks an eighth as wide, trained for a 25th of their steps: with it the GAN alone
+# and the VAE alone came out better in runs before these. Log sigma keeps the authors' rate.
+SHARED = [
+    "--learning_rate",
+    "1e-3",
+    "--norm_statistics",
+    "batch",
+    "--train_batch_size",
+    "64",
+    "--mixed_precision",
+    "bf16",
+]
+AVAE = ["--log_std_learning_rate", "2e-4"]
 # row of the table -> family and its options
 ROWS = {
     "GAN": ("gan", ["--gan_loss", "linear_logit"]),
-    "AVAE, L_Z^b, xi": ("avae", ["--latent_loss", "nll_b"]),
-    "AVAE, L_Z^b, no xi": ("avae", ["--latent_loss", "nll_b", "--xi_dim", "0"]),
-    "AVAE, L_Z^a, xi": ("avae", ["--latent_loss", "nll_a"]),
+    "AVAE, L_Z^b, xi": ("avae", [*AVAE, "--latent_loss", "nll_b"]),
+    "AVAE, L_Z^b, no xi": ("avae", [*AVAE, "--latent_loss", "nll_b", "--xi_dim", "0"]),
+    "AVAE, L_Z^a, xi": ("avae", [*AVAE, "--latent_loss", "nll_a"]),
     # The thesis's beta for 32-pixel images is 10 at width 128; the feature error is a sum over as many features as the
     # networks are wide.
     "VAE/GAN": ("vaegan", ["--beta", "{vaegan_beta}"]),
@@ -63,10 +76,18 @@ def train(args: argparse.Namespace, row: str, seed: int) -> Path:
         run(
             *("-m", f"hf_genmodels.training.train_{family}", "--output_dir", str(folder), "--seed", str(seed)),
             *("--dataset_name", args.dataset_name, "--resolution", "32", "--architecture", "avae"),
-            *("--width", str(args.width), "--norm_statistics", "batch", *options),
-            *("--train_batch_size", "64", "--max_train_steps", str(args.steps), "--num_threads", "1"),
-            *("--mixed_precision", "bf16", "--log_steps", "100", "--checkpointing_steps", "500"),
-            *("--checkpoints_total_limit", "1", "--resume_from_checkpoint", "latest"),
+            *(
+                "--width",
+                str(args.width),
+                *SHARED,
+                *options,
+                "--max_train_steps",
+                str(args.steps),
+                "--num_threads",
+                "1",
+            ),
+            *("--log_steps", "100", "--checkpointing_steps", "500", "--checkpoints_total_limit", "1"),
+            *("--resume_from_checkpoint", "latest"),
         )
     if not (folder / "reference.json").is_file():
         run(

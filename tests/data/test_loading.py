@@ -82,6 +82,7 @@ def test_a_test_split_may_keep_its_labels_secret(parquet, arguments):
 
 def labelled_parquet(folder, **splits):
     """A folder whose column of three classes holds labels that `datasets` itself would not write."""
+    folder.mkdir()
     features = {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b", "c"])}
     metadata = datasets.Features(features).arrow_schema.metadata
     for name, labels in splits.items():
@@ -94,18 +95,18 @@ def labelled_parquet(folder, **splits):
 @pytest.mark.parametrize("wrong", [-1, -2, 3])
 @pytest.mark.parametrize("streaming", [False, True])
 def test_labels_that_are_no_class_are_refused(tmp_path, arguments, wrong, streaming):
-    place = labelled_parquet(tmp_path, train=[0, 2, wrong, 1], test=[0])
+    place = labelled_parquet(tmp_path / "tables", train=[0, 2, wrong, 1], test=[0])
     with pytest.raises(UserError) as error:
         everything(load_data(arguments(dataset_name=place, streaming=streaming), seed=0).train)
     assert str(error.value) == (
-        f"row 2 of split 'train' of {tmp_path.name} has label {wrong} in column 'label', whose 3 classes are 0 to 2: "
+        f"row 2 of split 'train' of tables has label {wrong} in column 'label', whose 3 classes are 0 to 2: "
         "correct it or remove the row"
     )
 
 
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_split_of_classes_may_be_unlabelled_with_minus_ones(tmp_path, arguments, streaming):
-    place = labelled_parquet(tmp_path, train=[0, 2, 1], test=[-1, -1])
+    place = labelled_parquet(tmp_path / "tables", train=[0, 2, 1], test=[-1, -1])
     data = load_data(arguments(dataset_name=place, streaming=streaming), seed=0)
     assert everything(data.train)["label"].tolist() == [0, 2, 1] and "label" not in everything(data.validation)
     swapped = load_data(arguments(dataset_name=place, train_split="test", streaming=streaming), seed=0)

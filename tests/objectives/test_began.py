@@ -11,6 +11,7 @@ import torch
 from hf_genmodels import UserError
 from hf_genmodels.objectives.began import BEGANArguments, BEGANObjective
 from tests.testing_utils.adversarial_objectives import (
+    assert_only_trains,
     assert_same_loss,
     assert_same_networks,
     phase_losses,
@@ -42,7 +43,7 @@ def slow_error(objective: BEGANObjective, samples: torch.Tensor) -> torch.Tensor
 def update_k(objective: BEGANObjective, pairs: list[tuple[float, float]]) -> float:
     """k after an update whose micro-batches had these L(x) and L(G(z))."""
     objective.measured = [torch.tensor(pair) for pair in pairs]
-    objective.after_update(objective.phases[1], objective.networks, lambda tensor: tensor)
+    objective.after_update(objective.phases[0], objective.networks, lambda tensor: tensor)
     return objective.k.item()
 
 
@@ -50,34 +51,42 @@ def update_k(objective: BEGANObjective, pairs: list[tuple[float, float]]) -> flo
 def test_losses(data):
     objective, batch, cache = objective_of(data), make_batch(data), {}
     objective.k = torch.tensor(0.3)
-    latents = seeded_noise().normal((5, 3), like=batch["image"])
-    losses = phase_losses(objective, "generator", batch, cache)
-    fake = objective.networks["generator"](latents).sample
-    assert_same_loss(losses["loss"], slow_error(objective, fake), objective, ("generator",))
-    assert not cache["fake"].requires_grad
+
+    def fakes_of(seed):
+        return objective.networks["generator"](seeded_noise(seed).normal((5, 3), like=batch["image"])).sample
 
     losses = phase_losses(objective, "discriminator", batch, cache, seed=8)
-    real, of_fake = slow_error(objective, batch["image"]), slow_error(objective, fake.detach())
-    assert_same_loss(losses["loss"], real - 0.3 * of_fake, objective, ("discriminator",))
+    real, fake = slow_error(objective, batch["image"]), slow_error(objective, fakes_of(8).detach())
+    assert_same_loss(losses["loss"], real - 0.3 * fake, objective, ("discriminator",))
     assert losses["real"].item() == pytest.approx(real.item(), rel=1e-5)
-    assert losses["fake"].item() == pytest.approx(of_fake.item(), rel=1e-5)
-    expected = real.item() + abs(0.5 * real.item() - of_fake.item())
+    assert losses["fake"].item() == pytest.approx(fake.item(), rel=1e-5)
+    expected = real.item() + abs(0.5 * real.item() - fake.item())
     assert losses["convergence"].item() == pytest.approx(expected, rel=1e-5)
     assert losses["k"].item() == pytest.approx(0.3)
+    assert_only_trains(objective, "discriminator", batch)
+
+    losses = phase_losses(objective, "generator", batch, cache, seed=7)
+    assert_same_loss(losses["loss"], slow_error(objective, fakes_of(7)), objective, ("generator",))
     assert not cache
 
 
-def test_k_follows_the_losses_of_the_update():
+def test_phases():
+    assert [(phase.name, phase.trains, phase.updates, phase.reuse_batch) for phase in BEGANObjective.phases] == [
+        ("discriminator", ("discriminator",), 1, False),
+        ("generator", ("generator",), 1, True),
+    ]
+
+
+def test_k_follows_the_losses_of_the_discriminators_update():
     objective, batch = objective_of(gamma=0.7, lambda_k=0.5), make_batch(IMAGES)
-    cache: dict[str, Any] = {}
     objective.k = torch.tensor(0.2)
-    phase_losses(objective, "generator", batch, cache)
+    losses = phase_losses(objective, "discriminator", batch)
     objective.after_update(objective.phases[0], objective.networks, lambda tensor: tensor)
-    assert objective.k.item() == pytest.approx(0.2)
-    losses = phase_losses(objective, "discriminator", batch, cache)
-    objective.after_update(objective.phases[1], objective.networks, lambda tensor: tensor)
     expected = 0.2 + 0.5 * (0.7 * losses["real"].item() - losses["fake"].item())
     assert 0 < expected < 1 and objective.k.item() == pytest.approx(expected, rel=1e-5)
+    phase_losses(objective, "generator", batch)
+    objective.after_update(objective.phases[1], objective.networks, lambda tensor: tensor)
+    assert objective.k.item() == pytest.approx(expected, rel=1e-5)
     assert not objective.measured and not objective.k.requires_grad
 
 
@@ -86,7 +95,7 @@ def test_k_is_updated_with_the_mean_over_micro_batches_and_processes():
     assert update_k(objective, [(1.0, 0.2), (3.0, 0.4)]) == pytest.approx(0.1 * (0.5 * 2.0 - 0.3))
     other = torch.tensor([4.0, 0.5])  # what another process has measured
     objective.measured = [torch.tensor([2.0, 0.1])]
-    objective.after_update(objective.phases[1], objective.networks, lambda tensor: (tensor + other) / 2)
+    objective.after_update(objective.phases[0], objective.networks, lambda tensor: (tensor + other) / 2)
     assert objective.k.item() == pytest.approx(0.07 + 0.1 * (0.5 * 3.0 - 0.3))
 
 
@@ -165,6 +174,11 @@ def test_only_the_discriminator_has_a_learning_rate_of_its_own():
         (IMAGES, {"width": 0}, "--width must be at least 1"),
         (IMAGES, {"gamma": 1.5}, "--gamma must be from 0 to 1, got 1.5"),
         (IMAGES, {"gamma": float("nan")}, "--gamma must be from 0 to 1, got nan"),
+        (
+            IMAGES,
+            {"discriminator_learning_rate": 0.0},
+            "--discriminator_learning_rate must be positive, got 0.0",
+        ),
         (IMAGES, {"lambda_k": -0.1}, "--lambda_k must be from 0 to 1, got -0.1"),
     ],
 )
@@ -188,5 +202,7 @@ def test_from_saved_networks(data, layout, tmp_path):
         BEGANObjective.from_pretrained(folder, BEGANArguments(latent_dim=9), data)
     with pytest.raises(UserError, match="--gamma must be from 0 to 1"):
         BEGANObjective.from_pretrained(folder, BEGANArguments(gamma=-1.0), data)
+    with pytest.raises(UserError, match="--discriminator_learning_rate must be positive"):
+        BEGANObjective.from_pretrained(folder, BEGANArguments(discriminator_learning_rate=0.0), data)
     with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
         BEGANObjective.from_pretrained(folder, BEGANArguments(), VECTORS if data.is_image else IMAGES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import re
 
 import pytest
@@ -15,6 +16,7 @@ from tests.testing_utils.adversarial_objectives import (
     IMAGES_16,
     IMAGES_32,
     MLP,
+    assert_only_trains,
     assert_same_loss,
     assert_same_networks,
     phase_losses,
@@ -26,6 +28,7 @@ from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_n
 
 CASES = [
     (VECTORS, MLP),
+    (IMAGES, MLP),
     (IMAGES, DCGAN | {"discriminator_norm": "instance"}),
     (IMAGES_16, DCGAN | {"norm_statistics": "batch"}),
 ]
@@ -43,10 +46,18 @@ def objective_of(data=VECTORS, **options) -> BiGANObjective:
 def test_losses_of_both_phases(data, options):
     objective = objective_of(data, **options)
     networks, batch, cache = objective.networks, make_batch(data), {}
-    image = batch["image"]
-    z = seeded_noise().normal((5, 3), like=image)
-    judge = networks["discriminator"]
+    image, judge = batch["image"], networks["discriminator"]
+    losses = phase_losses(objective, "discriminator", batch, cache, seed=9)
+    z = seeded_noise(9).normal((5, 3), like=image)
+    fake, code = networks["generator"](z).sample.detach(), networks["encoder"](image).mean.detach()
+    of_data, of_fakes = judge(image, code).logits, judge(fake, z).logits
+    expected = slow_adversarial_terms("non_saturating", list(of_data), list(of_fakes))[1]
+    assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
+    assert 0 <= losses["accuracy"].item() <= 1
+    assert_only_trains(objective, "discriminator", batch)
+
     actual = phase_losses(objective, "generator", batch, cache)["loss"]
+    z = seeded_noise().normal((5, 3), like=image)
     fake, code = networks["generator"](z).sample, networks["encoder"](image).mean
     of_data, of_fakes = judge(image, code).logits, judge(fake, z).logits
     # the data's pairs play the fakes, and the other way round
@@ -57,20 +68,6 @@ def test_losses_of_both_phases(data, options):
     for name in ("generator", "encoder"):
         gradients = torch.autograd.grad(actual, list(networks[name].parameters()), retain_graph=True)
         assert sum(g.abs().sum() for g in gradients) > 0
-
-    assert all(torch.equal(cache[name], value) for name, value in (("fake", fake), ("code", code), ("latents", z)))
-    assert not any(value.requires_grad for value in cache.values())
-    fake, code = fake.detach(), code.detach()
-    with torch.no_grad():
-        for name in ("generator", "encoder"):  # their update comes in between
-            for parameter in networks[name].parameters():
-                parameter.zero_()
-    losses = phase_losses(objective, "discriminator", batch, cache, seed=9)
-    expected = slow_adversarial_terms("non_saturating", list(judge(image, code).logits), list(judge(fake, z).logits))[
-        1
-    ]
-    assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
-    assert 0 <= losses["accuracy"].item() <= 1
     assert not cache
 
 
@@ -78,21 +75,32 @@ def test_the_encoders_running_averages_are_those_of_the_data():
     objective, batch = objective_of(IMAGES_16, **DCGAN), make_batch(IMAGES_16)
     encoder, cache = objective.networks["encoder"], {}
     alone = copy.deepcopy(encoder)
-    phase_losses(objective, "generator", batch, cache)
-    phase_losses(objective, "discriminator", batch, cache)
-    alone(batch["image"])
+    for phase in objective.phases:
+        phase_losses(objective, phase.name, batch, cache)
+        alone(batch["image"])
     torch.testing.assert_close(encoder.state_dict(), alone.state_dict())
 
 
 def test_phases_and_learning_rates():
     objective = objective_of(VECTORS, **MLP | {"discriminator_learning_rate": 0.3})
-    both, discriminator = objective.phases
-    assert (both.name, both.trains, both.reuse_batch) == ("generator", ("generator", "encoder"), False)
-    assert (discriminator.name, discriminator.trains) == ("discriminator", ("discriminator",))
-    assert discriminator.reuse_batch
+    assert [(phase.name, phase.trains, phase.updates, phase.reuse_batch) for phase in objective.phases] == [
+        ("discriminator", ("discriminator",), 1, False),
+        ("generator", ("generator", "encoder"), 1, True),
+    ]
     rates = {name: objective.param_groups(name)[0].get("lr") for name in objective.networks}
     assert rates == {"encoder": None, "generator": None, "discriminator": 0.3}
     assert BiGANObjective.ema == ("encoder", "generator")
+
+
+def test_dense_networks_for_images():
+    """Also of 28 pixels, which no convolutions here lead to."""
+    for data in (IMAGES, dataclasses.replace(IMAGES, size=28)):
+        networks = objective_of(data, **MLP | {"hidden_dims": [6, 4]}).networks
+        for network in networks.values():
+            assert (network.config.sample_size, tuple(network.config.hidden_dims)) == (data.size, (6, 4))
+            assert not any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
+        image = make_batch(data)["image"]
+        assert networks["discriminator"](image, networks["encoder"](image).mean).logits.shape == (5,)
 
 
 # inference -----------------------------------------------------------------------------------------------------------
@@ -134,7 +142,8 @@ def test_from_saved_networks(data, options, layout, tmp_path):
         assert_same_networks(BiGANObjective.from_pretrained(tmp_path, given, data), first)
         shapes = ("architecture", "latent_dim", "width", "hidden_dims", "norm_statistics")
         assert [getattr(given, name) for name in shapes] == [getattr(first.args, name) for name in shapes]
-        assert given.discriminator_norm == (options.get("discriminator_norm") or ("batch" if data.size else "none"))
+        norm = "none" if options["architecture"] == "mlp" else options.get("discriminator_norm", "batch")
+        assert given.discriminator_norm == norm
 
 
 def test_saved_networks_that_do_not_fit(tmp_path):
@@ -147,6 +156,7 @@ def test_saved_networks_that_do_not_fit(tmp_path):
             {"discriminator_norm": "layer"},
             "--discriminator_norm cannot be changed with .*; the saved network has none",
         ),
+        ({"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
     ):
         with pytest.raises(UserError, match=message):
             BiGANObjective.from_pretrained(tmp_path, BiGANArguments(**options), VECTORS)
@@ -168,6 +178,7 @@ def test_saved_networks_that_do_not_fit(tmp_path):
         (VECTORS, DCGAN, "--architecture dcgan needs images, but builtin:toy2d has vectors"),
         (VECTORS, MLP | {"hidden_dims": []}, "at least one width in hidden_dims"),
         (VECTORS, MLP | {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (VECTORS, MLP | {"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive"),
         (VECTORS, MLP | {"width": 2}, "--width has no meaning with --architecture mlp"),
         (
             VECTORS,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
+from hf_genmodels.objectives.gan import GANArguments
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     GAN_ALLOWED,
     GAN_PENALTIES,
     IMAGES_16,
+    assert_only_trains,
     assert_same_loss,
     gan_objective,
     phase_losses,
@@ -59,18 +61,20 @@ def slow_losses(objective, batch, latents, mix):
 
 
 def check_losses(objective, data, count=4):
-    """Both phases with the generator first: its noise has seed 7, the discriminator's interpolates have seed 8."""
-    batch = make_batch(data, count)
-    latents = seeded_noise(7).normal((count, objective.args.latent_dim), like=batch["image"])
-    mix = seeded_noise(8).uniform((count // objective.args.packing,), like=batch["image"])
-    cache: dict = {}
-    actual = phase_losses(objective, "generator", batch, cache, 7)["loss"]
-    assert_same_loss(actual, slow_losses(objective, batch, latents, mix)[0], objective, ("generator",))
-    losses = phase_losses(objective, "discriminator", batch, cache, 8)
-    assert_same_loss(losses["loss"], slow_losses(objective, batch, latents, mix)[1], objective, ("discriminator",))
+    """All phases in order: each on fakes of its own noise, or with `share_fakes` both on the generator's."""
+    batch, cache = make_batch(data, count), {}
+    for phase, seed in zip(objective.phases, (7, 8), strict=True):
+        noise = seeded_noise(seed)
+        if seed == 7 or not objective.args.share_fakes:
+            latents = noise.normal((count, objective.args.latent_dim), like=batch["image"])
+        mix = noise.uniform((count // objective.args.packing,), like=batch["image"])
+        losses = phase_losses(objective, phase.name, batch, cache, seed)
+        expected = dict(zip(("generator", "discriminator"), slow_losses(objective, batch, latents, mix), strict=True))
+        assert_same_loss(losses["loss"], expected[phase.name], objective, (phase.name,))
+        if phase.name == "discriminator":
+            assert 0 <= losses["accuracy"].item() <= 1
+            assert ("penalty" in losses) == (objective.args.gradient_penalty != "none")
     assert not cache
-    assert 0 <= losses["accuracy"].item() <= 1
-    assert ("penalty" in losses) == (objective.args.gradient_penalty != "none")
 
 
 # losses --------------------------------------------------------------------------------------------------------------
@@ -139,37 +143,46 @@ def test_the_samples_of_a_pack_are_interpolated_in_one_proportion():
     assert mixed[::3] == seeded_noise().uniform((2,), like=real).tolist()
 
 
+@pytest.mark.parametrize(
+    ("data", "options"),
+    [
+        (VECTORS, {}),
+        (VECTORS, {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp"}),
+        (VECTORS, {"gradient_penalty": "roth", "packing": 2}),
+        (VECTORS, {"gan_loss": "hinge", "gradient_penalty": "zero_centred", "packing": 4}),
+        (IMAGES, {"conditioning": "cgan"}),
+        (IMAGES, DCGAN | {"conditioning": "acgan", "gradient_penalty": "r1"}),
+    ],
+)
+def test_losses_with_shared_fakes(data, options):
+    check_losses(gan_objective(data, share_fakes=True, **options), data)
+
+
 # phases --------------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("gradient_penalty", ["none", "r1"])
-def test_order_of_the_phases(gradient_penalty):
-    penalised = gradient_penalty != "none"
-    first, second = gan_objective(gradient_penalty=gradient_penalty).phases
-    assert (first.name, first.trains, first.updates, first.reuse_batch) == ("generator", ("generator",), 1, False)
-    assert (second.name, second.trains, second.updates) == ("discriminator", ("discriminator",), 1)
-    assert second.reuse_batch and (first.double_backward, second.double_backward) == (False, penalised)
-
-    first, second = gan_objective(gradient_penalty=gradient_penalty, critic_updates=5).phases
-    assert (first.name, first.trains, first.updates, first.reuse_batch) == (
-        "discriminator",
-        ("discriminator",),
-        5,
-        False,
-    )
-    assert (second.name, second.trains, second.updates) == ("generator", ("generator",), 1)
-    assert second.reuse_batch and (first.double_backward, second.double_backward) == (penalised, False)
+@pytest.mark.parametrize("options", [{}, {"critic_updates": 5}, {"share_fakes": True}])
+def test_order_of_the_phases(options, gradient_penalty):
+    first, second = gan_objective(gradient_penalty=gradient_penalty, **options).phases
+    names = ("generator", "discriminator") if "share_fakes" in options else ("discriminator", "generator")
+    assert (first.name, second.name) == names and (first.trains, second.trains) == (names[:1], names[1:])
+    assert (first.updates, second.updates) == (options.get("critic_updates", 1), 1)
+    assert not first.reuse_batch and second.reuse_batch
+    for phase in (first, second):
+        assert phase.double_backward == (phase.name == "discriminator" and gradient_penalty != "none")
+    assert not GANArguments().share_fakes
 
 
-def test_the_discriminator_learns_from_the_fakes_that_the_generator_was_trained_on():
-    objective = gan_objective()
+def test_shared_fakes_are_those_that_the_generator_was_trained_on():
+    objective = gan_objective(share_fakes=True)
     batch, cache = make_batch(VECTORS), {}
     latents = seeded_noise(7).normal((5, 3), like=batch["image"])
     made = objective.networks["generator"](latents).sample.detach()
     phase_losses(objective, "generator", batch, cache, 7)
     assert torch.equal(cache["fake"], made) and not cache["fake"].requires_grad
     with torch.no_grad():
-        for parameter in objective.networks["generator"].parameters():
+        for parameter in objective.networks["generator"].parameters():  # its update comes in between
             parameter.zero_()
     judge = objective.networks["discriminator"]
     expected = slow_adversarial_terms("non_saturating", list(judge(batch["image"]).logits), list(judge(made).logits))
@@ -177,7 +190,21 @@ def test_the_discriminator_learns_from_the_fakes_that_the_generator_was_trained_
     assert losses["loss"].item() == pytest.approx(expected[1].item(), rel=1e-5)
 
 
-def test_a_critic_that_goes_first_makes_fakes_of_its_own_every_time():
+@pytest.mark.parametrize(
+    ("options", "passes"), [({}, 2), ({"share_fakes": True}, 1), ({"critic_updates": 3}, 4), ({"packing": 5}, 2)]
+)
+def test_passes_through_the_generator_in_a_step(options, passes):
+    objective, batch, cache, seen = gan_objective(**options), make_batch(VECTORS), {}, []
+    objective.networks["generator"].register_forward_hook(lambda *call: seen.append(call[2].sample))
+    for phase in objective.phases:
+        for update in range(phase.updates):
+            phase_losses(objective, phase.name, batch, cache, 10 * len(phase.name) + update)
+    assert len(seen) == passes
+    assert [fake.requires_grad for fake in seen] == (passes - 1) * [False] + [True]
+    assert len({fake.sum().item() for fake in seen}) == passes
+
+
+def test_a_critic_makes_fakes_of_its_own_at_every_update():
     objective = gan_objective(gan_loss="wasserstein", gradient_penalty="wgan_gp", critic_updates=5)
     batch, cache = make_batch(VECTORS), {}
     seen = []
@@ -192,19 +219,11 @@ def test_a_critic_that_goes_first_makes_fakes_of_its_own_every_time():
     assert seen[0] != pytest.approx(seen[1], rel=1e-4)
 
 
-@pytest.mark.parametrize("critic_updates", [1, 2])
-def test_the_discriminators_loss_is_none_of_the_generators_business(critic_updates):
-    objective = gan_objective(critic_updates=critic_updates)
-    batch, cache = make_batch(VECTORS), {}
-    if critic_updates == 1:
-        phase_losses(objective, "generator", batch, cache)
-    loss = phase_losses(objective, "discriminator", batch, cache)["loss"]
-    for network in objective.networks.values():
-        network.requires_grad_(True)
-    again = objective.losses(objective.phases[critic_updates == 1], objective.networks, batch, seeded_noise(), {})
-    for value in (loss, again["loss"]):
-        value.backward()
-    assert all(p.grad is None for p in objective.networks["generator"].parameters())
+@pytest.mark.parametrize("gradient_penalty", ["none", "r1", "r2", "roth", "zero_centred"])
+@pytest.mark.parametrize("share_fakes", [False, True])
+def test_the_discriminators_loss_is_none_of_the_generators_business(share_fakes, gradient_penalty):
+    objective = gan_objective(share_fakes=share_fakes, gradient_penalty=gradient_penalty)
+    assert_only_trains(objective, "discriminator", make_batch(VECTORS))
 
 
 def test_clipped_weights():
@@ -219,7 +238,7 @@ def test_clipped_weights():
     for now, then in zip(objective.networks["discriminator"].parameters(), before["discriminator"], strict=True):
         assert now.tolist() == then.clamp(-0.05, 0.05).tolist() and now.abs().max().item() == pytest.approx(0.05)
     free = gan_objective()
-    free.after_update(free.phases[1], free.networks, lambda tensor: tensor)
+    free.after_update(free.phases[0], free.networks, lambda tensor: tensor)
     assert all(map(torch.equal, free.networks["discriminator"].parameters(), before["discriminator"]))
 
 

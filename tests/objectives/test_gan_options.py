@@ -94,6 +94,12 @@ MISUSE = [
         "--conditioning cgan needs labels, but builtin:toy2d has none; name the column",
     ),
     (VECTORS, {"critic_updates": 0}, "--critic_updates must be at least 1"),
+    (
+        VECTORS,
+        {"critic_updates": 2, "share_fakes": True},
+        "--share_fakes and --critic_updates 2 exclude each other: drop one of them",
+    ),
+    (VECTORS, {"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
     (VECTORS, {"packing": 0}, "--packing must be at least 1"),
     (IMAGES, DCGAN | {"conditioning": "acgan", "class_weight": -1.0}, "--class_weight must be at least 0"),
     (VECTORS, {"latent_dim": 0}, "--latent_dim must be at least 1"),
@@ -184,6 +190,8 @@ def test_from_saved_networks(data, options, layout, tmp_path):
         ),
         ({"gan_loss": "wasserstein"}, "--gan_loss wasserstein needs a Lipschitz critic"),
         ({"gan_loss": "hinge", "gradient_penalty": "roth"}, "exclude each other"),
+        ({"critic_updates": 2, "share_fakes": True}, "--share_fakes and --critic_updates 2 exclude each other"),
+        ({"discriminator_learning_rate": -1.0}, "--discriminator_learning_rate must be positive, got -1.0"),
     ],
 )
 def test_saved_networks_and_options_that_contradict_them(options, message, tmp_path):

@@ -15,6 +15,7 @@ from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
     MLP,
+    assert_only_trains,
     assert_same_loss,
     assert_same_networks,
     phase_losses,
@@ -44,9 +45,21 @@ def test_losses(data, options):
     objective, batch, cache = objective_of(data, **options), make_batch(data), {}
     objective.adversarial_weight = 0.4
     image = batch["image"]
-    losses = phase_losses(objective, "generator", batch, cache)
-    fake = objective.networks["generator"](seeded_noise().normal((5, 3), like=image)).sample
-    expected = slow_adversarial_terms("non_saturating", [], logits_of(objective, fake))[0]
+
+    def fakes_of(seed):
+        return objective.networks["generator"](seeded_noise(seed).normal((5, 3), like=image)).sample
+
+    losses = phase_losses(objective, "discriminator", batch, cache, seed=9)
+    seen = objective.networks["lens"](image).sample
+    on_seen, on_fake = logits_of(objective, seen.detach()), logits_of(objective, fakes_of(9).detach())
+    expected = slow_adversarial_terms("non_saturating", on_seen, on_fake)[1]
+    assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
+    right = [float(d > 0) for d in on_seen] + [float(d < 0) for d in on_fake]
+    assert losses["accuracy"].item() == pytest.approx(sum(right) / 10)
+    assert_only_trains(objective, "discriminator", batch)
+
+    losses = phase_losses(objective, "generator", batch, cache, seed=7)
+    expected = slow_adversarial_terms("non_saturating", [], logits_of(objective, fakes_of(7)))[0]
     assert_same_loss(losses["loss"], expected, objective, ("generator",))
 
     losses = phase_losses(objective, "lens", batch, cache, seed=8)
@@ -57,14 +70,16 @@ def test_losses(data, options):
     assert_same_loss(losses["loss"], 0.4 * fooled + distortion, objective, ("lens",))
     assert losses["adversarial"].item() == pytest.approx(fooled.item(), rel=1e-4)
     assert losses["distortion"].item() == pytest.approx(distortion.item(), rel=1e-4)
-
-    losses = phase_losses(objective, "discriminator", batch, cache, seed=9)
-    on_seen, on_fake = logits_of(objective, seen.detach()), logits_of(objective, fake.detach())
-    expected = slow_adversarial_terms("non_saturating", on_seen, on_fake)[1]
-    assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
-    right = [float(d > 0) for d in on_seen] + [float(d < 0) for d in on_fake]
-    assert losses["accuracy"].item() == pytest.approx(sum(right) / 10)
     assert not cache
+
+
+def test_phases():
+    phases = TemperedGANObjective.phases
+    assert [(phase.name, phase.trains, phase.updates, phase.reuse_batch) for phase in phases] == [
+        ("discriminator", ("discriminator",), 1, False),
+        ("generator", ("generator",), 1, True),
+        ("lens", ("lens",), 1, True),
+    ]
 
 
 def test_the_lens_learns_to_lower_the_logit_of_the_data():
@@ -145,6 +160,7 @@ def test_only_the_discriminator_has_a_learning_rate_of_its_own():
     ("data", "options", "message"),
     [
         (IMAGES, MLP | {"lens_steps": 0}, "--lens_steps must be at least 1, got 0"),
+        (IMAGES, MLP | {"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive"),
         (IMAGES, MLP | {"lens_width": 0}, "--lens_width must be at least 1, got 0"),
         (
             VECTORS,
@@ -175,6 +191,7 @@ def test_from_saved_networks(data, options, layout, tmp_path):
     for wrong, message in (
         ({"latent_dim": 9}, "--latent_dim cannot be changed with .*; the saved network has 3"),
         ({"lens_steps": 0}, "--lens_steps must be at least 1"),
+        ({"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive"),
     ):
         with pytest.raises(UserError, match=message):
             TemperedGANObjective.from_pretrained(folder, TemperedGANArguments(**wrong), data)

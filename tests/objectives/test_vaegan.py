@@ -17,6 +17,7 @@ from tests.testing_utils.adversarial_objectives import (
     IMAGES_16,
     IMAGES_32,
     MLP,
+    assert_only_trains,
     assert_same_loss,
     assert_same_networks,
     phase_losses,
@@ -54,47 +55,54 @@ def slow_feature_error(real, made):
 
 
 @pytest.mark.parametrize(("data", "options"), CASES)
-def test_losses_of_the_three_phases(data, options):
+def test_loss_of_the_discriminator(data, options):
     objective = objective_of(data, **options)
     networks, batch, cache = objective.networks, make_batch(data), {}
-    image, judge, decoder = batch["image"], networks["discriminator"], networks["decoder"]
-    eps, prior = (seeded_noise(seed).normal((5, 3), like=image) for seed in (7, 8))
-
-    def decoded_of(latents):
-        return decoder(latents).sample
-
-    losses = phase_losses(objective, "encoder", batch, cache, 7)
-    encoded = networks["encoder"](image)
-    z = encoded.mean + torch.exp(encoded.log_std) * eps
-    error = slow_feature_error(judge(image).features.detach(), judge(decoded_of(z)).features)
-    kl = slow_kl(encoded.mean, encoded.log_std).mean()
-    assert losses["feature_error"].item() == pytest.approx(error.item(), rel=1e-4)
-    assert losses["kl"].item() == pytest.approx(kl.item(), rel=1e-4)
-    assert_same_loss(losses["loss"], error + objective.args.beta * kl, objective, ("encoder",))
-
-    z = z.detach()
-    scramble(networks["encoder"])  # its update comes in between, and the decoder sees the codes from before
-    losses = phase_losses(objective, "decoder", batch, cache, 8)
-    decoded, sampled = decoded_of(z), decoded_of(prior)
-    error = slow_feature_error(judge(image).features.detach(), judge(decoded).features)
-    adversarial = -sum(judge(decoded).logits) / 5 - sum(judge(sampled).logits) / 5
-    expected = objective.args.feature_weight * error + adversarial
-    assert losses["adversarial"].item() == pytest.approx(adversarial.item(), rel=1e-4, abs=1e-6)
-    assert_same_loss(losses["loss"], expected, objective, ("decoder",))
-
-    decoded, sampled = decoded.detach(), sampled.detach()
-    scramble(decoder)
+    image, judge, noise = batch["image"], networks["discriminator"], seeded_noise(9)
+    eps, prior = noise.normal((5, 3), like=image), noise.normal((5, 3), like=image)
     losses = phase_losses(objective, "discriminator", batch, cache, 9)
     assert not cache
-    terms = zip(judge(image).logits, judge(decoded).logits, judge(sampled).logits, strict=True)
+    encoded = networks["encoder"](image)
+    z = encoded.mean + torch.exp(encoded.log_std) * eps
+    decoded, sampled = (networks["decoder"](latents).sample.detach() for latents in (z, prior))
     expected = torch.zeros(())
-    for real, reconstructed, made in terms:
+    for real, reconstructed, made in zip(*(judge(x).logits for x in (image, decoded, sampled)), strict=True):
         expected = expected - torch.log(torch.sigmoid(real)) / 5
         expected = expected - (torch.log(1 - torch.sigmoid(reconstructed)) + torch.log(1 - torch.sigmoid(made))) / 5
     assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
     right = (judge(image).logits > 0).float().mean() / 2
     right = right + (torch.cat([judge(decoded).logits, judge(sampled).logits]) < 0).float().mean() / 2
     assert losses["accuracy"].item() == pytest.approx(right.item())
+    assert_only_trains(objective, "discriminator", batch)
+
+
+@pytest.mark.parametrize(("data", "options"), CASES)
+def test_losses_of_encoder_and_decoder(data, options):
+    objective = objective_of(data, **options)
+    networks, batch, cache = objective.networks, make_batch(data), {}
+    image, judge, decoder = batch["image"], networks["discriminator"], networks["decoder"]
+    eps, prior = (seeded_noise(seed).normal((5, 3), like=image) for seed in (7, 8))
+
+    losses = phase_losses(objective, "encoder", batch, cache, 7)
+    encoded = networks["encoder"](image)
+    z = encoded.mean + torch.exp(encoded.log_std) * eps
+    error = slow_feature_error(judge(image).features.detach(), judge(decoder(z).sample).features)
+    kl = slow_kl(encoded.mean, encoded.log_std).mean()
+    assert losses["feature_error"].item() == pytest.approx(error.item(), rel=1e-4)
+    assert losses["kl"].item() == pytest.approx(kl.item(), rel=1e-4)
+    assert_same_loss(losses["loss"], error + objective.args.beta * kl, objective, ("encoder",))
+    assert cache.keys() == {"latents", "real_features"} and not any(x.requires_grad for x in cache.values())
+
+    z = z.detach()
+    scramble(networks["encoder"])  # its update comes in between, and the decoder sees the codes from before
+    losses = phase_losses(objective, "decoder", batch, cache, 8)
+    assert not cache
+    decoded, sampled = decoder(z).sample, decoder(prior).sample
+    error = slow_feature_error(judge(image).features.detach(), judge(decoded).features)
+    adversarial = -sum(judge(decoded).logits) / 5 - sum(judge(sampled).logits) / 5
+    expected = objective.args.feature_weight * error + adversarial
+    assert losses["adversarial"].item() == pytest.approx(adversarial.item(), rel=1e-4, abs=1e-6)
+    assert_same_loss(losses["loss"], expected, objective, ("decoder",))
 
 
 def scramble(network):
@@ -115,16 +123,17 @@ def test_the_encoders_running_averages_are_those_of_the_data():
     alone = copy.deepcopy(encoder)
     for phase in objective.phases:
         phase_losses(objective, phase.name, batch, cache)
-    alone(batch["image"])
+    for _ in range(2):  # the discriminator's phase encodes the data too
+        alone(batch["image"])
     torch.testing.assert_close(encoder.state_dict(), alone.state_dict())
 
 
 def test_phases_and_learning_rates():
     objective = objective_of(VECTORS, **MLP | {"discriminator_learning_rate": 0.3})
     assert [(p.name, p.trains, p.updates, p.reuse_batch) for p in objective.phases] == [
-        ("encoder", ("encoder",), 1, False),
+        ("discriminator", ("discriminator",), 1, False),
+        ("encoder", ("encoder",), 1, True),
         ("decoder", ("decoder",), 1, True),
-        ("discriminator", ("discriminator",), 1, True),
     ]
     rates = {name: objective.param_groups(name)[0].get("lr") for name in objective.networks}
     assert rates == {"encoder": None, "decoder": None, "discriminator": 0.3}
@@ -207,6 +216,7 @@ def test_saved_networks_that_do_not_fit(tmp_path):
         ("mlp", {"latent_dim": 4}, "--latent_dim cannot be changed with --pretrained.*; the saved network has 3"),
         ("mlp", {"feature_block": 0}, "--feature_block cannot be changed with .*; the saved network has none"),
         ("mlp", {"beta": -1.0}, "--beta must be at least 0"),
+        ("mlp", {"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
         ("dcgan", {"feature_block": 0}, "--feature_block cannot be changed with .*; the saved network has -1"),
         ("dcgan", {"hidden_dims": [8]}, "--hidden_dims cannot be changed with .*; the saved network has none"),
     ):
@@ -227,6 +237,7 @@ def test_saved_networks_that_do_not_fit(tmp_path):
         (VECTORS, MLP | {"beta": -0.1}, "--beta must be at least 0"),
         (VECTORS, MLP | {"feature_weight": -0.1}, "--feature_weight must be at least 0"),
         (VECTORS, MLP | {"latent_dim": 0}, "--latent_dim must be at least 1"),
+        (VECTORS, MLP | {"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive"),
         (VECTORS, MLP | {"feature_block": -1}, "--feature_block has no meaning with --architecture mlp; leave it out"),
         (IMAGES_16, DCGAN | {"feature_block": 2}, "there is no block 2, only 2 blocks"),
         (IMAGES, DCGAN | {"feature_block": -2}, "there is no block -2, only 1 blocks"),

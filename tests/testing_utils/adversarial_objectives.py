@@ -56,6 +56,25 @@ def phase_losses(
     return objective.losses(phase, objective.networks, batch, seeded_noise(seed), cache)
 
 
+def assert_only_trains(objective: Objective, name: str, batch: dict[str, Tensor]) -> None:
+    """The phases up to `name` one after the other: its loss reaches the networks it trains, and no other one.
+
+    All networks have their gradients on, so that a fake that is not cut off carries one to its generator.
+    """
+    cache: dict[str, Any] = {}
+    for index, phase in enumerate(objective.phases):
+        for network in objective.networks.values():
+            network.requires_grad_(True)
+        losses = objective.losses(phase, objective.networks, batch, seeded_noise(index), cache)
+        if phase.name == name:
+            losses["loss"].backward()
+            for network_name, network in objective.networks.items():
+                reached = any(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+                assert reached == (network_name in phase.trains), network_name
+            return
+    raise AssertionError(f"there is no phase {name}")
+
+
 def assert_same_loss(actual: Tensor, expected: Tensor, objective: Objective, trained: tuple[str, ...]) -> None:
     """Value, and gradient for every parameter of the networks of a phase."""
     assert actual.item() == pytest.approx(expected.item(), rel=1e-4, abs=1e-5)

@@ -55,6 +55,7 @@ CASES = {
     "packs": Case("gan", MLP | {"gan_loss": "hinge", "gradient_penalty": "zero_centred", "packing": 2}),
     "r1": Case("gan", MLP | {"gradient_penalty": "r1"}),
     "roth": Case("gan", MLP | {"gan_loss": "minimax", "gradient_penalty": "roth"}),
+    "shared": Case("gan", MLP | {"gradient_penalty": "r2", "share_fakes": True}),
     "clipped": Case("gan", MLP | {"gan_loss": "wasserstein", "weight_clip": 0.05, "critic_updates": 2}),
     "classes": Case("gan", MLP | {"conditioning": "cgan", "gan_loss": "least_squares"}, "builtin:digits"),
     "spectral": Case("gan", {}, "builtin:digits", spectral),

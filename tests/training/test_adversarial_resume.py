@@ -40,6 +40,7 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "spectral": ("gan", DIGITS | {"discriminator_norm": "spectral", "gan_loss": "hinge", "critic_updates": 3}),
     "packs": ("gan", TOY_MLP | {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "packing": 2}),
     "accumulated": ("gan", TOY_MLP | {"gradient_penalty": "r1", "gradient_accumulation_steps": 2}),
+    "shared": ("gan", DIGITS | {"share_fakes": True, "gradient_accumulation_steps": 2}),
     "classes": ("gan", DIGITS | {"conditioning": "projection", "gradient_penalty": "r2"}),
     "began": ("began", TOY | {"lambda_k": 0.3}),
     "tempered_gan": ("tempered_gan", DIGITS | {"lens_steps": 3, "lens_width": 2}),
