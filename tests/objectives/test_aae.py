@@ -166,6 +166,8 @@ def test_from_a_saved_model(data, options, tmp_path):
         AAEObjective.from_pretrained(folder, AAEArguments(prior=args.prior, num_components=7), data)
     with pytest.raises(UserError, match="--discriminator_norm has no meaning here"):
         AAEObjective.from_pretrained(folder, AAEArguments(discriminator_norm="none"), data)
+    with pytest.raises(UserError, match="--discriminator_learning_rate must be positive"):
+        AAEObjective.from_pretrained(folder, AAEArguments(discriminator_learning_rate=0.0), data)
     with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
         AAEObjective.from_pretrained(folder, AAEArguments(), VECTORS if data.is_image else IMAGES)
 
