@@ -24,7 +24,7 @@ def parameter_groups(objective: Objective, name: str, learning_rate: float) -> l
         own = group.pop("lr", learning_rate)
         if not own > 0:
             raise UserError(f"the learning rate of {name} must be positive, got {own}")
-        group["lr_scale"] = group.get("lr_scale", 1.0) * (own / learning_rate)
+        group["lr_scale"] = own / learning_rate
     return groups
 
 

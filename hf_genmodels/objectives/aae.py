@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -21,13 +21,13 @@ from .adversarial import (
     ENCODERS,
     GENERATORS,
     AdversarialArguments,
+    AdversarialObjective,
     build_encoder,
     build_generator,
     load_saved,
-    sample_pictures,
     saved_generator_options,
 )
-from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_shape, reconstruction_pairs
+from .base import Batch, Noise, Phase, adopt_saved_options, check_shape
 
 LOSS = "non_saturating"
 NUM_COMPONENTS = 10  # of the paper's mixture
@@ -36,8 +36,6 @@ NUM_COMPONENTS = 10  # of the paper's mixture
 @dataclass
 class AAEArguments(AdversarialArguments):
     """Options of `train_aae.py`."""
-
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
     latent_dim: int = field(default=8, metadata={"help": "Dimension of the code z (paper: 8 for MNIST)."})
     prior: Prior = field(
@@ -66,7 +64,7 @@ class AAEArguments(AdversarialArguments):
         return NUM_COMPONENTS if self.num_components is None else self.num_components
 
 
-class AAEObjective(Objective):
+class AAEObjective(AdversarialObjective):
     """Adversarial autoencoder (Makhzani et al. 2015, arXiv 1511.05644) with a deterministic encoder.
 
     reconstruction  encoder E and decoder D: ||D(E(x)) - x||^2, summed over a sample's entries
@@ -79,17 +77,14 @@ class AAEObjective(Objective):
     """
 
     Arguments = AAEArguments
+    pipeline_class = AAEPipeline
+    sampler = "decoder"
     ema = ("encoder", "decoder")
     phases = (
         Phase("reconstruction", trains=("encoder", "decoder")),
         Phase("discriminator", trains=("discriminator",), reuse_batch=True),
         Phase("regularisation", trains=("encoder",), reuse_batch=True),
     )
-
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: AAEArguments) -> None:
-        self.networks = networks
-        self.data = data
-        self.args = args
 
     @classmethod
     def from_args(cls, args: AAEArguments, data: DataSpec) -> "AAEObjective":
@@ -119,10 +114,6 @@ class AAEObjective(Objective):
         adopt_saved_options(args, options | saved_prior(folder))
         args.check_codes()
         return cls(networks, data, args)
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        (group,) = super().param_groups(name)
-        return [group | self.args.learning_rate_of(name)]
 
     # losses ----------------------------------------------------------------------------------------------------------
 
@@ -159,12 +150,6 @@ class AAEObjective(Objective):
             num_components=self.args.components(),
             value_scale=self.data.value_scale,
         )
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = sample_pictures(pipeline, self.data, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         parts: dict[str, Any] = dict(networks)

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from diffusers import ModelMixin
@@ -18,7 +18,8 @@ from ..loading import load_network
 from ..models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, DiscriminatorNorm, avae_layout
 from ..models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
 from ..models.sngan import DISCRIMINATOR_CHANNELS, GENERATOR_CHANNELS, SNGANDiscriminator, SNGANGenerator
-from .base import check_minimums, check_positive
+from ..pipelines.base import GenerativePipeline
+from .base import Batch, Objective, check_minimums, check_positive, reconstruction_pairs
 
 # Normalisations of a discriminator by architecture; the first one is what it has if none is asked for.
 NORMS: dict[str, tuple[str, ...]] = {
@@ -58,6 +59,8 @@ class DiscriminatorRate:
 @dataclass
 class AdversarialArguments(DiscriminatorRate):
     """Options of every family with a DCGAN-like or dense generator and discriminator."""
+
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
     architecture: Literal["dcgan", "avae", "mlp"] = field(
         default="dcgan",
@@ -247,7 +250,7 @@ def saved_generator_options(generator: ModelMixin) -> dict[str, Any]:
     }
 
 
-# in losses and pictures ----------------------------------------------------------------------------------------------
+# batch statistics ----------------------------------------------------------------------------------------------------
 
 
 @contextmanager
@@ -264,16 +267,48 @@ def running_averages_kept(network: nn.Module) -> Iterator[None]:
             layer.momentum = momentum
 
 
-def watched_samples(generator: Any, count: int, rng: torch.Generator) -> Tensor:
-    """Samples of a generator or decoder without classes for `Objective.watched_samples`, fixed by `rng`."""
-    latents = torch.randn(count, generator.config.latent_dim, generator=rng)
-    sample: Tensor = generator(latents.to(generator.device, generator.dtype)).sample
-    return sample
+# the objective -------------------------------------------------------------------------------------------------------
 
 
-def sample_pictures(
-    pipeline: Any, data: DataSpec, batch: dict[str, Tensor], generator: torch.Generator
-) -> dict[str, Tensor]:
-    """As many samples as the batch has; of points, beside the data."""
-    samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
-    return {"samples": samples} if data.is_image else {"data": batch["image"], "samples": samples}
+class AdversarialObjective(Objective):
+    """What is the same in every adversarial family, for a pipeline made of the networks in `ema`.
+
+    Attributes:
+        pipeline_class: Of those networks.
+        sampler: Name of the network that makes samples of latents.
+        args: The family's options.
+    """
+
+    pipeline_class: ClassVar[type[GenerativePipeline]]
+    sampler: ClassVar[str] = "generator"
+    args: Any
+
+    def __init__(self, networks: dict[str, Any], data: DataSpec, args: Any) -> None:
+        self.networks = networks
+        self.data = data
+        self.args = args
+
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        (group,) = super().param_groups(name)
+        return [group | self.args.learning_rate_of(name)]
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> GenerativePipeline:
+        parts: dict[str, Any] = {name: networks[name] for name in self.ema}
+        return self.pipeline_class(**parts, value_scale=self.data.value_scale)
+
+    def sample_pictures(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """As many samples as the batch has examples; of points, beside the data."""
+        samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
+        return {"samples": samples} if self.data.is_image else {"data": batch["image"], "samples": samples}
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pictures = self.sample_pictures(pipeline, batch, generator)
+        if self.data.is_image and "encoder" in self.networks:
+            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
+        return pictures
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        network: Any = networks[self.sampler]
+        latents = torch.randn(count, network.config.latent_dim, generator=generator)
+        sample: Tensor = network(latents.to(network.device, network.dtype)).sample
+        return sample

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import ModelMixin
@@ -19,19 +19,17 @@ from .adversarial import (
     ENCODERS,
     GENERATORS,
     AdversarialArguments,
+    AdversarialObjective,
     build_discriminator,
     build_encoder,
     build_generator,
     load_saved,
     running_averages_kept,
-    sample_pictures,
     saved_generator_options,
-    watched_samples,
 )
 from .base import (
     Batch,
     Noise,
-    Objective,
     Phase,
     adopt_saved_options,
     check_minimums,
@@ -45,8 +43,6 @@ CRITIC_LOSS = "linear_logit"  # L_C and L_M
 @dataclass
 class AVAEArguments(AdversarialArguments):
     """Options of `train_avae.py`."""
-
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
     xi_dim: int | None = field(
         default=None, metadata={"help": "Dimension of xi, which G takes beside z; that of z by default, 0 for none."}
@@ -64,7 +60,7 @@ class AVAEArguments(AdversarialArguments):
     )
 
 
-class AVAEObjective(Objective):
+class AVAEObjective(AdversarialObjective):
     """Adversarial VAE (Plumerault et al. 2020, arXiv 2012.11551; thesis, chapter 3).
 
     vae (encoder E, decoder D)  L_rec + beta L_KL, with z = mu(x) + sigma eps and D(z) of fixed deviation 1
@@ -84,6 +80,7 @@ class AVAEObjective(Objective):
     """
 
     Arguments = AVAEArguments
+    pipeline_class = AVAEPipeline
     ema = ("encoder", "decoder", "generator")
     phases = (
         Phase("critic", trains=("discriminator",)),
@@ -92,9 +89,7 @@ class AVAEObjective(Objective):
     )
 
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: AVAEArguments) -> None:
-        self.networks = networks
-        self.data = data
-        self.args = args
+        super().__init__(networks, data, args)
         self.latent_weight = 1.0
 
     @classmethod
@@ -187,12 +182,8 @@ class AVAEObjective(Objective):
 
     # inference -------------------------------------------------------------------------------------------------------
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> AVAEPipeline:
-        parts: Any = {name: networks[name] for name in ("encoder", "decoder", "generator")}
-        return AVAEPipeline(**parts, value_scale=self.data.value_scale)
-
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = sample_pictures(pipeline, self.data, batch, generator)
+        pictures = self.sample_pictures(pipeline, batch, generator)
         if not self.data.is_image:
             restored = pipeline.reconstruct(batch["image"], sample=True, generator=generator, output_type="pt").images
             return {**pictures, "reconstructions": restored}
@@ -219,9 +210,6 @@ class AVAEObjective(Objective):
             "mse_decoder": clamped_squared_error(decoded, image),
             "kl": kl_standard_normal(encoded.mean, encoded.log_std).sum(1),
         }
-
-    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
-        return watched_samples(networks["generator"], count, generator)
 
 
 def check_weights(args: AVAEArguments) -> None:

@@ -121,11 +121,7 @@ class Objective:
         raise NotImplementedError
 
     def param_groups(self, name: str) -> list[dict[str, Any]]:
-        """Parameter groups of one network.
-
-        A group's "lr_scale" multiplies the loop's learning rate; its "lr" takes the place of that rate. The schedule
-        applies to both alike.
-        """
+        """Parameter groups of one network; a group's "lr" takes the place of the loop's, under the same schedule."""
         return [{"params": list(self.networks[name].parameters())}]
 
     def initialize(self, batch: Batch, reduce: Callable[[Tensor], Tensor]) -> None:

@@ -14,8 +14,12 @@ from ..errors import UserError
 from ..losses.gan import at_least_float32
 from ..models.began import BEGANDiscriminator, BEGANGenerator
 from ..pipelines.gan import GANPipeline
-from .adversarial import DiscriminatorRate, load_saved, sample_pictures, watched_samples
-from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_minimums, check_shape
+from .adversarial import (
+    AdversarialObjective,
+    DiscriminatorRate,
+    load_saved,
+)
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, check_shape
 
 
 @dataclass
@@ -65,7 +69,7 @@ class BEGANArguments(DiscriminatorRate):
                 raise UserError(f"--{name} must be from 0 to 1, got {getattr(self, name)}")
 
 
-class BEGANObjective(Objective):
+class BEGANObjective(AdversarialObjective):
     """Boundary equilibrium GAN (Berthelot et al. 2017, arXiv 1703.10717, section 3.3).
 
     With D an autoencoder and L(v) = |v - D(v)|, the mean over all entries (the paper's eta = 1):
@@ -88,16 +92,15 @@ class BEGANObjective(Objective):
     """
 
     Arguments = BEGANArguments
+    pipeline_class = GANPipeline
     ema = ("generator",)
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("generator", trains=("generator",), reuse_batch=True),
     )
 
-    def __init__(self, generator: Any, discriminator: Any, data: DataSpec, args: BEGANArguments) -> None:
-        self.networks = {"generator": generator, "discriminator": discriminator}
-        self.data = data
-        self.args = args
+    def __init__(self, networks: dict[str, Any], data: DataSpec, args: BEGANArguments) -> None:
+        super().__init__(networks, data, args)
         self.k = torch.zeros(())
         self.measured: list[Tensor] = []  # [L(x), L(G(z))] of each micro-batch of the discriminator's update
 
@@ -109,7 +112,7 @@ class BEGANObjective(Objective):
             shape = {"hidden_dims": (128, 128) if args.hidden_dims is None else tuple(args.hidden_dims)}
         generator = BEGANGenerator(args.latent_dim, data.channels, data.size, **shape)
         discriminator = BEGANDiscriminator(data.channels, data.size, args.latent_dim, **shape)
-        return cls(generator, discriminator, data, args)
+        return cls({"generator": generator, "discriminator": discriminator}, data, args)
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: BEGANArguments, data: DataSpec) -> "BEGANObjective":
@@ -125,11 +128,7 @@ class BEGANObjective(Objective):
             "hidden_dims": None if is_image else list(config.hidden_dims),
         }
         adopt_saved_options(args, options)
-        return cls(generator, discriminator, data, args)
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        (group,) = super().param_groups(name)
-        return [group | self.args.learning_rate_of(name)]
+        return cls({"generator": generator, "discriminator": discriminator}, data, args)
 
     # losses ----------------------------------------------------------------------------------------------------------
 
@@ -171,16 +170,6 @@ class BEGANObjective(Objective):
         self.k = state["k"]
 
     # inference -------------------------------------------------------------------------------------------------------
-
-    def pipeline(self, networks: dict[str, ModelMixin]) -> GANPipeline:
-        generator: Any = networks["generator"]
-        return GANPipeline(generator=generator, value_scale=self.data.value_scale)
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        return sample_pictures(pipeline, self.data, batch, generator)
-
-    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
-        return watched_samples(networks["generator"], count, generator)
 
 
 def reconstruction_loss(discriminator: Any, sample: Tensor) -> Tensor:

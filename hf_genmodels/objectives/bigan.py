@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -18,14 +18,13 @@ from .adversarial import (
     GENERATORS,
     NORMS,
     AdversarialArguments,
+    AdversarialObjective,
     build_encoder,
     build_generator,
     load_saved,
-    sample_pictures,
     saved_generator_options,
-    watched_samples,
 )
-from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_shape, reconstruction_pairs
+from .base import Batch, Noise, Phase, adopt_saved_options, check_shape
 
 LOSS = "non_saturating"
 
@@ -34,10 +33,8 @@ LOSS = "non_saturating"
 class BiGANArguments(AdversarialArguments):
     """Options of `train_bigan.py`."""
 
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
-
-class BiGANObjective(Objective):
+class BiGANObjective(AdversarialObjective):
     """Bidirectional GAN (Donahue et al. 2017, arXiv 1605.09782; Dumoulin et al. 2017, arXiv 1606.00704).
 
     The discriminator's logit d(x, z) says that a pair is (x, E(x)) rather than (G(z), z). It minimises the
@@ -49,16 +46,12 @@ class BiGANObjective(Objective):
     """
 
     Arguments = BiGANArguments
+    pipeline_class = BiGANPipeline
     ema = ("encoder", "generator")
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("generator", trains=("generator", "encoder"), reuse_batch=True),
     )
-
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: BiGANArguments) -> None:
-        self.networks = networks
-        self.data = data
-        self.args = args
 
     @classmethod
     def from_args(cls, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
@@ -90,10 +83,6 @@ class BiGANObjective(Objective):
         adopt_saved_options(args, options)
         return cls(networks, data, args)
 
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        (group,) = super().param_groups(name)
-        return [group | self.args.learning_rate_of(name)]
-
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
@@ -112,20 +101,7 @@ class BiGANObjective(Objective):
             "accuracy": accuracy(LOSS, real_logits.detach(), fake_logits.detach()),
         }
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> BiGANPipeline:
-        parts: Any = {name: networks[name] for name in ("encoder", "generator")}
-        return BiGANPipeline(**parts, value_scale=self.data.value_scale)
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = sample_pictures(pipeline, self.data, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
-
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         parts: dict[str, Any] = dict(networks)
         decoded = parts["generator"](parts["encoder"](batch["image"]).mean).sample
         return {"mse": clamped_squared_error(decoded, batch["image"])}
-
-    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
-        return watched_samples(networks["generator"], count, generator)

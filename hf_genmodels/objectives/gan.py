@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -26,16 +26,15 @@ from .adversarial import (
     DISCRIMINATORS,
     GENERATORS,
     AdversarialArguments,
+    AdversarialObjective,
     build_discriminator,
     build_generator,
     load_saved,
-    sample_pictures,
     saved_generator_options,
 )
 from .base import (
     Batch,
     Noise,
-    Objective,
     Phase,
     adopt_saved_options,
     check_labels,
@@ -78,8 +77,6 @@ PACKED = ("dcgan", "avae", "mlp")  # architectures whose discriminator can pack 
 class GANArguments(AdversarialArguments):
     """Options of `train_gan.py`."""
 
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
-
     architecture: Literal["dcgan", "avae", "sngan", "mlp"] = field(  # type: ignore[assignment]
         default="dcgan",
         metadata={
@@ -107,7 +104,7 @@ class GANArguments(AdversarialArguments):
     class_weight: float = field(default=1.0, metadata={"help": "acgan: weight of the classification losses."})
 
 
-class GANObjective(Objective):
+class GANObjective(AdversarialObjective):
     """A generator against a discriminator (Goodfellow et al. 2014), with the losses and penalties of its successors.
 
     The discriminator goes first, `critic_updates` times on fresh fakes and data, then the generator (Goodfellow et al.
@@ -121,12 +118,11 @@ class GANObjective(Objective):
     """
 
     Arguments = GANArguments
+    pipeline_class = GANPipeline
     ema = ("generator",)
 
-    def __init__(self, generator: Any, discriminator: Any, data: DataSpec, args: GANArguments) -> None:
-        self.networks = {"generator": generator, "discriminator": discriminator}
-        self.data = data
-        self.args = args
+    def __init__(self, networks: dict[str, Any], data: DataSpec, args: GANArguments) -> None:
+        super().__init__(networks, data, args)
         self.penalty_weight = args.gradient_penalty_weight
         if args.gradient_penalty != "none" and self.penalty_weight is None:
             self.penalty_weight = PENALTY_WEIGHTS[args.gradient_penalty]
@@ -159,7 +155,7 @@ class GANObjective(Objective):
         if norm is None and args.gradient_penalty != "none" and args.architecture in ("dcgan", "avae"):
             norm = "layer"
         discriminator = build_discriminator(args, data, norm, **for_discriminator, **packing)
-        return cls(generator, discriminator, data, args)
+        return cls({"generator": generator, "discriminator": discriminator}, data, args)
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
@@ -174,11 +170,7 @@ class GANObjective(Objective):
                 f"the saved networks know {generator.config.num_classes} classes, {data.name} has "
                 f"{len(data.class_names or ())}"
             )
-        return cls(generator, discriminator, data, args)
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        (group,) = super().param_groups(name)
-        return [group | self.args.learning_rate_of(name)]
+        return cls({"generator": generator, "discriminator": discriminator}, data, args)
 
     # losses ----------------------------------------------------------------------------------------------------------
 
@@ -274,12 +266,6 @@ class GANObjective(Objective):
                     parameter.clamp_(-clip, clip)
 
     # inference -------------------------------------------------------------------------------------------------------
-
-    def pipeline(self, networks: dict[str, ModelMixin]) -> GANPipeline:
-        return GANPipeline(generator=networks["generator"], value_scale=self.data.value_scale)
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        return sample_pictures(pipeline, self.data, batch, generator)
 
     def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
         network: Any = networks["generator"]

@@ -3,10 +3,9 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from torch import Tensor
 
 from ..data import DataSpec
@@ -18,14 +17,13 @@ from .adversarial import (
     DISCRIMINATORS,
     GENERATORS,
     AdversarialArguments,
+    AdversarialObjective,
     build_discriminator,
     build_generator,
     load_saved,
-    sample_pictures,
     saved_generator_options,
-    watched_samples,
 )
-from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_minimums, check_shape
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, check_shape
 
 LOSS = "non_saturating"
 
@@ -33,8 +31,6 @@ LOSS = "non_saturating"
 @dataclass
 class TemperedGANArguments(AdversarialArguments):
     """Options of `train_tempered_gan.py`."""
-
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
     lens_steps: int = field(
         default=5000,
@@ -56,7 +52,7 @@ class TemperedGANArguments(AdversarialArguments):
             raise UserError(f"--lens_width has no meaning for vectors, which {data.name} has; leave it out")
 
 
-class TemperedGANObjective(Objective):
+class TemperedGANObjective(AdversarialObjective):
     """Tempered adversarial network (Sajjadi et al. 2018, arXiv 1802.04374).
 
     A lens L distorts the data until they are hard to tell from what the generator can make by now. With d the logit
@@ -76,6 +72,7 @@ class TemperedGANObjective(Objective):
     """
 
     Arguments = TemperedGANArguments
+    pipeline_class = GANPipeline
     ema = ("generator",)
     phases = (
         Phase("discriminator", trains=("discriminator",)),
@@ -84,9 +81,7 @@ class TemperedGANObjective(Objective):
     )
 
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: TemperedGANArguments) -> None:
-        self.networks = networks
-        self.data = data
-        self.args = args
+        super().__init__(networks, data, args)
         self.adversarial_weight = 1.0
 
     @classmethod
@@ -118,10 +113,6 @@ class TemperedGANObjective(Objective):
         options["discriminator_norm"] = networks["discriminator"].config.get("norm", "none")
         adopt_saved_options(args, options)
         return cls(networks, data, args)
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        (group,) = super().param_groups(name)
-        return [group | self.args.learning_rate_of(name)]
 
     def before_step(self, step: int) -> None:
         self.adversarial_weight = adversarial_weight(step, self.args.lens_steps)
@@ -156,18 +147,11 @@ class TemperedGANObjective(Objective):
 
     # inference -------------------------------------------------------------------------------------------------------
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> GANPipeline:
-        generator: Any = networks["generator"]
-        return GANPipeline(generator=generator, value_scale=self.data.value_scale)
-
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = sample_pictures(pipeline, self.data, batch, generator)
+        pictures = super().sample_grid(pipeline, batch, generator)
         lens: Any = self.networks["lens"]
         seen = lens(batch["image"]).sample
         return {**pictures, "data through the lens": (seen.clamp(-1, 1) + 1) / 2 if self.data.is_image else seen}
-
-    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
-        return watched_samples(networks["generator"], count, generator)
 
 
 def adversarial_weight(step: int, lens_steps: int) -> float:

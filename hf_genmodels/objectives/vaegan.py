@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
@@ -20,23 +20,20 @@ from .adversarial import (
     ENCODERS,
     GENERATORS,
     AdversarialArguments,
+    AdversarialObjective,
     build_discriminator,
     build_encoder,
     build_generator,
     load_saved,
-    sample_pictures,
     saved_generator_options,
-    watched_samples,
 )
 from .base import (
     Batch,
     Noise,
-    Objective,
     Phase,
     adopt_saved_options,
     check_minimums,
     check_shape,
-    reconstruction_pairs,
 )
 
 ADVERSARIAL_LOSS = "linear_logit"
@@ -45,8 +42,6 @@ ADVERSARIAL_LOSS = "linear_logit"
 @dataclass
 class VAEGANArguments(AdversarialArguments):
     """Options of `train_vaegan.py`."""
-
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
     beta: float = field(
         default=5.0, metadata={"help": "Weight of the KL term (thesis: 4 to 20, depending on the data set)."}
@@ -60,7 +55,7 @@ class VAEGANArguments(AdversarialArguments):
     )
 
 
-class VAEGANObjective(Objective):
+class VAEGANObjective(AdversarialObjective):
     """VAE/GAN (Larsen et al. 2016, arXiv 1512.09300), as the AVAE authors' code has it.
 
     With r the discriminator's features divided by sqrt 2, x' = D(z) for z ~ q(z|x), and d the logit of "real":
@@ -77,17 +72,14 @@ class VAEGANObjective(Objective):
     """
 
     Arguments = VAEGANArguments
+    pipeline_class = VAEGANPipeline
+    sampler = "decoder"
     ema = ("encoder", "decoder")
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("encoder", trains=("encoder",), reuse_batch=True),
         Phase("decoder", trains=("decoder",), reuse_batch=True),
     )
-
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: VAEGANArguments) -> None:
-        self.networks = networks
-        self.data = data
-        self.args = args
 
     @classmethod
     def from_args(cls, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
@@ -124,10 +116,6 @@ class VAEGANObjective(Objective):
         }
         adopt_saved_options(args, options)
         return cls(networks, data, args)
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        (group,) = super().param_groups(name)
-        return [group | self.args.learning_rate_of(name)]
 
     # losses ----------------------------------------------------------------------------------------------------------
 
@@ -191,16 +179,6 @@ class VAEGANObjective(Objective):
 
     # inference -------------------------------------------------------------------------------------------------------
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> VAEGANPipeline:
-        parts: Any = {name: networks[name] for name in ("encoder", "decoder")}
-        return VAEGANPipeline(**parts, value_scale=self.data.value_scale)
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = sample_pictures(pipeline, self.data, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
-
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         parts: dict[str, Any] = dict(networks)
         encoded = parts["encoder"](batch["image"])
@@ -208,9 +186,6 @@ class VAEGANObjective(Objective):
             "mse": clamped_squared_error(parts["decoder"](encoded.mean).sample, batch["image"]),
             "kl": kl_standard_normal(encoded.mean, encoded.log_std).sum(1),
         }
-
-    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
-        return watched_samples(networks["decoder"], count, generator)
 
 
 def feature_error(real: Tensor, decoded: Tensor) -> Tensor:

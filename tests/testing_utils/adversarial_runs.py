@@ -47,7 +47,8 @@ def spectral(data: DataSpec) -> Objective:
     """Spectral norm needs convolutions, whose generator has batch norm: here a dense one takes its place."""
     generator = MLPGenerator(2, data.channels, data.size, hidden_dims=(16,))
     discriminator = DCGANDiscriminator(data.channels, data.size or 0, width=4, norm="spectral")
-    return GANObjective(generator, discriminator, data, GANArguments(latent_dim=2, gan_loss="hinge", critic_updates=2))
+    networks = {"generator": generator, "discriminator": discriminator}
+    return GANObjective(networks, data, GANArguments(latent_dim=2, gan_loss="hinge", critic_updates=2))
 
 
 CASES = {

@@ -270,7 +270,7 @@ def test_parameter_groups_have_their_own_learning_rate(tmp_path: Path) -> None:
                 return super().param_groups(name)
             return [
                 {"params": list(network.first.parameters())},
-                {"params": list(network.second.parameters()), "lr_scale": 0.25},
+                {"params": list(network.second.parameters()), "lr": 0.1},
             ]
 
     changes = {"learning_rate": 0.4, "lr_scheduler": "linear", "max_train_steps": 8, "checkpointing_steps": 2}
