@@ -2,8 +2,8 @@
 
     python benchmarks/bench_gan.py [--rounds 9] [--steps 10] [--threads 2]
 
-DCGAN    3x32x32, width 64, batch 64, non-saturating loss. By hand in two ways: the discriminator first and fresh fakes
-         for either, which is our default, and the generator first and the discriminator on its fakes (`share_fakes`).
+DCGAN    3x32x32, width 64, batch 64, non-saturating loss: the discriminator first and fresh fakes for either network, or
+         with shared fakes (`--share_fakes`), the generator first and the discriminator on the same fakes.
 WGAN-GP  the same networks with layer norm in the critic, which is updated five times a step.
 
 Rounds of what is compared alternate in one process; a ratio is the median of the rounds' ratios.
@@ -154,8 +154,8 @@ def wgan_gp(pixels: Tensor) -> Run:
     return train
 
 
-def compare(loops: dict[str, Run], rounds: int, steps: int) -> None:
-    """Time the loops in turn; print medians and the ratios to the first."""
+def compare(loops: dict[str, Run], pairs: list[tuple[str, str]], rounds: int, steps: int) -> None:
+    """Time the loops in turn; print medians and the ratios of the pairs."""
     seconds: dict[str, list[float]] = {name: [] for name in loops}
     with quiet():
         for run in loops.values():
@@ -165,14 +165,12 @@ def compare(loops: dict[str, Run], rounds: int, steps: int) -> None:
                 start = time.perf_counter()
                 loops[name](steps)
                 seconds[name].append((time.perf_counter() - start) / steps)
-    ours, *others = loops
-    print(f"{ours}: {1000 * statistics.median(seconds[ours]):.1f} ms a step")
-    for name in others:
-        ratios = [a / b for a, b in zip(seconds[ours], seconds[name], strict=True)]
-        print(
-            f"  against {name} ({1000 * statistics.median(seconds[name]):.1f} ms): "
-            f"{statistics.median(ratios):.3f} (from {min(ratios):.3f} to {max(ratios):.3f})"
-        )
+    for name, values in seconds.items():
+        print(f"{name}: {1000 * statistics.median(values):.1f} ms a step")
+    for ours, theirs in pairs:
+        ratios = [a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
+        spread = f"from {min(ratios):.3f} to {max(ratios):.3f}"
+        print(f"{ours} / {theirs} = {statistics.median(ratios):.3f} ({spread})")
 
 
 def main() -> None:
@@ -189,16 +187,21 @@ def main() -> None:
         pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sorted(folder.glob("*.png"))])
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
         dcgan = {
-            "library, DCGAN": library_loop(folder, data, args.threads),
+            "library": library_loop(folder, data, args.threads),
+            "library, shared fakes": library_loop(folder, data, args.threads, share_fakes=True),
+            "plain": fresh_fakes(pixels),
             "plain, shared fakes": shared_fakes(pixels),
-            "plain, fresh fakes": fresh_fakes(pixels),
         }
-        compare(dcgan, args.rounds, args.steps)
-        critics = {
-            "library, WGAN-GP": library_loop(folder, data, args.threads, **WGAN_GP),
-            "plain, WGAN-GP": wgan_gp(pixels),
-        }
-        compare(critics, args.rounds, max(1, args.steps // 5))
+        pairs = [
+            ("library", "plain"),
+            ("library, shared fakes", "plain, shared fakes"),
+            ("library, shared fakes", "plain"),
+        ]
+        print("DCGAN")
+        compare(dcgan, pairs, args.rounds, args.steps)
+        critics = {"library": library_loop(folder, data, args.threads, **WGAN_GP), "plain": wgan_gp(pixels)}
+        print("WGAN-GP")
+        compare(critics, [("library", "plain")], args.rounds, max(1, args.steps // 5))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 Every run trains in a process of its own with one thread, `--num_processes` of them at a time. One that is finished is
 not made again and one that was interrupted is resumed, so the command can be stopped and repeated. The table is
-printed and written to `table.md` in the output folder.
+printed and written to `table.md` in the output folder, pictures of the first seed to `pictures.png`.
 
 The VAE's row is the encoder and decoder of the AVAE runs with L_Z^b and xi: neither learns from the generator or the
 critic, so they are what a VAE with these networks and this seed is.
@@ -28,6 +28,7 @@ from typing import Any
 
 import torch
 from diffusers import DiffusionPipeline
+from PIL import Image
 
 from hf_genmodels import AutoPipeline, AVAEPipeline, BiGANPipeline, GANPipeline, VAEGANPipeline
 from hf_genmodels.blocks.adversarial import BatchNorm
@@ -36,6 +37,7 @@ from hf_genmodels.evaluation import evaluate_pipeline
 from hf_genmodels.files import read_json
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.metrics.reconstruction import ssim
+from hf_genmodels.plots import image_grid, stack_pictures
 
 # Five times the authors' rate for networks an eighth as wide, trained for a 25th of their steps: with it the GAN alone
 # and the VAE alone came out better in runs before these. Log sigma keeps the authors' rate.
@@ -179,6 +181,28 @@ def table(args: argparse.Namespace, folders: dict[str, list[Path]], kind: str) -
     return "\n".join(lines)
 
 
+@torch.no_grad()
+def picture(args: argparse.Namespace, folders: dict[str, list[Path]]) -> Image.Image:
+    """Test images, their reconstructions and samples by the models of the first seed."""
+    split = load_split(DataArguments(dataset_name=args.dataset_name, resolution=32), "test")
+    shown = (next(evaluation_batches(split, batch_size=BATCH))["image"] + 1) / 2
+    rows = {"test images": shown}
+    for row, (folder, *_) in folders.items():
+        pipeline: Any = AutoPipeline.from_pretrained(folder)
+        pipeline.set_progress_bar_config(disable=True)
+        generator = torch.Generator().manual_seed(0)
+        rows[f"{row}: samples"] = pipeline(batch_size=BATCH, generator=generator, output_type="pt").images
+        if isinstance(pipeline, GANPipeline):
+            continue
+        options = {"generator": generator} if isinstance(pipeline, AVAEPipeline) else {}
+        rows[f"{row}: reconstructions"] = pipeline.reconstruct(shown, output_type="pt", **options).images
+        if row == VAE_FROM:
+            vae = VAEGANPipeline(pipeline.encoder, pipeline.decoder, pipeline.config.value_scale)
+            rows["VAE: samples"] = vae(batch_size=BATCH, generator=generator, output_type="pt").images
+            rows["VAE: reconstructions"] = vae.reconstruct(shown, output_type="pt").images
+    return stack_pictures({name: image_grid(images[:20], columns=20) for name, images in rows.items()})
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dataset_name", required=True)
@@ -199,6 +223,7 @@ def main() -> None:
     folders = {row: [done[row, seed] for seed in args.seeds] for row in ROWS}
     text = "\n\n".join(f"Batch norms with {kind} statistics:\n\n{table(args, folders, kind)}" for kind in STATISTICS)
     (args.output_dir / "table.md").write_text(text + "\n", encoding="utf-8")
+    picture(args, folders).save(args.output_dir / "pictures.png")
     print(text)
 
 
