@@ -2,8 +2,8 @@
 
     python benchmarks/bench_gan.py [--rounds 9] [--steps 10] [--threads 2]
 
-DCGAN    3x32x32, width 64, batch 64, non-saturating loss: the discriminator first and fresh fakes for either network, or
-         with shared fakes (`--share_fakes`), the generator first and the discriminator on the same fakes.
+DCGAN    3x32x32, width 64, batch 64, non-saturating loss: the discriminator first and fresh fakes for either network,
+         or with shared fakes (`--share_fakes`), the generator first and the discriminator on the same fakes.
 WGAN-GP  the same networks with layer norm in the critic, which is updated five times a step.
 
 Rounds of what is compared alternate in one process; a ratio is the median of the rounds' ratios.
