@@ -15,6 +15,7 @@ import statistics
 from pathlib import Path
 
 import torch
+from tables import mean_and_spread
 
 from hf_genmodels import AutoencoderPipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
@@ -64,18 +65,17 @@ def main() -> None:
 
     lines = ["| held-out class | plain | denoising |", "|--|--|--|"]
     for name in names:
-        lines.append(f"| {name} | {' | '.join(describe(table[kind][name]) for kind in KINDS)} |")
+        lines.append(f"| {name} | {' | '.join(cell(table[kind][name]) for kind in KINDS)} |")
     means = {kind: [statistics.mean(run) for run in zip(*table[kind].values(), strict=True)] for kind in KINDS}
-    lines.append(f"| mean | {' | '.join(describe(means[kind]) for kind in KINDS)} |")
+    lines.append(f"| mean | {' | '.join(cell(means[kind]) for kind in KINDS)} |")
     print("\n".join(lines))
     (args.output_dir / "auroc.json").write_text(json.dumps({"seeds": args.seeds, "auroc": table}, indent=2))
     (args.output_dir / "auroc.md").write_text("\n".join(lines) + "\n")
 
 
-def describe(values: list[float]) -> str:
-    """Mean and, of several seeds, the standard deviation."""
-    spread = f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):.3f}{spread}"
+def cell(values: list[float]) -> str:
+    """An AUROC of every seed, for the table."""
+    return mean_and_spread(values, ".3f", ".3f")
 
 
 if __name__ == "__main__":

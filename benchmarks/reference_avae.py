@@ -5,7 +5,8 @@
 
 Every run trains in a process of its own with one thread, `--num_processes` of them at a time. One that is finished is
 not made again and one that was interrupted is resumed, so the command can be stopped and repeated. The table is
-printed and written to `table.md` in the output folder, pictures of the first seed to `pictures.png`.
+printed and written to `table.md` in the output folder, pictures of the first seed to `pictures.png`. Runs of another
+width or for another number of steps, and their table and pictures, have these in their names.
 
 The VAE's row is the encoder and decoder of the AVAE runs with L_Z^b and xi: neither learns from the generator or the
 critic, so they are what a VAE with these networks and this seed is.
@@ -19,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +29,7 @@ from typing import Any
 import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
+from tables import mean_and_spread
 
 from hf_genmodels import AutoPipeline, AVAEPipeline, BiGANPipeline, GANPipeline, VAEGANPipeline
 from hf_genmodels.blocks.adversarial import BatchNorm
@@ -63,16 +64,23 @@ ROWS = {
     "VAE/GAN": ("vaegan", ["--beta", "{vaegan_beta}"]),
     "BiGAN": ("bigan", []),
 }
+STEPS, WIDTH = 2000, 16
 VAE_FROM = "AVAE, L_Z^b, xi"
 FIGURES = ("MSE", "SSIM", "feature distance", "FID")
 STATISTICS = ("batch", "running")
 BATCH = 100
 
 
+def suffix(args: argparse.Namespace) -> str:
+    """What the names of runs have at the end that are not of the default width and steps."""
+    return "" if (args.width, args.steps) == (WIDTH, STEPS) else f"-width{args.width}-steps{args.steps}"
+
+
 def train(args: argparse.Namespace, row: str, seed: int) -> Path:
     """Train and measure one run, unless that is done; its folder."""
     family, options = ROWS[row]
-    folder: Path = args.output_dir / f"{row.replace(', ', '-').replace('/', '').replace(' ', '-')}-seed{seed}"
+    name = row.replace(", ", "-").replace("/", "").replace(" ", "-")
+    folder: Path = args.output_dir / f"{name}-seed{seed}{suffix(args)}"
     options = [option.format(vaegan_beta=10 * args.width / 128) for option in options]
     if not (folder / "metrics.json").is_file():
         run(
@@ -118,7 +126,8 @@ def measure(args: argparse.Namespace) -> None:
     if isinstance(pipeline, AVAEPipeline):
         parts["VAE"] = VAEGANPipeline(pipeline.encoder, pipeline.decoder, pipeline.config.value_scale)
     results: dict[str, Any] = {}
-    for kind in STATISTICS:
+    # running averages once: the difference is the same in every run, and measuring takes a third as long as training
+    for kind in STATISTICS if args.seeds[0] == 0 else STATISTICS[:1]:
         for name, part in parts.items():
             for network in part.components.values():
                 for layer in network.modules():
@@ -168,15 +177,12 @@ def figures(pipeline: Any, args: argparse.Namespace) -> dict[str, float]:
 
 def table(args: argparse.Namespace, folders: dict[str, list[Path]], kind: str) -> str:
     """Mean and standard deviation over the seeds, a row a model."""
-    measured = {"VAE": [read_json(folder / "reference.json")[f"VAE {kind}"] for folder in folders[VAE_FROM]]}
-    measured |= {row: [read_json(f / "reference.json")[kind] for f in found] for row, found in folders.items()}
+    results = {row: [read_json(folder / "reference.json") for folder in found] for row, found in folders.items()}
+    measured = {"VAE": [result[f"VAE {kind}"] for result in results[VAE_FROM] if f"VAE {kind}" in result]}
+    measured |= {row: [result[kind] for result in found if kind in result] for row, found in results.items()}
     lines = [f"| Model | {' | '.join(FIGURES)} |", "|--" * (len(FIGURES) + 1) + "|"]
-    for row, results in measured.items():
-        cells = []
-        for name in FIGURES:
-            values = [result[name] for result in results if name in result]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.4g} ± {spread:.2g}" if values else "–")
+    for row, seeds in measured.items():
+        cells = [mean_and_spread([seed[name] for seed in seeds if name in seed], ".4g") for name in FIGURES]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
@@ -209,8 +215,8 @@ def main() -> None:
     parser.add_argument("--extractor", required=True, help="folder of a classifier trained on the data at 32 pixels")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=2000)
-    parser.add_argument("--width", type=int, default=16)
+    parser.add_argument("--steps", type=int, default=STEPS)
+    parser.add_argument("--width", type=int, default=WIDTH)
     parser.add_argument("--num_processes", type=int, default=2)
     parser.add_argument("--measure", type=Path, help="only measure the finished run in this folder")
     args = parser.parse_args()
@@ -222,8 +228,8 @@ def main() -> None:
         done = dict(zip(jobs, pool.map(lambda job: train(args, *job), jobs), strict=True))
     folders = {row: [done[row, seed] for seed in args.seeds] for row in ROWS}
     text = "\n\n".join(f"Batch norms with {kind} statistics:\n\n{table(args, folders, kind)}" for kind in STATISTICS)
-    (args.output_dir / "table.md").write_text(text + "\n", encoding="utf-8")
-    picture(args, folders).save(args.output_dir / "pictures.png")
+    (args.output_dir / f"table{suffix(args)}.md").write_text(text + "\n", encoding="utf-8")
+    picture(args, folders).save(args.output_dir / f"pictures{suffix(args)}.png")
     print(text)
 
 

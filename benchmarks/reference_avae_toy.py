@@ -15,12 +15,12 @@ Order         Spearman's rank correlation of z ~ N(0, 1) and mu(G(z, xi)).
 from __future__ import annotations
 
 import argparse
-import statistics
 from pathlib import Path
 
 import numpy as np
 import torch
 from scipy.stats import spearmanr
+from tables import mean_and_spread
 from torch import Tensor
 
 from hf_genmodels import AVAEPipeline, DataArguments
@@ -115,11 +115,7 @@ def main() -> None:
         f"| data | {of_data[0]:.2f} | {of_data[1]:.0f} % | | |",
     ]
     for row, results in found.items():
-        cells = []
-        for name in results[0]:
-            values = [result[name] for result in results]
-            spread = statistics.stdev(values) if len(values) > 1 else 0.0
-            cells.append(f"{statistics.mean(values):.3g} ± {spread:.2g}")
+        cells = [mean_and_spread([result[name] for result in results]) for name in results[0]]
         lines.append(f"| {row} | {' | '.join(cells)} |")
     table = "\n".join(lines)
     (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")

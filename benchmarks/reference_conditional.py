@@ -10,10 +10,10 @@ their class. A run that is finished is not made again.
 from __future__ import annotations
 
 import argparse
-import statistics
 from pathlib import Path
 
 import torch
+from tables import mean_and_spread
 
 from hf_genmodels import Classifier, GANPipeline
 from hf_genmodels.files import read_json
@@ -64,7 +64,7 @@ def main() -> None:
             if seed == args.seeds[0]:
                 shown = images.unflatten(0, (NUM_CLASSES, PER_CLASS))[:, :NUM_CLASSES].flatten(0, 1)
                 image_grid(shown, columns=NUM_CLASSES).save(args.output_dir / f"{conditioning}.png")
-        lines.append(f"| {conditioning} | {statistics.mean(shares):.1f} ± {statistics.stdev(shares):.1f} % |")
+        lines.append(f"| {conditioning} | {mean_and_spread(shares, '.1f', '.1f')} % |")
     table = "\n".join(lines)
     (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
     print(table)

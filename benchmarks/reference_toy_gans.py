@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import argparse
 import multiprocessing
-import statistics
 import time
 from pathlib import Path
 
 import torch
+from tables import mean_and_spread
 
 from hf_genmodels import DataArguments, GANPipeline
 from hf_genmodels.data import evaluation_batches, load_split
@@ -27,12 +27,12 @@ NUM_SAMPLES = 2500
 # Row of the table -> its options. WGAN-GP's penalty is that of a set where distances are about 1 rather than 50, and a
 # step of it has five updates of the critic.
 ROWS = {
-    "minimax": ["--gan_loss", "minimax", "--max_train_steps", "4000"],
-    "non-saturating": ["--gan_loss", "non_saturating", "--max_train_steps", "4000"],
-    "PacGAN 2": ["--gan_loss", "non_saturating", "--packing", "2", "--max_train_steps", "4000"],
+    "minimax": ["--gan_loss", "minimax", "--max_train_steps", "2500"],
+    "non-saturating": ["--gan_loss", "non_saturating", "--max_train_steps", "2500"],
+    "PacGAN 2": ["--gan_loss", "non_saturating", "--packing", "2", "--max_train_steps", "2500"],
     "R1": [
         *("--gan_loss", "non_saturating", "--gradient_penalty", "r1", "--gradient_penalty_weight", "0.1"),
-        *("--max_train_steps", "3000"),
+        *("--max_train_steps", "2500"),
     ],
     "WGAN-GP": [
         *("--gan_loss", "wasserstein", "--gradient_penalty", "wgan_gp", "--gradient_penalty_weight", "0.1"),
@@ -98,8 +98,8 @@ def main() -> None:
                     pictures[f"{config}, {row}"] = scatter(samples)
             covered, share = [result.modes for result in found], [100 * result.high_quality for result in found]
             cells = [
-                f"{statistics.mean(covered):.1f} ± {statistics.stdev(covered):.1f} of {len(modes)}",
-                f"{statistics.mean(share):.0f} ± {statistics.stdev(share):.0f} %",
+                f"{mean_and_spread(covered, '.1f', '.1f')} of {len(modes)}",
+                f"{mean_and_spread(share, '.0f', '.0f')} %",
             ]
             lines.append(f"| {config} | {row} | {' | '.join(cells)} |")
     table = "\n".join(lines)

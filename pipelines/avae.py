@@ -69,7 +69,8 @@ class AVAEPipeline(EncodingPipeline):
 
         Args:
             batch_size: How many.
-            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone
+                (only its latents where a network has `norm_statistics="batch"`).
             latents: z, (batch, latent_dim), instead of random ones.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
@@ -122,7 +123,7 @@ class AVAEPipeline(EncodingPipeline):
         Args:
             images: PIL images, arrays or tensors, see `images.to_network`.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
-            num_samples: Reconstructions of each image. They differ in xi, and in z with `sample`.
+            num_samples: Reconstructions of each image. They differ in the generator's xi, and in z with `sample`.
             sample: Draw z ~ q(z|x) for each reconstruction instead of the mean. The authors measure with draws.
             network: "generator" or "decoder".
             generator: For xi and z.
@@ -131,10 +132,14 @@ class AVAEPipeline(EncodingPipeline):
             batch * num_samples images: all of the first one, then all of the second, and so on.
 
         Raises:
-            UserError: `num_samples` is below 1, or the network is unknown.
+            UserError: `num_samples` is below 1, or above it where nothing would differ; or the network is unknown.
         """
         if num_samples < 1:
             raise UserError(f"num_samples must be at least 1, got {num_samples}")
+        if num_samples > 1 and not sample and (network == "decoder" or not self.xi_dim):
+            raise UserError(
+                f"num_samples={num_samples} reconstructions without xi would all be alike; use sample=True"
+            )
         mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
         latents = mean.repeat_interleave(num_samples, dim=0)
         if sample:

@@ -21,6 +21,7 @@ from hf_genmodels.files import read_json
 
 from .components import check_component, expected_classes, is_component, load_component
 from .images import SampleShape, from_network, to_network
+from .latents import as_latents
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
@@ -268,7 +269,11 @@ class GenerativePipeline(DiffusionPipeline):
         latents: Tensor | None,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Standard normal latents (batch_size, *shape), or the given ones after a check of their shape.
+        """Standard normal latents (batch_size, *shape), or the given ones (an array will do) after a check of them.
+
+        A sequence of generators, one for each image, gives each image the latents that it gets alone. Its sample is
+        then the same as well, except of networks with `norm_statistics="batch"`, which normalise each image by the
+        others.
 
         Raises:
             UserError: `latents` has another shape, or there are not as many generators as images, or no images at all.
@@ -281,7 +286,8 @@ class GenerativePipeline(DiffusionPipeline):
                 raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
         if latents is None:
             return randn_tensor((batch_size, *shape), generator=generator, device=self._execution_device, dtype=dtype)
-        if tuple(latents.shape[1:]) != shape:
+        latents = as_latents("latents", latents)
+        if latents.ndim == 0 or tuple(latents.shape[1:]) != shape:
             raise UserError(f"latents must be (batch, {', '.join(map(str, shape))}), got {tuple(latents.shape)}")
         return latents.to(self._execution_device, dtype)
 

@@ -24,6 +24,9 @@ class EncodingPipeline(GenerativePipeline):
 
     `latent_dim`, `network_posterior` and `network_decode` are by default those of components called `encoder` and
     `decoder`; `prior_latents` draws from N(0, I).
+
+    A network with `norm_statistics="batch"` normalises each image by the batch it comes in: its codes and samples
+    depend on the other images of a call.
     """
 
     encoder: Any
@@ -72,7 +75,8 @@ class EncodingPipeline(GenerativePipeline):
 
         Args:
             batch_size: How many.
-            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone
+                (only its latents where a network has `norm_statistics="batch"`).
             latents: (batch, latent_dim) to decode instead of random ones.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.

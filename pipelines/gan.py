@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -17,7 +18,7 @@ from hf_genmodels.models.sngan import SNGANGenerator
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape
-from .latents import interpolate_latents, truncate_normal
+from .latents import as_latents, interpolate_latents, truncate_normal
 
 ClassLabels = int | Sequence[int] | Tensor | None
 
@@ -26,7 +27,11 @@ class GANPipeline(GenerativePipeline):
     """Samples of a GAN's generator, paths and arithmetic between them, and latents of given images.
 
     Where a method takes `class_labels`, a conditional generator needs them (a call draws them if they are left out):
-    one number for all images, or a sequence or tensor with one for each, from 0 to num_classes - 1.
+    one number for all images, or a sequence or tensor with one for each, from 0 to num_classes - 1. Latents may be
+    tensors, arrays or lists of numbers.
+
+    A generator with `norm_statistics="batch"` normalises each image by the batch it comes in: its samples, and what
+    `invert` finds, depend on the other images of a call.
 
     Args:
         generator: G, z -> x.
@@ -79,7 +84,8 @@ class GANPipeline(GenerativePipeline):
 
         Args:
             batch_size: How many; by default one for each of `class_labels`.
-            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone
+                (only its latents where a network has `norm_statistics="batch"`).
             latents: (batch, latent_dim), instead of random ones.
             class_labels: Of a conditional generator; by default each class is as likely as the others.
             truncation: tau > 0: every coordinate of z is from the normal truncated to [-tau, tau], for samples that
@@ -93,6 +99,7 @@ class GANPipeline(GenerativePipeline):
         """
         labels = self._find_labels(class_labels)
         if latents is not None:
+            latents = torch.atleast_1d(as_latents("latents", latents))
             batch_size = len(latents)
         elif batch_size is None:
             batch_size = 1 if labels is None else len(labels)
@@ -160,7 +167,7 @@ class GANPipeline(GenerativePipeline):
         Raises:
             UserError: There is nothing to add, a group is of another shape, or labels are missing.
         """
-        if isinstance(plus, Tensor) or isinstance(minus, Tensor) or not len(plus):
+        if isinstance(plus, (Tensor, np.ndarray)) or isinstance(minus, (Tensor, np.ndarray)) or not len(plus):
             raise UserError("combine takes lists of groups of latents: at least one in plus, any number in minus")
         terms = [self._find_latents("plus", group).mean(0) for group in plus]
         terms += [-self._find_latents("minus", group).mean(0) for group in minus]
@@ -240,6 +247,7 @@ class GANPipeline(GenerativePipeline):
 
     def _find_latents(self, name: str, latents: Tensor) -> Tensor:
         """(n, latent_dim) or (latent_dim,) -> (n, latent_dim) on this pipeline's device."""
+        latents = as_latents(name, latents)
         group = latents if latents.ndim == 2 else latents[None]
         if tuple(group.shape[1:]) != (self.latent_dim,) or not len(group):
             raise UserError(f"{name}: latents must be (n, {self.latent_dim}), got {tuple(latents.shape)}")
@@ -251,9 +259,14 @@ class GANPipeline(GenerativePipeline):
             return None
         if self.num_classes is None:
             raise UserError("class_labels: the generator was trained without classes (num_classes is None)")
-        labels = torch.as_tensor(class_labels, device=self._execution_device)
-        if labels.is_floating_point() or labels.dtype == torch.bool or labels.ndim > 1 or not labels.numel():
-            raise UserError("class_labels must be one whole number or a sequence of them")
+        wrong = "class_labels must be one whole number or a sequence of them"
+        try:
+            labels = torch.as_tensor(class_labels, device=self._execution_device)
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(wrong) from None
+        no_integers = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
+        if no_integers or labels.ndim > 1 or not labels.numel():
+            raise UserError(wrong)
         labels = labels.long().reshape(-1)
         if labels.min() < 0 or labels.max() >= self.num_classes:
             raise UserError(

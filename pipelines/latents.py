@@ -3,11 +3,32 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
+
+
+def as_latents(name: str, latents: Any) -> Tensor:
+    """A tensor, an array or lists of numbers -> a tensor.
+
+    Args:
+        name: What the user calls them.
+        latents: Any shape.
+
+    Raises:
+        UserError: They hold no numbers, or differ in length.
+    """
+    if isinstance(latents, np.ndarray):
+        latents = np.ascontiguousarray(latents)  # torch takes no flipped views
+    try:
+        return torch.as_tensor(latents)
+    except (TypeError, ValueError, RuntimeError):
+        kind = type(latents).__name__
+        raise UserError(f"{name}: latents must be a tensor or an array of numbers, got {kind}") from None
 
 
 def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -> Tensor:

@@ -151,6 +151,27 @@ def test_card_of_a_conditional_gan_names_a_class(tmp_path: Path) -> None:
         assert ("class_labels=0" in make_card(folder).text) is told
 
 
+@pytest.mark.parametrize("xi_dim", [0, 3])
+def test_card_of_an_avae_speaks_of_xi_only_where_there_is_one(xi_dim: int, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "avae")
+    index = {"_class_name": "AVAEPipeline", "decoder": ["hf_genmodels", "G"], "generator": ["hf_genmodels", "G"]}
+    write_json(folder / "model_index.json", index)
+    for name, latent_dim in (("decoder", 2), ("generator", 2 + xi_dim)):
+        write_json(folder / name / "config.json", {"_class_name": "G", "latent_dim": latent_dim})
+    text = make_card(folder).text
+    for said in ("G(z, ξ)", "random ξ", "other ξ", "What ξ decides"):
+        assert (said in text) is (xi_dim > 0)
+    assert ("num_samples=4, sample=True" in text) is (xi_dim == 0)
+
+
+@pytest.mark.parametrize(("statistics", "told"), [("batch", True), ("running", False), (None, False)])
+def test_card_of_a_network_that_normalises_by_the_batch(statistics: str | None, told: bool, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "gan")
+    write_json(folder / "model_index.json", {"_class_name": "GANPipeline", "generator": ["hf_genmodels", "G"]})
+    write_json(folder / "generator" / "config.json", {"_class_name": "G", "norm_statistics": statistics})
+    assert ("normalise each sample by the batch" in make_card(folder).text) is told
+
+
 @pytest.mark.parametrize(
     ("options", "told", "datasets"),
     [

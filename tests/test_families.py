@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -17,6 +18,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 
 import hf_genmodels
@@ -27,6 +29,7 @@ from hf_genmodels.loading import load_network
 from hf_genmodels.objectives.base import Objective
 from hf_genmodels.training.arguments import parse
 from tests.testing_utils.pipelines import ROOT, draw
+from tests.testing_utils.training import largest_difference, weights
 
 # the smallest network of a family, on builtin:digits
 OPTIONS = {
@@ -54,6 +57,14 @@ VECTOR_OPTIONS = {
     "aae": "--latent_dim 1 --architecture mlp --hidden_dims 8 --latent_hidden_dims 8",
 }
 LOOP = "--max_train_steps 2 --checkpointing_steps 2 --train_batch_size 16 --num_threads 1 --log_steps 1 --use_ema"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps precision for the life of a process; each run here is to have its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
 
 
 @dataclass
@@ -154,6 +165,21 @@ def test_what_was_saved_reloads_and_works(run: Run) -> None:
         expected = load_network(type(saved[path.name]), path).state_dict()
         for key, value in saved[path.name].state_dict().items():
             assert torch.equal(value, expected[key]), f"the saved {path.name} is not the averaged one"
+
+
+def test_bf16(run: Run, tmp_path: Path) -> None:
+    half = train(run.family, "builtin:digits", f"{OPTIONS[run.family]} --mixed_precision bf16", tmp_path / "run")
+    metrics = json.loads((half.folder / "metrics.json").read_text())
+    assert torch.tensor([*metrics["train"].values(), *metrics["validation"].values()]).isfinite().all()
+    parts = [path for part in ("networks", "ema") for path in (run.folder / "checkpoint-2" / part).iterdir()]
+    assert any(part.parent.name == "ema" for part in parts)
+    differences = {}
+    for part in parts:
+        name = str(part.relative_to(run.folder))
+        assert {value.dtype for value in weights(half.folder / name).values()} <= {torch.float32, torch.int64}
+        differences[name] = largest_difference(part, half.folder / name)
+    # an update of Adam is at most a learning rate, whichever way rounding turns a small gradient
+    assert 0 < max(differences.values()) < 0.1, differences
 
 
 def test_the_card_shows_how_to_load_it(run: Run) -> None:

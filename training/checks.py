@@ -40,3 +40,14 @@ def count_steps(objective: Objective, args: TrainingArguments, batches_per_epoch
         raise UserError("a streamed data set has no known length; give --max_train_steps")
     fresh = sum(phase.updates / phase.every for phase in objective.phases if not phase.reuse_batch)
     return math.ceil(args.num_train_epochs * batches_per_epoch / (fresh * args.gradient_accumulation_steps))
+
+
+def schedule_warning(objective: Objective, total_steps: int) -> str | None:
+    """Say where a run is over before a warm-up or annealing of its losses is."""
+    if objective.schedule is None or total_steps > objective.schedule[1]:
+        return None
+    option, steps = objective.schedule
+    return (
+        f"the weights of the losses change until step {steps}, and the run has only {total_steps} steps; "
+        f"lower --{option}, or train for longer"
+    )

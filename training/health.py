@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 
+import numpy as np
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from hf_genmodels.data import evaluation_batches
-from hf_genmodels.data.sets import ImageDataset
+from hf_genmodels.data.sets import ORDER, ImageDataset, StreamedDataset, generator
 from hf_genmodels.objectives.base import Objective
 
 SAMPLE_DIVERSITY = "sample_diversity"
@@ -25,12 +26,15 @@ BEGINNING = 0.2
 
 
 class SampleWatch:
-    """Measures how far a generator's samples lie apart, compared with the first training examples.
+    """Measures how far a generator's samples lie apart, compared with training examples.
+
+    The examples are the first of the first epoch's order, since a folder may be sorted by class. (A stream is shuffled
+    only as far as its buffer reaches.)
 
     Args:
         objective: Draws the samples.
         train: The training data.
-        seed: Of the samples' latents, the same at every measurement.
+        seed: Of the samples' latents, the same at every measurement, and of the order.
     """
 
     def __init__(self, objective: Objective, train: ImageDataset, seed: int) -> None:
@@ -41,12 +45,19 @@ class SampleWatch:
     @cached_property
     def data_distance(self) -> float:
         """Mean distance between two of the examples."""
-        return mean_pairwise_distance(next(evaluation_batches(self.train, batch_size=NUM_WATCHED))["image"])
+        return mean_pairwise_distance(self._examples())
+
+    def _examples(self) -> Tensor:
+        if isinstance(self.train, StreamedDataset):
+            streamed = itertools.islice(self.train.shuffled(self.seed, 0), NUM_WATCHED)
+            return self.train.collate((list(streamed), None))["image"]
+        rows: np.ndarray = generator(self.seed, 0, ORDER).permutation(len(self.train))[:NUM_WATCHED]
+        return self.train.collate((rows, None))["image"]
 
     def measure(self, networks: dict[str, ModelMixin]) -> dict[str, float]:
         """`sample_diversity` of networks in eval mode; nothing where no samples are watched or all data are equal."""
-        generator = torch.Generator().manual_seed(self.seed)
-        samples = self.objective.watched_samples(networks, NUM_WATCHED, generator)
+        latents = torch.Generator().manual_seed(self.seed)
+        samples = self.objective.watched_samples(networks, NUM_WATCHED, latents)
         if samples is None or not self.data_distance > 0:
             return {}
         return {SAMPLE_DIVERSITY: mean_pairwise_distance(samples) / self.data_distance}
@@ -95,3 +106,17 @@ def collapse_warning(history: Mapping[str, Sequence[tuple[int, float]]], total_s
                 "data; try --gradient_penalty r1 (where the family has it), a lower --learning_rate, or another --seed"
             )
     return None
+
+
+def lasting_warning(history: Mapping[str, Sequence[tuple[int, float]]], total_steps: int) -> str | None:
+    """What a finished run says of a collapse: `collapse_warning`, unless the last ratio is above its limit again.
+
+    Args:
+        history: As for `collapse_warning`.
+        total_steps: Steps of the run.
+
+    Returns:
+        A sentence about the first collapse, or None where there was none or the generator has recovered.
+    """
+    warning = collapse_warning(history, total_steps)
+    return warning if warning is not None and history[SAMPLE_DIVERSITY][-1][1] < COLLAPSED_BELOW else None

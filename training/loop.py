@@ -26,7 +26,7 @@ from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
 
 from . import checkpointing
 from .arguments import TrainingArguments
-from .checks import check_batch_size, check_machine, count_steps
+from .checks import check_batch_size, check_machine, count_steps, schedule_warning
 from .ema import AveragedNetwork
 from .health import SampleWatch, collapse_warning, gradient_norm_name, is_gradient_norm
 from .optimizers import apply_gradients, make_optimizer, parameter_groups
@@ -97,6 +97,8 @@ class TrainingLoop:
 
     def prepare(self, resume_from: Path | None) -> None:
         """Place, restore, wrap and compile the networks; make the optimisers."""
+        if warning := schedule_warning(self.objective, self.total_steps):
+            self.accelerator.print(f"warning: {warning}")
         device = self.accelerator.device
         self.networks: dict[str, ModelMixin] = self.objective.networks
         for network in self.networks.values():

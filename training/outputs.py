@@ -23,7 +23,7 @@ from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
 from . import checkpointing
 from .arguments import command_line
-from .health import collapse_warning, is_gradient_norm
+from .health import is_gradient_norm, lasting_warning
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
@@ -131,7 +131,7 @@ def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
-    warning = collapse_warning(loop.history, loop.total_steps)
+    warning = lasting_warning(loop.history, loop.total_steps)
     with checkpointing.writing("the trained model", loop.output_dir):
         save_model(loop)
         metrics = {

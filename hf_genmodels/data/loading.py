@@ -91,8 +91,11 @@ def _check(args: DataArguments) -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise UserError(f"--{option} {value} is not a positive number")
-    if _is_builtin(args) and args.streaming:
-        raise UserError(f"{args.dataset_name} is generated in memory: leave out --streaming")
+    if _is_builtin(args):
+        if args.streaming:
+            raise UserError(f"{args.dataset_name} is generated in memory: leave out --streaming")
+        if args.label_column != "label":
+            raise UserError(f"{args.dataset_name} has no column {args.label_column!r}: leave out --label_column")
 
 
 def _validation_split(args: DataArguments, splits: Collection[str]) -> str | None:

@@ -17,18 +17,24 @@ RADIAL_STD = 1.0
 TANGENTIAL_STD = 0.25
 
 
-def check_prior(kind: str, latent_dim: int, num_components: int) -> None:
+def check_prior(kind: str, latent_dim: int, num_components: int, prefix: str = "") -> None:
     """Refuse a prior that does not exist.
+
+    Args:
+        kind: "gaussian" or "mixture".
+        latent_dim: Dimension of the latents.
+        num_components: Of the mixture.
+        prefix: What messages put before the names above: "--" where they are options.
 
     Raises:
         UserError: `kind` is unknown, there are no components, or a mixture is asked for in one dimension.
     """
     if kind not in get_args(Prior):
-        raise UserError(f"prior {kind!r} is unknown; choose one of: {', '.join(get_args(Prior))}")
+        raise UserError(f"{prefix}prior {kind!r} is unknown; choose one of: {', '.join(get_args(Prior))}")
     if num_components < 1:
-        raise UserError(f"num_components must be at least 1, got {num_components}")
+        raise UserError(f"{prefix}num_components must be at least 1, got {num_components}")
     if kind == "mixture" and latent_dim < 2:
-        raise UserError(f"prior 'mixture' needs a latent_dim of at least 2, got {latent_dim}")
+        raise UserError(f"{prefix}prior {kind!r} needs a {prefix}latent_dim of at least 2, got {latent_dim}")
 
 
 def sample_prior(kind: str, normal: Tensor, uniform: Tensor, num_components: int) -> Tensor:

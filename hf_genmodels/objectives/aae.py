@@ -8,6 +8,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
+from ..blocks.autoencoding import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..files import read_json
@@ -20,21 +21,21 @@ from ..pipelines.aae import AAEPipeline
 from .adversarial import (
     ENCODERS,
     GENERATORS,
-    AdversarialArguments,
     AdversarialObjective,
+    GeneratorArguments,
     build_encoder,
     build_generator,
-    load_saved,
+    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options, check_shape
+from .base import Batch, Noise, Phase, adopt_saved_options
 
 LOSS = "non_saturating"
 NUM_COMPONENTS = 10  # of the paper's mixture
 
 
 @dataclass
-class AAEArguments(AdversarialArguments):
+class AAEArguments(GeneratorArguments):
     """Options of `train_aae.py`."""
 
     latent_dim: int = field(default=8, metadata={"help": "Dimension of the code z (paper: 8 for MNIST)."})
@@ -53,11 +54,10 @@ class AAEArguments(AdversarialArguments):
         Raises:
             UserError: One line that names the option.
         """
-        if self.discriminator_norm is not None:
-            raise UserError("--discriminator_norm has no meaning here: the discriminator judges codes; leave it out")
         if self.num_components is not None and self.prior != "mixture":
             raise UserError(f"--num_components has no meaning with --prior {self.prior}; leave it out")
-        check_prior(self.prior, self.latent_dim, self.components())
+        check_prior(self.prior, self.latent_dim, self.components(), prefix="--")
+        check_widths("--latent_hidden_dims", self.latent_hidden_dims)
 
     def components(self) -> int:
         """Number of Gaussians of the mixture."""
@@ -101,14 +101,10 @@ class AAEObjective(AdversarialObjective):
     def from_pretrained(cls, folder: Path, args: AAEArguments, data: DataSpec) -> "AAEObjective":
         """See `Objective.from_pretrained`. A checkpoint's networks do not say which prior they were trained with."""
         args.check_rates()
-        networks = {
-            "encoder": load_saved(folder, "encoder", ENCODERS),
-            "decoder": load_saved(folder, "decoder", GENERATORS),
-            "discriminator": load_saved(folder, "discriminator", (MLPDiscriminator,)),
-        }
-        check_shape(networks["encoder"], data)
+        networks = load_networks(
+            folder, data, {"encoder": ENCODERS, "decoder": GENERATORS, "discriminator": (MLPDiscriminator,)}
+        )
         options = saved_generator_options(networks["decoder"]) | {
-            "latent_dim": networks["decoder"].config.latent_dim,
             "latent_hidden_dims": list(networks["discriminator"].config.hidden_dims),
         }
         adopt_saved_options(args, options | saved_prior(folder))

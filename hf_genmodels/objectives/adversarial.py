@@ -11,6 +11,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..blocks.adversarial import NormStatistics
+from ..blocks.autoencoding import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..files import read_json
@@ -19,7 +20,7 @@ from ..models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, Dis
 from ..models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
 from ..models.sngan import DISCRIMINATOR_CHANNELS, GENERATOR_CHANNELS, SNGANDiscriminator, SNGANGenerator
 from ..pipelines.base import GenerativePipeline
-from .base import Batch, Objective, check_minimums, check_positive, reconstruction_pairs
+from .base import Batch, Objective, check_minimums, check_positive, check_shape, reconstruction_pairs
 
 # Normalisations of a discriminator by architecture; the first one is what it has if none is asked for.
 NORMS: dict[str, tuple[str, ...]] = {
@@ -57,8 +58,8 @@ class DiscriminatorRate:
 
 
 @dataclass
-class AdversarialArguments(DiscriminatorRate):
-    """Options of every family with a DCGAN-like or dense generator and discriminator."""
+class GeneratorArguments(DiscriminatorRate):
+    """Options of every family with a DCGAN-like or dense generator or decoder."""
 
     loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
 
@@ -71,7 +72,10 @@ class AdversarialArguments(DiscriminatorRate):
     latent_dim: int = field(default=100, metadata={"help": "Dimension of the latent z."})
     width: int | None = field(
         default=None,
-        metadata={"help": "Channels of the widest map, the others are multiples of it (dcgan, avae: 64)."},
+        metadata={
+            "help": "Channels of the map next to the image, the narrowest; the others have multiples of it "
+            "(dcgan, avae: 64)."
+        },
     )
     hidden_dims: list[int] | None = field(
         default=None, metadata={"help": "mlp: widths of the hidden layers (128 128)."}
@@ -79,10 +83,6 @@ class AdversarialArguments(DiscriminatorRate):
     norm_statistics: NormStatistics = field(
         default="running",
         metadata={"help": "What batch norms use at inference: running averages, or statistics of the batch itself."},
-    )
-    discriminator_norm: DiscriminatorNorm | None = field(
-        default=None,
-        metadata={"help": "By default batch (dcgan, avae; layer under a gradient penalty), spectral (sngan)."},
     )
 
     def check(self, data: DataSpec) -> None:
@@ -94,11 +94,10 @@ class AdversarialArguments(DiscriminatorRate):
         check_minimums(self, latent_dim=1, **({} if self.width is None else {"width": 1}))
         self.check_rates()
         if self.architecture == "mlp":
-            for name in ("width", "discriminator_norm"):
-                if getattr(self, name) not in (None, "none"):
+            for name, default in (("width", None), ("norm_statistics", "running")):
+                if getattr(self, name) != default:
                     raise UserError(f"--{name} has no meaning with --architecture mlp; leave it out")
-            if self.norm_statistics != "running":
-                raise UserError("--norm_statistics has no meaning with --architecture mlp; leave it out")
+            check_widths("--hidden_dims", self.dims())
         else:
             if self.hidden_dims is not None:
                 raise UserError(f"--hidden_dims has no meaning with --architecture {self.architecture}; leave it out")
@@ -107,12 +106,6 @@ class AdversarialArguments(DiscriminatorRate):
                     f"--architecture {self.architecture} needs images, but {data.name} has vectors; "
                     "use --architecture mlp"
                 )
-        norm = self.discriminator_norm
-        if norm is not None and norm not in NORMS[self.architecture]:
-            raise UserError(
-                f"--discriminator_norm {norm} does not exist with --architecture {self.architecture}; "
-                f"choose one of {', '.join(NORMS[self.architecture])}"
-            )
 
     def dims(self) -> tuple[int, ...]:
         """Widths of an MLP's hidden layers."""
@@ -123,10 +116,31 @@ class AdversarialArguments(DiscriminatorRate):
         return {"width": self.width or 64, **(avae_layout(size) if self.architecture == "avae" else {})}
 
 
+@dataclass
+class AdversarialArguments(GeneratorArguments):
+    """Options of every family with a DCGAN-like or dense generator, and a discriminator of its samples."""
+
+    discriminator_norm: DiscriminatorNorm | None = field(
+        default=None,
+        metadata={"help": "By default batch (dcgan, avae; layer under a gradient penalty), spectral (sngan)."},
+    )
+
+    def check(self, data: DataSpec) -> None:
+        super().check(data)
+        norm = self.discriminator_norm
+        if norm not in (None, *NORMS[self.architecture]):
+            if self.architecture == "mlp":
+                raise UserError("--discriminator_norm has no meaning with --architecture mlp; leave it out")
+            raise UserError(
+                f"--discriminator_norm {norm} does not exist with --architecture {self.architecture}; "
+                f"choose one of {', '.join(NORMS[self.architecture])}"
+            )
+
+
 # building ------------------------------------------------------------------------------------------------------------
 
 
-def build_generator(args: AdversarialArguments, data: DataSpec, latent_dim: int, **conditioning: Any) -> ModelMixin:
+def build_generator(args: GeneratorArguments, data: DataSpec, latent_dim: int, **conditioning: Any) -> ModelMixin:
     """The generator (or decoder) that the options describe, for samples like `data`.
 
     Args:
@@ -138,13 +152,13 @@ def build_generator(args: AdversarialArguments, data: DataSpec, latent_dim: int,
     architecture: str = args.architecture
     if architecture == "mlp":
         return MLPGenerator(latent_dim, data.channels, data.size, args.dims(), **conditioning)
-    assert data.size is not None  # `AdversarialArguments.check`
+    assert data.size is not None  # `GeneratorArguments.check`
     if architecture == "sngan":
         return SNGANGenerator(
             latent_dim,
             data.channels,
             data.size,
-            scaled(GENERATOR_CHANNELS.get(data.size), args.width),
+            scaled(GENERATOR_CHANNELS[data.size], args.width),
             norm_statistics=args.norm_statistics,
             **conditioning,
         )
@@ -173,18 +187,18 @@ def build_discriminator(
     norm = norm or args.discriminator_norm or NORMS[architecture][0]
     if architecture == "mlp":
         return MLPDiscriminator(data.channels, data.size, args.dims(), **more)
-    assert data.size is not None  # `AdversarialArguments.check`
+    assert data.size is not None  # `GeneratorArguments.check`
     if architecture == "sngan":
-        channels, _ = DISCRIMINATOR_CHANNELS.get(data.size, (None, 0))
+        channels, _ = DISCRIMINATOR_CHANNELS[data.size]  # `GANArguments.check`
         return SNGANDiscriminator(data.channels, data.size, scaled(channels, args.width), norm=norm, **more)
     return DCGANDiscriminator(data.channels, data.size, norm=norm, **args.layout(data.size), **more)
 
 
-def build_encoder(args: AdversarialArguments, data: DataSpec, shared_log_std: bool) -> ModelMixin:
+def build_encoder(args: GeneratorArguments, data: DataSpec, shared_log_std: bool) -> ModelMixin:
     """The encoder that the options describe: the discriminator's trunk with batch norm, or dense layers."""
     if args.architecture == "mlp":
         return MLPEncoder(data.channels, data.size, args.latent_dim, args.dims(), shared_log_std=shared_log_std)
-    assert data.size is not None  # `AdversarialArguments.check`
+    assert data.size is not None  # `GeneratorArguments.check`
     return DCGANEncoder(
         data.channels,
         data.size,
@@ -195,9 +209,9 @@ def build_encoder(args: AdversarialArguments, data: DataSpec, shared_log_std: bo
     )
 
 
-def scaled(channels: tuple[int, ...] | None, width: int | None) -> tuple[int, ...] | None:
+def scaled(channels: tuple[int, ...], width: int | None) -> tuple[int, ...]:
     """A paper's channels with `width` for the narrowest of them; as they are for None."""
-    if channels is None or width is None:
+    if width is None:
         return channels
     return tuple(channel * width // min(channels) for channel in channels)
 
@@ -205,18 +219,28 @@ def scaled(channels: tuple[int, ...] | None, width: int | None) -> tuple[int, ..
 # saved networks ------------------------------------------------------------------------------------------------------
 
 
-def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -> Any:
-    """Load a network of a saved model, or of a checkpoint, to train it further.
+def load_networks(folder: Path, data: DataSpec, allowed: dict[str, tuple[type[ModelMixin], ...]]) -> dict[str, Any]:
+    """Load the networks of a saved model, or of a checkpoint, to train them further.
 
     Args:
         folder: The model's folder, whose `training_networks/` holds what its pipeline does not need; or the folder of
             a checkpoint's networks.
-        name: Of the network.
-        allowed: Classes that it may be of.
+        data: What they shall learn; the first network must take samples like these.
+        allowed: Name -> classes that the network may be of.
+
+    Returns:
+        Name -> network.
 
     Raises:
-        UserError: It is not there, is of another class, or is damaged.
+        UserError: One is not there, is of another class, takes other samples, or is damaged.
     """
+    networks = {name: load_saved(folder, name, classes) for name, classes in allowed.items()}
+    check_shape(next(iter(networks.values())), data)
+    return networks
+
+
+def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -> Any:
+    """One network of `load_networks`."""
     place = next((p for p in (folder / "training_networks" / name, folder / name) if p.is_dir()), None)
     if place is None:
         raise UserError(
@@ -231,11 +255,16 @@ def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -
 
 
 def saved_generator_options(generator: ModelMixin) -> dict[str, Any]:
-    """The options of `AdversarialArguments` that a saved generator or decoder answers, but the latent dimension."""
+    """The options of `GeneratorArguments` that a saved generator or decoder answers."""
     config: Any = generator.config
     if isinstance(generator, MLPGenerator):
-        dims = list(config.hidden_dims)
-        return {"architecture": "mlp", "width": None, "hidden_dims": dims, "norm_statistics": "running"}
+        return {
+            "architecture": "mlp",
+            "latent_dim": config.latent_dim,
+            "width": None,
+            "hidden_dims": list(config.hidden_dims),
+            "norm_statistics": "running",
+        }
     if isinstance(generator, SNGANGenerator):
         architecture = "sngan"
         width = min(config.block_out_channels or GENERATOR_CHANNELS[config.sample_size])
@@ -244,6 +273,7 @@ def saved_generator_options(generator: ModelMixin) -> dict[str, Any]:
         architecture, width = "avae" if is_avae else "dcgan", config.width
     return {
         "architecture": architecture,
+        "latent_dim": config.latent_dim,
         "width": width,
         "hidden_dims": None,
         "norm_statistics": config.norm_statistics,

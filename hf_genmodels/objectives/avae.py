@@ -23,7 +23,7 @@ from .adversarial import (
     build_discriminator,
     build_encoder,
     build_generator,
-    load_saved,
+    load_networks,
     running_averages_kept,
     saved_generator_options,
 )
@@ -34,7 +34,6 @@ from .base import (
     adopt_saved_options,
     check_minimums,
     check_positive,
-    check_shape,
 )
 
 CRITIC_LOSS = "linear_logit"  # L_C and L_M
@@ -73,7 +72,7 @@ class AVAEObjective(AdversarialObjective):
     Differences from the paper: critic, generator and VAE are updated one after the other, where the authors update all
     at each other's old weights (see `GANObjective` for why), and the latent loss sets in after a warm-up (with equal
     weights from the start the generator finds patterns that please E, and the critic wins), which
-    `--latent_warmup_steps 0` undoes.
+    `--latent_warmup_steps 0` undoes. Training further from a saved model begins with the warm-up again.
 
     Log sigma moves by at most a learning rate a step: a short run ends with sigma near 1, hence with blurrier
     reconstructions and a weaker latent loss. `--log_std_learning_rate` gives it a rate of its own.
@@ -91,6 +90,7 @@ class AVAEObjective(AdversarialObjective):
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: AVAEArguments) -> None:
         super().__init__(networks, data, args)
         self.latent_weight = 1.0
+        self.schedule = ("latent_warmup_steps", 2 * args.latent_warmup_steps)
 
     @classmethod
     def from_args(cls, args: AVAEArguments, data: DataSpec) -> "AVAEObjective":
@@ -109,13 +109,16 @@ class AVAEObjective(AdversarialObjective):
     def from_pretrained(cls, folder: Path, args: AVAEArguments, data: DataSpec) -> "AVAEObjective":
         args.check_rates()
         check_weights(args)
-        networks = {
-            "encoder": load_saved(folder, "encoder", ENCODERS),
-            "decoder": load_saved(folder, "decoder", GENERATORS),
-            "generator": load_saved(folder, "generator", GENERATORS),
-            "discriminator": load_saved(folder, "discriminator", DISCRIMINATORS),
-        }
-        check_shape(networks["encoder"], data)
+        networks = load_networks(
+            folder,
+            data,
+            {
+                "encoder": ENCODERS,
+                "decoder": GENERATORS,
+                "generator": GENERATORS,
+                "discriminator": DISCRIMINATORS,
+            },
+        )
         adopt_saved_options(args, saved_options(networks))
         return cls(networks, data, args)
 
@@ -189,7 +192,7 @@ class AVAEObjective(AdversarialObjective):
             return {**pictures, "reconstructions": restored}
         few = batch["image"][:8]
         spread = pipeline.reconstruct(
-            (few + 1) / 2, num_samples=6, generator=generator, output_type="pt"
+            (few + 1) / 2, num_samples=6, sample=pipeline.xi_dim == 0, generator=generator, output_type="pt"
         ).images.unflatten(0, (len(few), 6))
         blurry = pipeline.reconstruct((few + 1) / 2, network="decoder", output_type="pt").images
         original = ((few + 1) / 2).to(spread)
@@ -206,7 +209,7 @@ class AVAEObjective(AdversarialObjective):
         generated = parts["generator"](torch.cat([latents, xi], dim=1)).sample
         decoded = parts["decoder"](encoded.mean).sample
         return {
-            "mse": clamped_squared_error(generated, image),
+            "mse_drawn": clamped_squared_error(generated, image),
             "mse_decoder": clamped_squared_error(decoded, image),
             "kl": kl_standard_normal(encoded.mean, encoded.log_std).sum(1),
         }

@@ -91,6 +91,8 @@ class Objective:
         phases: The updates of one step, in order; each sees what the phases before it updated.
         data: What the training data look like.
         batch_multiple: Micro-batches must be a multiple of it (PacGAN judges samples in packs).
+        schedule: Where weights of the losses are warmed up or annealed: the option that says for how long, and the
+            first step (from 0) at which they are final.
     """
 
     Arguments: ClassVar[type] = NoArguments
@@ -99,6 +101,7 @@ class Objective:
     phases: tuple[Phase, ...]
     data: DataSpec
     batch_multiple: int = 1
+    schedule: tuple[str, int] | None = None
 
     @classmethod
     def from_args(cls, args: Any, data: DataSpec) -> Objective:

@@ -9,17 +9,14 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
+from ..blocks.autoencoding import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..losses.gan import at_least_float32
 from ..models.began import BEGANDiscriminator, BEGANGenerator
 from ..pipelines.gan import GANPipeline
-from .adversarial import (
-    AdversarialObjective,
-    DiscriminatorRate,
-    load_saved,
-)
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, check_shape
+from .adversarial import AdversarialObjective, DiscriminatorRate, load_networks
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums
 
 
 @dataclass
@@ -55,6 +52,7 @@ class BEGANArguments(DiscriminatorRate):
         unused, kind = ("hidden_dims", "images") if data.is_image else ("width", "vectors")
         if getattr(self, unused) is not None:
             raise UserError(f"--{unused} has no meaning for {kind}, which {data.name} has; leave it out")
+        check_widths("--hidden_dims", self.hidden_dims or ())
         self.check_balance()
 
     def check_balance(self) -> None:
@@ -117,10 +115,10 @@ class BEGANObjective(AdversarialObjective):
     @classmethod
     def from_pretrained(cls, folder: Path, args: BEGANArguments, data: DataSpec) -> "BEGANObjective":
         args.check_balance()
-        generator = load_saved(folder, "generator", (BEGANGenerator,))
-        discriminator = load_saved(folder, "discriminator", (BEGANDiscriminator,))
-        check_shape(discriminator, data)
-        config = generator.config
+        networks = load_networks(
+            folder, data, {"discriminator": (BEGANDiscriminator,), "generator": (BEGANGenerator,)}
+        )
+        config = networks["generator"].config
         is_image = config.sample_size is not None
         options = {
             "latent_dim": config.latent_dim,
@@ -128,7 +126,7 @@ class BEGANObjective(AdversarialObjective):
             "hidden_dims": None if is_image else list(config.hidden_dims),
         }
         adopt_saved_options(args, options)
-        return cls({"generator": generator, "discriminator": discriminator}, data, args)
+        return cls(networks, data, args)
 
     # losses ----------------------------------------------------------------------------------------------------------
 
@@ -168,8 +166,6 @@ class BEGANObjective(AdversarialObjective):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.k = state["k"]
-
-    # inference -------------------------------------------------------------------------------------------------------
 
 
 def reconstruction_loss(discriminator: Any, sample: Tensor) -> Tensor:

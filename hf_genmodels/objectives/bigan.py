@@ -21,10 +21,10 @@ from .adversarial import (
     AdversarialObjective,
     build_encoder,
     build_generator,
-    load_saved,
+    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options, check_shape
+from .base import Batch, Noise, Phase, adopt_saved_options
 
 LOSS = "non_saturating"
 
@@ -70,14 +70,10 @@ class BiGANObjective(AdversarialObjective):
     @classmethod
     def from_pretrained(cls, folder: Path, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
         args.check_rates()
-        networks = {
-            "encoder": load_saved(folder, "encoder", ENCODERS),
-            "generator": load_saved(folder, "generator", GENERATORS),
-            "discriminator": load_saved(folder, "discriminator", (BiGANDiscriminator,)),
-        }
-        check_shape(networks["encoder"], data)
-        generator = networks["generator"]
-        options = saved_generator_options(generator) | {"latent_dim": generator.config.latent_dim}
+        networks = load_networks(
+            folder, data, {"encoder": ENCODERS, "generator": GENERATORS, "discriminator": (BiGANDiscriminator,)}
+        )
+        options = saved_generator_options(networks["generator"])
         is_mlp = options["architecture"] == "mlp"
         options["discriminator_norm"] = "none" if is_mlp else networks["discriminator"].config.norm
         adopt_saved_options(args, options)

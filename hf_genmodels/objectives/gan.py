@@ -21,15 +21,17 @@ from ..losses.penalties import (
     roth_regulariser,
     zero_centred_penalty,
 )
+from ..models.sngan import GENERATOR_CHANNELS
 from ..pipelines.gan import GANPipeline
 from .adversarial import (
     DISCRIMINATORS,
     GENERATORS,
+    NORMS,
     AdversarialArguments,
     AdversarialObjective,
     build_discriminator,
     build_generator,
-    load_saved,
+    load_networks,
     saved_generator_options,
 )
 from .base import (
@@ -40,7 +42,6 @@ from .base import (
     check_labels,
     check_minimums,
     check_positive,
-    check_shape,
 )
 
 GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
@@ -103,6 +104,14 @@ class GANArguments(AdversarialArguments):
     conditioning: Conditioning = field(default="none", metadata={"help": "How classes are used; all need labels."})
     class_weight: float = field(default=1.0, metadata={"help": "acgan: weight of the classification losses."})
 
+    def check(self, data: DataSpec) -> None:
+        super().check(data)
+        if self.architecture == "sngan" and data.size not in GENERATOR_CHANNELS:
+            raise UserError(
+                f"--architecture sngan needs images of 32, 64 or 128 pixels, {data.name} has {data.size}; "
+                "use --resolution 32"
+            )
+
 
 class GANObjective(AdversarialObjective):
     """A generator against a discriminator (Goodfellow et al. 2014), with the losses and penalties of its successors.
@@ -160,17 +169,15 @@ class GANObjective(AdversarialObjective):
     @classmethod
     def from_pretrained(cls, folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
         args.check_rates()
-        generator = load_saved(folder, "generator", GENERATORS)
-        discriminator = load_saved(folder, "discriminator", DISCRIMINATORS)
-        check_shape(discriminator, data)
-        adopt_saved_options(args, saved_options(generator, discriminator))
-        check_combination(args)
-        if args.conditioning != "none" and check_labels(data, "this model") != generator.config.num_classes:
+        networks = load_networks(folder, data, {"discriminator": DISCRIMINATORS, "generator": GENERATORS})
+        adopt_saved_options(args, saved_options(**networks))
+        check_combination(args, saved=True)
+        num_classes = networks["generator"].config.num_classes
+        if args.conditioning != "none" and check_labels(data, "this model") != num_classes:
             raise UserError(
-                f"the saved networks know {generator.config.num_classes} classes, {data.name} has "
-                f"{len(data.class_names or ())}"
+                f"the saved networks know {num_classes} classes, {data.name} has {len(data.class_names or ())}"
             )
-        return cls({"generator": generator, "discriminator": discriminator}, data, args)
+        return cls(networks, data, args)
 
     # losses ----------------------------------------------------------------------------------------------------------
 
@@ -280,8 +287,12 @@ class GANObjective(AdversarialObjective):
 # which options go together -------------------------------------------------------------------------------------------
 
 
-def check_combination(args: GANArguments) -> None:
+def check_combination(args: GANArguments, saved: bool = False) -> None:
     """Refuse options that exclude each other, see `PENALTIES` and `CONDITIONINGS`.
+
+    Args:
+        args: The options.
+        saved: The networks are saved ones, whose options can no longer be changed.
 
     Raises:
         UserError: One line that names the options.
@@ -302,9 +313,11 @@ def check_combination(args: GANArguments) -> None:
             raise UserError("--gradient_penalty_weight has no meaning with --gradient_penalty none; leave it out")
         check_minimums(args, gradient_penalty_weight=0)
     if penalised and args.discriminator_norm == "batch":
+        culprit = "the saved discriminator's batch normalisation" if saved else "--discriminator_norm batch"
+        advice = "leave the penalty out or train a new model" if saved else "use layer, instance or none"
         raise UserError(
-            f"--discriminator_norm batch and --gradient_penalty {args.gradient_penalty} exclude each other: a logit "
-            "must depend on its own sample alone; use layer, instance or none"
+            f"{culprit} and --gradient_penalty {args.gradient_penalty} exclude each other: a logit must depend on its "
+            f"own sample alone; {advice}"
         )
     if args.weight_clip is not None:
         if args.gan_loss != "wasserstein" or penalised:
@@ -313,10 +326,10 @@ def check_combination(args: GANArguments) -> None:
     elif args.gan_loss == "wasserstein" and not penalised:
         spectral = args.discriminator_norm == "spectral"
         if not (spectral or (args.architecture == "sngan" and args.discriminator_norm is None)):
-            raise UserError(
-                "--gan_loss wasserstein needs a Lipschitz critic: give --gradient_penalty wgan_gp, "
-                "--weight_clip 0.01 or --discriminator_norm spectral"
-            )
+            ways = [] if args.discriminator_norm == "batch" else ["--gradient_penalty wgan_gp"]
+            ways += ["--weight_clip 0.01"]
+            ways += ["--discriminator_norm spectral"] if "spectral" in NORMS[args.architecture] and not saved else []
+            raise UserError(f"--gan_loss wasserstein needs a Lipschitz critic: give {' or '.join(ways)}")
     check_conditioning(args)
 
 
@@ -330,11 +343,13 @@ def check_conditioning(args: GANArguments) -> None:
         )
     if args.conditioning != "acgan" and args.class_weight != 1.0:
         raise UserError(f"--class_weight has no meaning with --conditioning {args.conditioning}; leave it out")
-    if args.packing > 1 and (args.architecture not in PACKED or args.conditioning not in ("none", "cgan")):
-        raise UserError(
-            f"--packing {args.packing} does not go with --architecture {args.architecture} and --conditioning "
-            f"{args.conditioning}; it needs {', '.join(PACKED)}, and none or cgan"
-        )
+    if args.packing > 1:
+        for name, choices in (("architecture", PACKED), ("conditioning", ("none", "cgan"))):
+            given = getattr(args, name)
+            if given not in choices:
+                raise UserError(
+                    f"--packing {args.packing} does not go with --{name} {given}; it needs {' or '.join(choices)}"
+                )
 
 
 def conditioning_of(args: GANArguments, data: DataSpec) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -350,7 +365,6 @@ def saved_options(generator: Any, discriminator: Any) -> dict[str, Any]:
     """The options that shape the networks of a GAN, of saved ones' configurations."""
     config = discriminator.config
     return saved_generator_options(generator) | {
-        "latent_dim": generator.config.latent_dim,
         "packing": config.get("packing", 1),
         "conditioning": {"concat": "cgan"}.get(config.conditioning, config.conditioning),
         "discriminator_norm": config.get("norm", "none"),

@@ -20,10 +20,10 @@ from .adversarial import (
     AdversarialObjective,
     build_discriminator,
     build_generator,
-    load_saved,
+    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, check_shape
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums
 
 LOSS = "non_saturating"
 
@@ -68,7 +68,8 @@ class TemperedGANObjective(AdversarialObjective):
     learning by R alone, as the paper's formula has it, and becomes the identity. The default of K and the layers of
     the lens are ours, see `LensNetwork`.
 
-    The discriminator goes first, then the generator, then the lens.
+    The discriminator goes first, then the generator, then the lens. Training further from a saved model begins at step
+    0, with lambda at 1 again.
     """
 
     Arguments = TemperedGANArguments
@@ -83,6 +84,7 @@ class TemperedGANObjective(AdversarialObjective):
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: TemperedGANArguments) -> None:
         super().__init__(networks, data, args)
         self.adversarial_weight = 1.0
+        self.schedule = ("lens_steps", args.lens_steps)
 
     @classmethod
     def from_args(cls, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
@@ -100,16 +102,12 @@ class TemperedGANObjective(AdversarialObjective):
     def from_pretrained(cls, folder: Path, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
         args.check_rates()
         args.check_lens(data)
-        networks = {
-            "generator": load_saved(folder, "generator", GENERATORS),
-            "discriminator": load_saved(folder, "discriminator", DISCRIMINATORS),
-            "lens": load_saved(folder, "lens", (LensNetwork,)),
-        }
-        check_shape(networks["lens"], data)
-        generator, lens = networks["generator"], networks["lens"]
-        options = saved_generator_options(generator) | {"latent_dim": generator.config.latent_dim}
+        networks = load_networks(
+            folder, data, {"discriminator": DISCRIMINATORS, "generator": GENERATORS, "lens": (LensNetwork,)}
+        )
+        options = saved_generator_options(networks["generator"])
         if data.is_image:
-            options["lens_width"] = lens.config.width
+            options["lens_width"] = networks["lens"].config.width
         options["discriminator_norm"] = networks["discriminator"].config.get("norm", "none")
         adopt_saved_options(args, options)
         return cls(networks, data, args)

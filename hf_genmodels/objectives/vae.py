@@ -87,6 +87,7 @@ class VAEObjective(Objective):
         self.final_beta = beta
         self.beta = beta
         self.beta_warmup_steps = beta_warmup_steps
+        self.schedule = ("beta_warmup_steps", beta_warmup_steps)
         self.free_bits = free_bits
 
     @classmethod

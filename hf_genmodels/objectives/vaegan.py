@@ -24,17 +24,10 @@ from .adversarial import (
     build_discriminator,
     build_encoder,
     build_generator,
-    load_saved,
+    load_networks,
     saved_generator_options,
 )
-from .base import (
-    Batch,
-    Noise,
-    Phase,
-    adopt_saved_options,
-    check_minimums,
-    check_shape,
-)
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums
 
 ADVERSARIAL_LOSS = "linear_logit"
 
@@ -102,15 +95,11 @@ class VAEGANObjective(AdversarialObjective):
     def from_pretrained(cls, folder: Path, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
         args.check_rates()
         check_minimums(args, beta=0, feature_weight=0)
-        networks = {
-            "encoder": load_saved(folder, "encoder", ENCODERS),
-            "decoder": load_saved(folder, "decoder", GENERATORS),
-            "discriminator": load_saved(folder, "discriminator", DISCRIMINATORS),
-        }
-        check_shape(networks["encoder"], data)
+        networks = load_networks(
+            folder, data, {"encoder": ENCODERS, "decoder": GENERATORS, "discriminator": DISCRIMINATORS}
+        )
         config = networks["discriminator"].config
         options = saved_generator_options(networks["decoder"]) | {
-            "latent_dim": networks["decoder"].config.latent_dim,
             "discriminator_norm": config.get("norm", "none"),
             "feature_block": config.get("feature_block"),
         }

@@ -141,6 +141,10 @@ def test_no_shape_is_cut_off_by_its_radius():
         ({"dataset_name": "builtin:toy2d", "resolution": 8}, ["builtin:toy2d", "--resolution"]),
         ({"dataset_name": "builtin:toy2d", "random_flip": True}, ["builtin:toy2d", "--random_flip"]),
         ({"dataset_name": "builtin:toy2d", "streaming": True}, ["builtin:toy2d", "--streaming"]),
+        (
+            {"dataset_name": "builtin:digits", "label_column": "nothing"},
+            ["builtin:digits has no column 'nothing'", "--label_column"],
+        ),
         ({"dataset_name": "builtin:digits", "exclude_label": "10"}, ["--exclude_label 10", "0, 1, 2"]),
         (
             {"dataset_name": "builtin:toy2d", "dataset_config_name": "avae", "exclude_label": "0"},

@@ -65,3 +65,10 @@ def test_impossible_priors(arguments, message):
     with pytest.raises(UserError, match=message):
         check_prior(*arguments)
     check_prior("gaussian", 1, 10)
+
+
+def test_options_are_named_as_such():
+    with pytest.raises(UserError, match=r"^--prior 'mixture' needs a --latent_dim of at least 2, got 1$"):
+        check_prior("mixture", 1, 10, prefix="--")
+    with pytest.raises(UserError, match=r"^--num_components must be at least 1, got 0$"):
+        check_prior("mixture", 2, 0, prefix="--")

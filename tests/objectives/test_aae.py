@@ -11,6 +11,7 @@ import torch
 from hf_genmodels import UserError
 from hf_genmodels.losses.latent_prior import sample_prior
 from hf_genmodels.objectives.aae import AAEArguments, AAEObjective
+from hf_genmodels.training.arguments import parse
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -127,6 +128,11 @@ def test_options_shape_the_networks():
     assert plain.hidden_dims == (1000, 1000)
 
 
+def test_no_normalisation_of_a_discriminator_of_codes():
+    with pytest.raises(UserError, match="--discriminator_norm"):
+        parse(["--dataset_name", "x", "--output_dir", "y", "--discriminator_norm", "batch"], AAEArguments, "")
+
+
 def test_only_the_discriminator_has_a_learning_rate_of_its_own():
     objective = objective_of(**MLP, discriminator_learning_rate=0.003)
     assert objective.param_groups("discriminator")[0]["lr"] == 0.003
@@ -137,10 +143,10 @@ def test_only_the_discriminator_has_a_learning_rate_of_its_own():
     ("data", "options", "message"),
     [
         (IMAGES, MLP | {"num_components": 4}, "--num_components has no meaning with --prior gaussian; leave it out"),
-        (IMAGES, MLP | MIXTURE | {"num_components": 0}, "num_components must be at least 1, got 0"),
-        (IMAGES, MLP | MIXTURE | {"latent_dim": 1}, "prior 'mixture' needs a latent_dim of at least 2, got 1"),
-        (IMAGES, DCGAN | {"discriminator_norm": "batch"}, "--discriminator_norm has no meaning here"),
-        (IMAGES, MLP | {"latent_hidden_dims": [0]}, "must be at least 1, got 0"),
+        (IMAGES, MLP | MIXTURE | {"num_components": 0}, "--num_components must be at least 1, got 0"),
+        (IMAGES, MLP | MIXTURE | {"latent_dim": 1}, "--prior 'mixture' needs a --latent_dim of at least 2, got 1"),
+        (IMAGES, MLP | {"latent_hidden_dims": [0]}, "--latent_hidden_dims must be at least 1, got 0"),
+        (IMAGES, MLP | {"hidden_dims": [0]}, "--hidden_dims must be at least 1, got 0"),
         (IMAGES, MLP | {"latent_dim": 0}, "--latent_dim must be at least 1"),
         (VECTORS, DCGAN, "--architecture dcgan needs images, but builtin:toy2d has vectors"),
     ],
@@ -164,8 +170,6 @@ def test_from_a_saved_model(data, options, tmp_path):
         AAEObjective.from_pretrained(folder, AAEArguments(latent_dim=9), data)
     with pytest.raises(UserError, match="--num_components cannot be changed with"):
         AAEObjective.from_pretrained(folder, AAEArguments(prior=args.prior, num_components=7), data)
-    with pytest.raises(UserError, match="--discriminator_norm has no meaning here"):
-        AAEObjective.from_pretrained(folder, AAEArguments(discriminator_norm="none"), data)
     with pytest.raises(UserError, match="--discriminator_learning_rate must be positive"):
         AAEObjective.from_pretrained(folder, AAEArguments(discriminator_learning_rate=0.0), data)
     with pytest.raises(UserError, match="the pretrained network takes samples of shape"):

@@ -172,6 +172,7 @@ def test_only_the_discriminator_has_a_learning_rate_of_its_own():
         (VECTORS, {"width": 4}, "--width has no meaning for vectors, which builtin:toy2d has; leave it out"),
         (IMAGES, {"latent_dim": 0}, "--latent_dim must be at least 1"),
         (IMAGES, {"width": 0}, "--width must be at least 1"),
+        (VECTORS, {"hidden_dims": [0]}, "--hidden_dims must be at least 1, got 0"),
         (IMAGES, {"gamma": 1.5}, "--gamma must be from 0 to 1, got 1.5"),
         (IMAGES, {"gamma": float("nan")}, "--gamma must be from 0 to 1, got nan"),
         (

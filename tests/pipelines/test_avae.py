@@ -113,11 +113,16 @@ def test_reconstructions_differ_in_z_where_it_is_drawn():
         assert drawn.mean(1).flatten().tolist() == pytest.approx(vectors.flatten().tolist(), abs=0.05)
 
 
-def test_without_xi_and_draws_reconstructions_are_all_alike(images):
+@pytest.mark.parametrize(("xi_dim", "network"), [(0, "generator"), (0, "decoder"), (1, "decoder")])
+def test_reconstructions_that_would_be_alike_are_refused(xi_dim, network):
+    pipe, vectors = transparent(xi_dim), torch.tensor([[0.0, 10.0], [100.0, 200.0]])
+    assert torch.equal(shown(pipe.reconstruct(vectors, network=network)), vectors)
+    with pytest.raises(UserError, match=r"num_samples=3 reconstructions .* would all be alike; use sample=True"):
+        pipe.reconstruct(vectors, num_samples=3, network=network)
+
+
+def test_samples_and_reconstructions_with_and_without_xi(images):
     pipe = transparent(xi_dim=0)
-    vectors = torch.tensor([[0.0, 10.0], [100.0, 200.0]])
-    restored = shown(pipe.reconstruct(vectors, num_samples=3))
-    assert torch.equal(restored, vectors.repeat_interleave(3, 0))
     seeds = [generator(seed) for seed in range(4)]
     assert pipe.xi_dim == 0 and pipe(batch_size=4, generator=seeds).images.shape == (4, 2)
     with_xi = tiny_pipeline("AVAEPipeline").reconstruct(images, num_samples=3, output_type="pt").images

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare, kstest, truncnorm
@@ -168,6 +169,11 @@ def test_classes_left_out_are_drawn_alike_often():
         ([0, 1], "2 class_labels for 3 images"),
         ([0.5], "one whole number"),
         (True, "one whole number"),
+        ("3", "one whole number"),
+        (["a"], "one whole number"),
+        ([[0], [1, 2]], "one whole number"),
+        (2**70, "one whole number"),
+        (1j, "one whole number"),
         ([], "one whole number"),
     ],
 )
@@ -216,6 +222,28 @@ def test_interpolation_of_latents():
         pipeline.interpolate(a, torch.zeros(4, 2))
 
 
+def test_latents_may_be_arrays_or_lists():
+    pipeline, rows = transparent(), [[2.0, 0.0], [0.5, -1.0]]
+    flipped = np.array(rows[::-1])[::-1]  # which torch does not take as it is
+    for latents in (rows, np.array(rows), flipped, np.array(rows, np.float32)):
+        assert shown(pipeline(latents=latents)).tolist() == rows
+        assert shown(pipeline.interpolate(latents[0], latents[1], num_steps=2)).tolist() == rows
+        assert shown(pipeline.combine([latents[0]], [latents[1]])).tolist() == [[1.5, 1.0]]
+
+
+@pytest.mark.parametrize("wrong", ["ab", ["a", "b"], [[1.0], [1.0, 2.0]], None, np.array(["a"])], ids=str)
+def test_latents_that_are_no_numbers(wrong):
+    pipeline, latent = transparent(), torch.zeros(2)
+    calls = [lambda: pipeline.interpolate(latent, wrong), lambda: pipeline.combine([latent], [wrong])]
+    calls += [] if wrong is None else [lambda: pipeline(latents=wrong)]
+    for call in calls:
+        with pytest.raises(UserError, match="latents must be a tensor or an array of numbers, got ") as error:
+            call()
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match=r"latents must be \(batch, 2\), got"):
+        pipeline(latents=0.5)
+
+
 def test_arithmetic_adds_and_subtracts_the_means_of_groups():
     pipeline = transparent()
     smiling_women = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 9.0]])
@@ -224,7 +252,7 @@ def test_arithmetic_adds_and_subtracts_the_means_of_groups():
     assert shown(result).tolist() == [pytest.approx([3 - 2 - 0.5, 5 + 0.5 - 2])]
     assert shown(pipeline.combine(plus=[smiling_women])).tolist() == [pytest.approx([3.0, 5.0])]
     assert tiny_pipeline("GANPipeline").combine([neutral_men]).images[0].size == (8, 8)
-    for wrong in ([], smiling_women):
+    for wrong in ([], smiling_women, smiling_women.numpy()):
         with pytest.raises(UserError, match="lists of groups of latents"):
             pipeline.combine(plus=wrong)
     with pytest.raises(UserError, match=r"minus: latents must be \(n, 2\), got \(1, 3\)"):

@@ -13,13 +13,20 @@ from diffusers import ModelMixin
 from PIL import Image
 from torch import Tensor
 
-from hf_genmodels.data import DataArguments, evaluation_batches, load_data
+from hf_genmodels.data import DataArguments, TrainingBatches, load_data
+from hf_genmodels.data.sets import MapDataset
 from hf_genmodels.families import get_family
 from hf_genmodels.objectives.base import Batch, Noise, Phase
 from hf_genmodels.objectives.vae import VAEArguments, VAEObjective
 from hf_genmodels.plots import line_chart
 from hf_genmodels.training.arguments import TrainingArguments
-from hf_genmodels.training.health import collapse_warning, is_gradient_norm, mean_pairwise_distance
+from hf_genmodels.training.health import (
+    SampleWatch,
+    collapse_warning,
+    is_gradient_norm,
+    lasting_warning,
+    mean_pairwise_distance,
+)
 from hf_genmodels.training.loop import TrainingLoop
 from hf_genmodels.training.outputs import save_results
 from tests.testing_utils.adversaries import Adversaries, make_loop
@@ -76,8 +83,25 @@ def test_when_a_generator_has_collapsed(ratios: list[float], at: int | None) -> 
         assert "\n" not in warning
 
 
+@pytest.mark.parametrize(
+    ("ratios", "lasts"),
+    [
+        ([0.07, 0.16, 0.23, 0.13, 0.15, 0.20, 0.24, 0.27, 0.38, 0.45], False),
+        ([0.9, 0.9, 0.9, 0.1, 0.1, 0.05, 0.3, 0.3, 0.3, 0.24], True),
+        ([0.9, 0.9, 0.9, 0.1, 0.1, 0.05, 0.1, 0.15, 0.2, 0.25], False),
+        ([0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.9, 0.1], False),
+    ],
+    ids=str,
+)
+def test_a_generator_that_recovered_has_no_lasting_warning(ratios: list[float], lasts: bool) -> None:
+    history = {"sample_diversity": [(100 * i, r) for i, r in enumerate(ratios, start=1)]}
+    assert lasting_warning(history, 1000) == (collapse_warning(history, 1000) if lasts else None)
+    assert (collapse_warning(history, 1000) is None) == (ratios[-2] == 0.9)
+
+
 def test_a_run_that_watches_no_samples_has_no_warning() -> None:
-    assert collapse_warning({"loss": [(step, 0.0) for step in range(9)]}, 9) is None
+    history = {"loss": [(step, 0.0) for step in range(9)]}
+    assert collapse_warning(history, 9) is lasting_warning(history, 9) is None
 
 
 # gradient norms ---------------------------------------------------------------------------------------------------
@@ -191,11 +215,25 @@ def test_how_far_samples_lie_apart(tmp_path: Path) -> None:
     assert all(network.training for network in objective.networks.values())
     assert len(objective.latents) == 64
     assert torch.equal(objective.latents, torch.randn(64, 2, generator=torch.Generator().manual_seed(loop.args.seed)))
-    examples = torch.cat([batch["image"] for batch in evaluation_batches(loop.data.train, batch_size=8)])[:64]
+    order = TrainingBatches(loop.data.train, batch_size=64, seed=loop.args.seed).start(0)
+    examples = next(order)["image"]
     objective.networks["generator"].eval()
     with torch.no_grad():
         samples = objective.networks["generator"](objective.latents)
     assert points[-1][1] == pytest.approx(slow_distance(samples) / slow_distance(examples), rel=1e-5)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_the_examples_compared_with_are_of_all_classes(streaming: bool, tmp_path: Path) -> None:
+    """Images of a folder that is sorted by class: 100 black ones, then 100 white ones."""
+    for name, level in (("black", 0), ("white", 255)):
+        (tmp_path / name).mkdir()
+        for number in range(100):
+            Image.fromarray(np.full((8, 8), level, np.uint8)).save(tmp_path / name / f"{number:03}.png")
+    data = load_data(DataArguments(train_data_dir=str(tmp_path), resolution=8, streaming=streaming), 0)
+    assert isinstance(data.train, MapDataset) != streaming
+    # 0 within a class and 16 between the two, which about every second pair is of
+    assert 7 < SampleWatch(Adversaries(), data.train, seed=3).data_distance < 9
 
 
 def test_watching_changes_nothing(tmp_path: Path) -> None:
@@ -209,19 +247,22 @@ def test_watching_changes_nothing(tmp_path: Path) -> None:
 
 
 class Collapsed(VAEObjective):
-    """Its samples are all the same from the fifth log on."""
+    """Its samples are all the same from the fifth log on, until it recovers."""
 
     asked = 0
+    recovers_at = 99
 
     def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
         self.asked += 1
-        return torch.randn(count, 2, generator=generator) * (self.asked <= 4)
+        return torch.randn(count, 2, generator=generator) * (not 4 < self.asked < self.recovers_at)
 
 
-def finished_run(output_dir: Path, resume_from: Path | None = None, asked: int = 0) -> TrainingLoop:
+def finished_run(
+    output_dir: Path, resume_from: Path | None = None, asked: int = 0, recovers_at: int = 99
+) -> TrainingLoop:
     data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=64), 0)
     objective = Collapsed.from_args(VAEArguments(architecture="mlp", hidden_dims=[4], latent_dim=2), data.spec)
-    objective.asked = asked
+    objective.asked, objective.recovers_at = asked, recovers_at
     args = TrainingArguments(
         output_dir=str(output_dir), max_train_steps=10, log_steps=1, train_batch_size=8, checkpointing_steps=8
     )
@@ -243,6 +284,13 @@ def test_a_collapse_is_told_once_and_recorded(tmp_path: Path, capsys: pytest.Cap
     finished_run(tmp_path / "resumed", tmp_path / "run" / "checkpoint-8", asked=8)
     assert capsys.readouterr().out.count(f"warning: {warning}") == 1
     assert json.loads((tmp_path / "resumed" / "metrics.json").read_text())["warnings"] == [warning]
+
+
+def test_a_collapse_is_forgotten_where_the_run_recovered(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loop = finished_run(tmp_path / "run", recovers_at=10)
+    assert capsys.readouterr().out.count(f"warning: {collapse_warning(loop.history, 10)}") == 1
+    assert "warnings" not in json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert "collapsed" not in (tmp_path / "run" / "README.md").read_text()
 
 
 def test_curves_without_gradient_norms(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import copy
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 import torch._inductor.config
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.training import train_avae
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.ema import AveragedNetwork
 from hf_genmodels.training.entry import make_accelerator
@@ -53,14 +55,22 @@ def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(shutil.which("c++") is None, reason="torch.compile needs a C++ compiler")
-def test_compiled_phases_train_as_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def fresh_compiler(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing compiled so far, and no pool of processes for a few small networks."""
+    if shutil.which("c++") is None:
+        pytest.skip("torch.compile needs a C++ compiler")
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "cache"))
-    monkeypatch.setattr(torch._inductor.config, "compile_threads", 1)  # no pool of processes for two small networks
     torch._dynamo.reset()
     torch._dynamo.utils.counters.clear()
+    with torch._inductor.config.patch(compile_threads=1):
+        yield
+    torch._dynamo.reset()
+
+
+def test_compiled_phases_train_as_the_others(
+    fresh_compiler: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     torch.manual_seed(0)
     plain = Adversaries(critic_updates=1)
     compiled = copy.deepcopy(plain)
@@ -81,7 +91,19 @@ def test_compiled_phases_train_as_the_others(
         part = f"checkpoint-2/networks/{name}"
         assert not any("_orig_mod" in key for key in weights(tmp_path / "compiled" / part))
         assert largest_difference(tmp_path / "compiled" / part, tmp_path / "plain" / part) < 1e-5
-    torch._dynamo.reset()
+
+
+def test_a_compiled_run_of_a_family_with_several_phases(fresh_compiler: None, tmp_path: Path) -> None:
+    arguments = "--dataset_name builtin:toy2d --architecture mlp --hidden_dims 4 --latent_dim 1 --num_threads 1 "
+    arguments += "--train_batch_size 16 --max_train_steps 2 --checkpointing_steps 2 --latent_warmup_steps 0"
+    train_avae.main([*arguments.split(), "--output_dir", str(tmp_path / "plain")])
+    assert torch._dynamo.utils.counters["frames"]["ok"] == 0
+    train_avae.main([*arguments.split(), "--output_dir", str(tmp_path / "compiled"), "--compile"])
+    assert torch._dynamo.utils.counters["frames"]["ok"] >= 4  # one for each network in the phase that trains it
+    for name in ("encoder", "decoder", "generator", "discriminator"):
+        part = f"checkpoint-2/networks/{name}"
+        assert not any("_orig_mod" in key for key in weights(tmp_path / "compiled" / part))
+        assert largest_difference(tmp_path / "compiled" / part, tmp_path / "plain" / part) < 1e-5
 
 
 @pytest.mark.parametrize("processes", [1, 2, 1000])

@@ -2,13 +2,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.families import get_family
 from hf_genmodels.training.arguments import TrainingArguments
+from hf_genmodels.training.checks import schedule_warning
 from hf_genmodels.training.schedules import learning_rate_factor
+from tests.testing_utils.adversaries import Adversaries, make_loop
+from tests.testing_utils.objectives import VECTORS
 
 TOTAL, WARMUP = 40, 8
 
@@ -85,3 +90,49 @@ def test_decay_that_never_begins_is_refused(start: int) -> None:
 def test_final_ratio_must_be_positive(ratio: float) -> None:
     with pytest.raises(UserError, match="--lr_final_ratio"):
         factor("exponential", lr_final_ratio=ratio)
+
+
+# schedules of the losses ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("family", "option", "value", "weight", "final"),
+    [
+        ("vae", "beta_warmup_steps", 4, "beta", 1.0),
+        ("avae", "latent_warmup_steps", 2, "latent_weight", 1.0),
+        ("tempered_gan", "lens_steps", 4, "adversarial_weight", 0.0),
+    ],
+)
+def test_runs_that_end_before_the_losses_are_final(
+    family: str, option: str, value: int, weight: str, final: float
+) -> None:
+    objective_class = get_family(family).load_objective()
+    args = objective_class.Arguments(architecture="mlp", hidden_dims=[4], latent_dim=2, **{option: value})
+    objective = objective_class.from_args(args, VECTORS)
+    weights = []
+    for step in range(6):
+        objective.before_step(step)
+        weights.append(getattr(objective, weight))
+    assert [w == pytest.approx(final, abs=1e-9) for w in weights] == [False] * 4 + [True] * 2
+    assert schedule_warning(objective, 5) is None
+    warning = schedule_warning(objective, 4)
+    assert warning == (
+        f"the weights of the losses change until step 4, and the run has only 4 steps; lower --{option}, "
+        "or train for longer"
+    )
+
+
+def test_a_family_without_schedule_or_with_none_asked_for() -> None:
+    vae = get_family("vae").load_objective()
+    objective = vae.from_args(vae.Arguments(architecture="mlp", hidden_dims=[4], latent_dim=2), VECTORS)
+    assert schedule_warning(objective, 1) is schedule_warning(Adversaries(), 1) is None
+
+
+@pytest.mark.parametrize(("steps", "warns"), [(4, True), (3, False)])
+def test_the_loop_tells_of_a_schedule_that_is_too_long(
+    steps: int, warns: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objective = Adversaries()
+    objective.schedule = ("warmup_steps", steps)
+    make_loop(objective, tmp_path, max_train_steps=4).run(None)
+    assert capsys.readouterr().out.count("warning: the weights of the losses change") == warns
