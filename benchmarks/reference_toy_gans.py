@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 
 import torch
+from PIL import Image
 from tables import mean_and_spread
 
 from hf_genmodels import DataArguments, GANPipeline
@@ -36,7 +37,7 @@ ROWS = {
     ],
     "WGAN-GP": [
         *("--gan_loss", "wasserstein", "--gradient_penalty", "wgan_gp", "--gradient_penalty_weight", "0.1"),
-        *("--critic_updates", "5", "--max_train_steps", "1000"),
+        *("--critic_updates", "5", "--max_train_steps", "2000"),
     ],
 }
 SETS = ("ring8", "grid25")
@@ -72,6 +73,16 @@ def centres(config: str) -> torch.Tensor:
     return torch.stack([points[labels == label].mean(0) for label in labels.unique()])
 
 
+def mosaic(pictures: dict[str, Image.Image], columns: int) -> Image.Image:
+    """The pictures with their names in rows of so many, at half their size."""
+    named = [stack_pictures({name: picture}).reduce(2) for name, picture in pictures.items()]
+    width, height = named[0].size
+    canvas = Image.new("RGB", (width * columns, height * (len(named) // columns)), "white")
+    for index, picture in enumerate(named):
+        canvas.paste(picture, (width * (index % columns), height * (index // columns)))
+    return canvas
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True)
@@ -104,7 +115,7 @@ def main() -> None:
             lines.append(f"| {config} | {row} | {' | '.join(cells)} |")
     table = "\n".join(lines)
     (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
-    stack_pictures(pictures).save(args.output_dir / "samples.png")
+    mosaic(pictures, len(ROWS)).save(args.output_dir / "samples.png")
     print(f"{table}\n{time.monotonic() - started:.0f} s")
 
 
