@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import torch
-from bench_loop import quiet
+from accelerate.state import AcceleratorState
+from timing import quiet
 
 from hf_genmodels.data import load_data
 from hf_genmodels.families import FAMILIES
@@ -51,6 +52,7 @@ def time_step(name: str, way: str, steps: int, threads: int) -> float:
         words += ["--max_train_steps", "1000000", "--checkpointing_steps", "0", "--log_steps", "1000000"]
         words += ["--compile"] if "compiled" in way else []
         data_args, args, family_args = parse(words, objective_class.Arguments, "")
+        AcceleratorState._reset_state(reset_partial_state=True)  # it keeps a precision for the life of a process
         accelerator = make_accelerator(args)
         data = load_data(data_args, args.seed)
         torch.manual_seed(args.seed)

@@ -1,62 +1,46 @@
 """What a step of a GAN costs in the training loop and hand-written in plain PyTorch.
 
-    python benchmarks/bench_gan.py [--rounds 9] [--steps 10] [--threads 2]
+    python benchmarks/bench_gan.py [--rounds 60] [--threads 2]
 
 DCGAN    3x32x32, width 64, batch 64, non-saturating loss: the discriminator first and fresh fakes for either network,
          or with shared fakes (`--share_fakes`), the generator first and the discriminator on the same fakes.
 WGAN-GP  the same networks with layer norm in the critic, which is updated five times a step.
 
-Rounds of what is compared alternate in one process; a ratio is the median of the rounds' ratios.
+What is compared alternates step by step in one process; a ratio is the median of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from bench_loop import BATCH, NUM_IMAGES, load, quiet, write_images
+from bench_loop import BATCH, NUM_IMAGES, load, write_images
 from PIL import Image
+from timing import interleave, make_loop, report, report_log_cost
 from torch import Tensor
 
 from hf_genmodels import DCGANDiscriminator, DCGANGenerator
 from hf_genmodels.data import LoadedData
 from hf_genmodels.objectives.gan import GANArguments, GANObjective
-from hf_genmodels.training.arguments import TrainingArguments
-from hf_genmodels.training.entry import make_accelerator
 from hf_genmodels.training.loop import TrainingLoop
 
 LATENT, RATE, BETAS, CRITIC_UPDATES = 100, 2e-4, (0.5, 0.999), 5
 WGAN_GP = {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "critic_updates": CRITIC_UPDATES}
 
-Run = Callable[[int], None]
+Run = Callable[[], None]
 
 
-def library_loop(folder: Path, data: LoadedData, threads: int, **options: object) -> Run:
+def library_loop(folder: Path, data: LoadedData, threads: int, **options: object) -> TrainingLoop:
     """Our loop, ready to train some steps."""
-    args = TrainingArguments(
-        output_dir=str(folder / "out"),
-        train_batch_size=BATCH,
-        max_train_steps=10**9,
-        learning_rate=RATE,
-        adam_beta1=BETAS[0],
-        checkpointing_steps=0,
-        num_threads=threads,
-        mixed_precision="no",
+    return make_loop(
+        GANObjective, GANArguments(**options), data, folder, threads, BATCH, learning_rate=RATE, adam_beta1=BETAS[0]
     )
-    accelerator = make_accelerator(args)
-    torch.manual_seed(0)
-    objective = GANObjective.from_args(GANArguments(**options), data.spec)
-    loop = TrainingLoop(objective, data, args, accelerator)
-    loop.prepare(None)
-    return lambda steps: loop.train_until(loop.step + steps)
 
 
 class Plain:
@@ -118,11 +102,10 @@ def shared_fakes(pixels: Tensor) -> Run:
     """DCGAN, the generator first."""
     plain = Plain(pixels, "batch")
 
-    def train(steps: int) -> None:
-        for _ in range(steps):
-            fake = plain.fakes()
-            plain.train_generator(fake)
-            plain.train_discriminator(fake.detach())
+    def train() -> None:
+        fake = plain.fakes()
+        plain.train_generator(fake)
+        plain.train_discriminator(fake.detach())
 
     return train
 
@@ -131,12 +114,11 @@ def fresh_fakes(pixels: Tensor) -> Run:
     """DCGAN, the discriminator first and fresh fakes for either."""
     plain = Plain(pixels, "batch")
 
-    def train(steps: int) -> None:
-        for _ in range(steps):
-            with torch.no_grad():
-                fake = plain.fakes()
-            plain.train_discriminator(fake)
-            plain.train_generator(plain.fakes())
+    def train() -> None:
+        with torch.no_grad():
+            fake = plain.fakes()
+        plain.train_discriminator(fake)
+        plain.train_generator(plain.fakes())
 
     return train
 
@@ -145,38 +127,17 @@ def wgan_gp(pixels: Tensor) -> Run:
     """WGAN-GP."""
     plain = Plain(pixels, "layer")
 
-    def train(steps: int) -> None:
-        for _ in range(steps):
-            for _ in range(CRITIC_UPDATES):
-                plain.train_critic()
-            plain.train_generator(plain.fakes(), wasserstein=True)
+    def train() -> None:
+        for _ in range(CRITIC_UPDATES):
+            plain.train_critic()
+        plain.train_generator(plain.fakes(), wasserstein=True)
 
     return train
 
 
-def compare(loops: dict[str, Run], pairs: list[tuple[str, str]], rounds: int, steps: int) -> None:
-    """Time the loops in turn; print medians and the ratios of the pairs."""
-    seconds: dict[str, list[float]] = {name: [] for name in loops}
-    with quiet():
-        for run in loops.values():
-            run(3)
-        for index in range(rounds):
-            for name in list(loops)[:: -1 if index % 2 else 1]:
-                start = time.perf_counter()
-                loops[name](steps)
-                seconds[name].append((time.perf_counter() - start) / steps)
-    for name, values in seconds.items():
-        print(f"{name}: {1000 * statistics.median(values):.1f} ms a step")
-    for ours, theirs in pairs:
-        ratios = [a / b for a, b in zip(seconds[ours], seconds[theirs], strict=True)]
-        spread = f"from {min(ratios):.3f} to {max(ratios):.3f}"
-        print(f"{ours} / {theirs} = {statistics.median(ratios):.3f} ({spread})")
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--steps", type=int, default=10, help="steps of one round")
+    parser.add_argument("--rounds", type=int, default=60, help="steps of each (WGAN-GP: a fifth of it)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -186,9 +147,10 @@ def main() -> None:
         data = load(folder)
         pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sorted(folder.glob("*.png"))])
         pixels = pixels.permute(0, 3, 1, 2).contiguous()
-        dcgan = {
-            "library": library_loop(folder, data, args.threads),
-            "library, shared fakes": library_loop(folder, data, args.threads, share_fakes=True),
+        ours = library_loop(folder, data, args.threads)
+        runs = {
+            "library": ours.training_step,
+            "library, shared fakes": library_loop(folder, data, args.threads, share_fakes=True).training_step,
             "plain": fresh_fakes(pixels),
             "plain, shared fakes": shared_fakes(pixels),
         }
@@ -198,10 +160,15 @@ def main() -> None:
             ("library, shared fakes", "plain"),
         ]
         print("DCGAN")
-        compare(dcgan, pairs, args.rounds, args.steps)
-        critics = {"library": library_loop(folder, data, args.threads, **WGAN_GP), "plain": wgan_gp(pixels)}
+        seconds = interleave(runs, args.rounds)
+        report(seconds, pairs)
+        report_log_cost(ours, seconds["library"])
+        critics = {
+            "library": library_loop(folder, data, args.threads, **WGAN_GP).training_step,
+            "plain": wgan_gp(pixels),
+        }
         print("WGAN-GP")
-        compare(critics, [("library", "plain")], args.rounds, max(1, args.steps // 5))
+        report(interleave(critics, max(7, args.rounds // 5)), [("library", "plain")])
 
 
 if __name__ == "__main__":

@@ -18,9 +18,8 @@ from hf_genmodels.models.sngan import SNGANGenerator
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape
+from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
 from .latents import as_latents, interpolate_latents, truncate_normal
-
-ClassLabels = int | Sequence[int] | Tensor | None
 
 
 class GANPipeline(GenerativePipeline):
@@ -97,7 +96,7 @@ class GANPipeline(GenerativePipeline):
             UserError: The arguments' shapes do not fit, there is no such class, or `truncation` is impossible or
                 comes with given latents.
         """
-        labels = self._find_labels(class_labels)
+        labels = find_labels(class_labels, self.num_classes, self._execution_device)
         if latents is not None:
             latents = torch.atleast_1d(as_latents("latents", latents))
             batch_size = len(latents)
@@ -109,8 +108,7 @@ class GANPipeline(GenerativePipeline):
         if truncation is not None:
             latents = truncate_normal(latents, truncation)
         if labels is None and self.num_classes is not None:
-            uniform = self.random_uniform(batch_size, generator)
-            labels = (uniform * self.num_classes).long().clamp(max=self.num_classes - 1)
+            labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
         return self.finish(self._generate(latents, labels), output_type, return_dict)
 
     @torch.no_grad()
@@ -210,7 +208,7 @@ class GANPipeline(GenerativePipeline):
         if not learning_rate > 0:
             raise UserError(f"learning_rate must be above 0, got {learning_rate}")
         target = self.prepare_images(images, torch.float32)
-        labels = self._match_labels(self._require_labels(class_labels), len(target))
+        labels = match_labels(self._require_labels(class_labels), len(target))
         labels = None if labels is None else labels.repeat_interleave(num_restarts)
         shape = (len(target), num_restarts, self.latent_dim)
         starts = self.random_latents(num_restarts, (self.latent_dim,), generator, None, torch.float32)
@@ -237,7 +235,7 @@ class GANPipeline(GenerativePipeline):
 
     def _generate(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """(batch, latent_dim), and (1,) or (batch,) labels -> what the network makes of them."""
-        labels = self._match_labels(labels, len(latents))
+        labels = match_labels(labels, len(latents))
         sample: Tensor = (self.generator(latents) if labels is None else self.generator(latents, labels)).sample
         return sample
 
@@ -253,40 +251,8 @@ class GANPipeline(GenerativePipeline):
             raise UserError(f"{name}: latents must be (n, {self.latent_dim}), got {tuple(latents.shape)}")
         return group.to(self._execution_device, self.dtype)
 
-    def _find_labels(self, class_labels: ClassLabels) -> Tensor | None:
-        """What a user calls class labels -> (number of them,), int64."""
-        if class_labels is None:
-            return None
-        if self.num_classes is None:
-            raise UserError("class_labels: the generator was trained without classes (num_classes is None)")
-        wrong = "class_labels must be one whole number or a sequence of them"
-        try:
-            labels = torch.as_tensor(class_labels, device=self._execution_device)
-        except (TypeError, ValueError, RuntimeError):
-            raise UserError(wrong) from None
-        no_integers = labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool
-        if no_integers or labels.ndim > 1 or not labels.numel():
-            raise UserError(wrong)
-        labels = labels.long().reshape(-1)
-        if labels.min() < 0 or labels.max() >= self.num_classes:
-            raise UserError(
-                f"class_labels must be 0 to {self.num_classes - 1} (num_classes is {self.num_classes}), "
-                f"got {' '.join(str(label) for label in labels.tolist())}"
-            )
-        return labels
-
     def _require_labels(self, class_labels: ClassLabels) -> Tensor | None:
-        if class_labels is None and self.num_classes is not None:
-            raise UserError(f"the generator is conditional: give class_labels (num_classes is {self.num_classes})")
-        return self._find_labels(class_labels)
-
-    def _match_labels(self, labels: Tensor | None, batch_size: int) -> Tensor | None:
-        """(1,) or (batch,) labels -> (batch,)."""
-        if labels is None:
-            return None
-        if len(labels) not in (1, batch_size):
-            raise UserError(f"{len(labels)} class_labels for {batch_size} images; give one, or one for each image")
-        return labels.expand(batch_size)
+        return require_labels(class_labels, self.num_classes, self._execution_device)
 
 
 def _without_way_out(gradient: Tensor, latents: Tensor) -> Tensor:

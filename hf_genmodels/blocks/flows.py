@@ -1,0 +1,215 @@
+"""What every normalizing flow is made of: bijections whose `forward` and `inverse` return (z, log_det).
+
+Sources: Dinh et al. 2017 (RealNVP, arXiv 1605.08803), Kingma & Dhariwal 2018 (Glow, arXiv 1807.03039), Papamakarios et
+al. 2021 (the change of variables, arXiv 1912.02762).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from ..errors import UserError
+from ..losses.likelihood import standard_normal_log_density
+from .autoencoding import check_sample
+
+Reduce = Callable[[Tensor], Tensor]
+
+
+class FlowLayer(nn.Module):
+    """A bijection x -> z of whole batches.
+
+    `forward(x)` returns z and log|det dz/dx|, `inverse(z)` returns x and log|det dx/dz|; the log-determinants are
+    (batch,) float32, and their sum is zero.
+    """
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """X -> z, log|det dz/dx|."""
+        raise NotImplementedError
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        """Z -> x, log|det dx/dz|."""
+        raise NotImplementedError
+
+
+class FlowSequence(FlowLayer):
+    """Bijections one after the other."""
+
+    def __init__(self, layers: list[FlowLayer]) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = sample.new_zeros(len(sample), dtype=torch.float32)
+        for layer in self.layers:
+            sample, change = layer(sample)
+            log_det = log_det + change
+        return sample, log_det
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        log_det = latents.new_zeros(len(latents), dtype=torch.float32)
+        for layer in reversed(self.layers):
+            latents, change = layer.inverse(latents)  # type: ignore[operator]
+            log_det = log_det + change
+        return latents, log_det
+
+
+class ActNorm(FlowLayer):
+    """An affine map of each channel, z = exp(log_scale) (x + bias) (Kingma & Dhariwal 2018, section 3.1).
+
+    The identity until `FlowModel.initialize` sets it so that z has mean zero and variance one on a first batch. That
+    it has been set is a saved buffer, so neither loading nor resuming does it again.
+
+    Args:
+        num_channels: Channels of (batch, channels, height, width), or the dimension of (batch, dim).
+    """
+
+    initialized: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.log_scale = nn.Parameter(torch.zeros(num_channels))
+        self.register_buffer("initialized", torch.tensor(False))
+        self.reduce: Reduce | None = None  # given while the network is initialised
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        if self.reduce is not None and not self.initialized:
+            self.initialize(sample, self.reduce)
+        bias, log_scale = self.along_channels(self.bias, sample), self.along_channels(self.log_scale, sample)
+        return torch.exp(log_scale) * (sample + bias), self.log_det(sample)
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        bias, log_scale = self.along_channels(self.bias, latents), self.along_channels(self.log_scale, latents)
+        return torch.exp(-log_scale) * latents - bias, -self.log_det(latents)
+
+    @torch.no_grad()
+    def initialize(self, sample: Tensor, reduce: Reduce) -> None:
+        """Take mean and standard deviation of this batch, over all processes."""
+        dims = [dim for dim in range(sample.ndim) if dim != 1]
+        mean = reduce(sample.float().mean(dims))
+        variance = reduce(sample.float().square().mean(dims)) - mean.square()
+        self.bias.copy_(-mean)
+        self.log_scale.copy_(-0.5 * torch.log(variance.clamp(min=0) + 1e-6))
+        self.initialized.fill_(True)
+
+    def log_det(self, sample: Tensor) -> Tensor:
+        """log|det dz/dx| of a batch like `sample`, (batch,)."""
+        positions = sample[0, 0].numel()
+        return (self.log_scale.float().sum() * positions).expand(len(sample))
+
+    @staticmethod
+    def along_channels(values: Tensor, sample: Tensor) -> Tensor:
+        """(channels,) -> a shape that broadcasts against the sample."""
+        return values.view(1, -1, *[1] * (sample.ndim - 2))
+
+
+def bound_log_scale(raw: Tensor, limit: float) -> Tensor:
+    """Limit * tanh(raw / limit) in float32: the identity around zero, never beyond +-limit."""
+    return limit * torch.tanh(raw.float() / limit)
+
+
+@dataclass
+class FlowOutput(BaseOutput):
+    """What one pass through a flow gives.
+
+    Args:
+        latents (`torch.Tensor` of shape `(batch, dim)`): z, standard normal under the model; dim is that of the data.
+        log_det (`torch.Tensor` of shape `(batch,)`): log|det dz/dx|, float32.
+        log_likelihood (`torch.Tensor` of shape `(batch,)`): log p(x) = log N(z; 0, I) + log_det, nats, a density over
+            what the network takes, float32.
+    """
+
+    latents: Tensor
+    log_det: Tensor
+    log_likelihood: Tensor
+
+
+class FlowModel(ModelMixin, ConfigMixin):
+    """Base of the flows: an invertible network x -> z with z ~ N(0, I).
+
+    A learned prior is one more bijection that makes its part of z standard normal, so that z always is. Latents are
+    flat, (batch, dim), those of earlier scales last. Configurations have `in_channels`, `sample_size` (None for
+    vectors), `num_levels` (grey levels by which images are dequantised, see `losses.dequantization`; None where the
+    data are continuous) and `num_classes` (None without classes).
+
+    A subclass gives `encode` and `decode`.
+    """
+
+    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """X -> z (batch, dim), log|det dz/dx| (batch,)."""
+        raise NotImplementedError
+
+    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Z (batch, dim) -> x, log|det dx/dz| (batch,)."""
+        raise NotImplementedError
+
+    def forward(
+        self, sample: Tensor, labels: Tensor | None = None, return_dict: bool = True
+    ) -> FlowOutput | tuple[Tensor, ...]:
+        """Latents and log-density.
+
+        Args:
+            sample: x, (batch, dim), or (batch, channels, height, width) dequantised to [-1/2, 1/2).
+            labels: (batch,) int64, of a class-conditional flow only.
+            return_dict: Return a `FlowOutput` instead of a tuple.
+
+        Raises:
+            UserError: The sample has another shape than the network was built for, or labels are missing or too many.
+        """
+        check_sample(sample, self.config.in_channels, self.config.sample_size)
+        self.check_labels(labels)
+        latents, log_det = self.encode(sample, labels)
+        output = FlowOutput(latents, log_det, standard_normal_log_density(latents) + log_det)
+        return output if return_dict else output.to_tuple()
+
+    def inverse(self, latents: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Z (batch, dim) -> x as `forward` takes it, log|det dx/dz| (batch,).
+
+        Raises:
+            UserError: Latents of another dimension, or labels are missing or too many.
+        """
+        if latents.ndim != 2 or latents.shape[1] != self.dim:
+            raise UserError(f"latents must be (batch, {self.dim}), got {tuple(latents.shape)}")
+        self.check_labels(labels)
+        return self.decode(latents, labels)
+
+    @property
+    def dim(self) -> int:
+        """Numbers in one sample, and in its latent."""
+        channels, size = self.config.in_channels, self.config.sample_size
+        return int(channels if size is None else channels * size**2)
+
+    def check_labels(self, labels: Tensor | None) -> None:
+        """Refuse labels that do not go with the network.
+
+        Raises:
+            UserError: One line.
+        """
+        num_classes = self.config.get("num_classes")
+        if (labels is None) != (num_classes is None):
+            trained = "without classes" if num_classes is None else f"with {num_classes} classes"
+            raise UserError(
+                f"the flow was built {trained}: {'leave labels out' if labels is not None else 'give labels'}"
+            )
+
+    @torch.no_grad()
+    def initialize(self, sample: Tensor, labels: Tensor | None, reduce: Reduce) -> None:
+        """Data-dependent initialisation of every `ActNorm` that has not had one.
+
+        Args:
+            sample: A first batch, as for `forward`.
+            labels: Its labels, as for `forward`.
+            reduce: Averages a tensor over all processes.
+        """
+        norms = [module for module in self.modules() if isinstance(module, ActNorm)]
+        for norm in norms:
+            norm.reduce = reduce
+        self(sample, labels)
+        for norm in norms:
+            norm.reduce = None
