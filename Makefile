@@ -52,13 +52,16 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_fid.py
 	$(BIN)/python benchmarks/bench_gan.py
 	$(BIN)/python benchmarks/bench_families.py
+	$(BIN)/python benchmarks/bench_ddpm.py
+	$(BIN)/python benchmarks/bench_flow.py  # needs nflows, normflows and zuko: pip install .[bench]
 
 # Reference runs: long, resumable (interrupt one and call it again). They read Fashion-MNIST (columns image and label, splits
 # train and test) from FASHION_MNIST: a folder, or a Hub id.
 FASHION_MNIST ?= zalando-datasets/fashion_mnist
 RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
-  reference-toy-gans reference-conditional
+  reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
+  reference-ddpm reference-texture
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -93,6 +96,29 @@ reference-toy-gans: $(STAMP)
 
 reference-conditional: $(STAMP)
 	$(BIN)/python benchmarks/reference_conditional.py --output_dir runs/reference-conditional
+
+reference-flow-toy: $(STAMP)
+	$(BIN)/python benchmarks/reference_flow_toy.py --output_dir runs/reference-flow-toy
+
+reference-flow-digits: $(STAMP)
+	$(BIN)/python benchmarks/reference_flow_digits.py --output_dir runs/reference-flow-digits
+
+reference-glow: $(STAMP)
+	$(BIN)/hf-genmodels train flow --dataset_name $(FASHION_MNIST) --output_dir runs/reference-glow $(RESUME) \
+	  --architecture glow --num_scales 2 --num_flow_steps 8 --hidden_channels 64 --learning_rate 1e-3 --max_grad_norm 1000 \
+	  --use_ema --max_train_steps 3000 --lr_scheduler cosine --lr_warmup_steps 100 --checkpointing_steps 500 --seed 0
+
+reference-vae-32: $(STAMP)
+	$(BIN)/hf-genmodels train vae --dataset_name $(FASHION_MNIST) --resolution 32 --output_dir runs/reference-vae-32 $(RESUME) \
+	  --likelihood bernoulli --latent_dim 32 --train_batch_size 128 --learning_rate 1e-3 --num_train_epochs 30 \
+	  --lr_scheduler constant_then_linear --lr_decay_start_step 4680 --checkpointing_steps 2340 --log_steps 117 --seed 0
+
+reference-ddpm: reference-classifier-32 reference-vae-32
+	$(BIN)/python benchmarks/reference_ddpm.py --dataset_name $(FASHION_MNIST) --extractor runs/reference-classifier-32 \
+	  --vae runs/reference-vae-32 --output_dir runs/reference-ddpm
+
+reference-texture: $(STAMP)
+	$(BIN)/python benchmarks/reference_texture.py --output_dir runs/reference-texture
 
 clean:
 	rm -rf .typing .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

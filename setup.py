@@ -36,7 +36,7 @@ REQUIRED = [
 
 EXTRAS = {
     "metrics": ["torchmetrics>=1.8,<2"],
-    "builtin": ["scikit-learn>=1.6"],
+    "builtin": ["scikit-image>=0.25", "scikit-learn>=1.7"],
     "demo": ["tensorboard>=2.18"],
     "test": [
         "pytest>=9",

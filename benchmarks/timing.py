@@ -35,7 +35,7 @@ def make_loop(
     batch_size: int,
     **training_options: Any,
 ) -> TrainingLoop:
-    """Our loop, ready to train steps of a family in float32; weights drawn with seed 0."""
+    """Our loop, ready to train steps of a family in float32; weights drawn with the options' seed."""
     args = TrainingArguments(
         output_dir=str(folder / "out"),
         train_batch_size=batch_size,

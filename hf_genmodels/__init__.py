@@ -31,12 +31,20 @@ _PUBLIC = {
     "DCGANDiscriminator": "hf_genmodels.models.dcgan",
     "DCGANEncoder": "hf_genmodels.models.dcgan",
     "DCGANGenerator": "hf_genmodels.models.dcgan",
+    "GaussianMixtureModel": "hf_genmodels.models.gaussian_mixture",
+    "GaussianModel": "hf_genmodels.models.gaussian",
+    "Glow": "hf_genmodels.models.glow",
     "LensNetwork": "hf_genmodels.models.lens",
     "MLPDiscriminator": "hf_genmodels.models.mlp",
     "MLPEncoder": "hf_genmodels.models.mlp",
     "MLPGenerator": "hf_genmodels.models.mlp",
+    "NICE": "hf_genmodels.models.nice",
+    "PlanarFlow": "hf_genmodels.models.residual_flows",
+    "RadialFlow": "hf_genmodels.models.residual_flows",
+    "RealNVP": "hf_genmodels.models.realnvp",
     "SNGANDiscriminator": "hf_genmodels.models.sngan",
     "SNGANGenerator": "hf_genmodels.models.sngan",
+    "StationaryTexture": "hf_genmodels.models.texture",
     "VAE": "hf_genmodels.models.vae",
     # pipelines
     "AAEPipeline": "hf_genmodels.pipelines.aae",
@@ -44,9 +52,17 @@ _PUBLIC = {
     "AutoPipeline": "hf_genmodels.pipelines.auto",
     "AutoencoderPipeline": "hf_genmodels.pipelines.autoencoder",
     "BiGANPipeline": "hf_genmodels.pipelines.bigan",
+    "ConditionalDDPMPipeline": "hf_genmodels.pipelines.conditional_ddpm",
+    "DDPMPipeline": "hf_genmodels.pipelines.ddpm",
     "EncodingPipeline": "hf_genmodels.pipelines.encoding",
+    "FlowPipeline": "hf_genmodels.pipelines.flow",
     "GANPipeline": "hf_genmodels.pipelines.gan",
+    "GaussianMixturePipeline": "hf_genmodels.pipelines.gaussian_mixture",
+    "GaussianPipeline": "hf_genmodels.pipelines.gaussian",
     "GenerativePipeline": "hf_genmodels.pipelines.base",
+    "InverseProblemPipeline": "hf_genmodels.pipelines.inverse_problem",
+    "LatentDDPMPipeline": "hf_genmodels.pipelines.latent_ddpm",
+    "TexturePipeline": "hf_genmodels.pipelines.texture",
     "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
     "VAEPipeline": "hf_genmodels.pipelines.vae",
     # the rest of what other people's code needs
@@ -73,9 +89,16 @@ if TYPE_CHECKING:
     from .models.bigan import BiGANDiscriminator
     from .models.classifier import Classifier
     from .models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
+    from .models.gaussian import GaussianModel
+    from .models.gaussian_mixture import GaussianMixtureModel
+    from .models.glow import Glow
     from .models.lens import LensNetwork
     from .models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
+    from .models.nice import NICE
+    from .models.realnvp import RealNVP
+    from .models.residual_flows import PlanarFlow, RadialFlow
     from .models.sngan import SNGANDiscriminator, SNGANGenerator
+    from .models.texture import StationaryTexture
     from .models.vae import VAE
     from .pipelines.aae import AAEPipeline
     from .pipelines.auto import AutoPipeline
@@ -83,8 +106,16 @@ if TYPE_CHECKING:
     from .pipelines.avae import AVAEPipeline
     from .pipelines.base import GenerativePipeline
     from .pipelines.bigan import BiGANPipeline
+    from .pipelines.conditional_ddpm import ConditionalDDPMPipeline
+    from .pipelines.ddpm import DDPMPipeline
     from .pipelines.encoding import EncodingPipeline
+    from .pipelines.flow import FlowPipeline
     from .pipelines.gan import GANPipeline
+    from .pipelines.gaussian import GaussianPipeline
+    from .pipelines.gaussian_mixture import GaussianMixturePipeline
+    from .pipelines.inverse_problem import InverseProblemPipeline
+    from .pipelines.latent_ddpm import LatentDDPMPipeline
+    from .pipelines.texture import TexturePipeline
     from .pipelines.vae import VAEPipeline
     from .pipelines.vaegan import VAEGANPipeline
 

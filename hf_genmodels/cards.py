@@ -73,6 +73,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         .render(
             metadata=metadata.to_yaml(),
             model_name=model_name,
+            pipeline=_optional_json(folder / "model_index.json").get("_class_name"),
             source=repo_id or folder.as_posix(),
             options=options,
             networks={name: _config(path) for name, path in component_folders(folder).items()},
@@ -189,7 +190,7 @@ def _family(folder: Path) -> Family:
     if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
         return FAMILIES[recorded]
     pipeline = read_json(folder / "model_index.json").get("_class_name")
-    families = [family for family in FAMILIES.values() if family.pipeline is not None and family.pipeline == pipeline]
+    families = [family for family in FAMILIES.values() if pipeline in family.pipelines]
     if not families:
         raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
     return next((family for family in families if family.name == recorded), families[0])
@@ -204,7 +205,8 @@ def component_folders(folder: Path) -> dict[str, Path]:
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    return {name: value for name, value in _optional_json(folder / "config.json").items() if not name.startswith("_")}
+    found = _optional_json(folder / "config.json") or _optional_json(folder / "scheduler_config.json")
+    return {name: value for name, value in found.items() if not name.startswith("_") and value is not None}
 
 
 def newest_pictures(folder: Path) -> list[tuple[str, Path]]:

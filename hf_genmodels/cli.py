@@ -131,17 +131,22 @@ def sample(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from .pipelines.base import can_sample
+    from .pipelines.base import can_sample, check_sampling_options
 
     pipeline = _load_pipeline(args.model)
     if not can_sample(pipeline):
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
+    named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
+    options = check_sampling_options(pipeline, {**named, "class_labels": args.class_labels})
+    labels = options.pop("class_labels", None)
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
         for start in range(0, args.num_samples, args.batch_size):
             indices = range(start, min(start + args.batch_size, args.num_samples))
             generators = [torch.Generator().manual_seed(args.seed + index) for index in indices]
-            output = pipeline(batch_size=len(generators), generator=generators, output_type=None)
+            if labels is not None:
+                options["class_labels"] = [labels[index % len(labels)] for index in indices]
+            output = pipeline(batch_size=len(generators), generator=generators, output_type=None, **options)
             batches.append(output.images)
             progress.update(len(generators))
 
@@ -185,6 +190,7 @@ def evaluate(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         extractor=args.extractor,
         seed=args.seed,
+        sampling={name: getattr(args, name) for name in SAMPLING_OPTIONS},
     )
     rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR")]
     for result in results:
@@ -233,6 +239,15 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+# The options of `sample` and `evaluate` that go to the call of the pipelines that know them.
+SAMPLING_OPTIONS: dict[str, dict[str, Any]] = {
+    "num_inference_steps": {"type": int, "help": "steps of a diffusion model's sampler"},
+    "guidance_scale": {"type": float, "help": "classifier-free guidance of a conditional diffusion model"},
+    "truncation": {"type": float, "help": "of a GAN's latents"},
+    "temperature": {"type": float, "help": "of a flow's latents"},
+}
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("hf-genmodels", description="Train, sample, measure and share generative models.")
     parser.add_argument("--version", action="version", version=f"hf-genmodels {__version__}")
@@ -251,6 +266,11 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch_size", type=int, default=16, help="drawn at a time (default: %(default)s)")
     command.add_argument("--output_dir", default="samples", help="must be empty (default: %(default)s)")
     command.add_argument("--overwrite", action="store_true", help="replace the samples that --output_dir has")
+    command.add_argument(
+        "--class_labels", type=int, nargs="+", help="of a conditional model; sample i has the i-th, in turn"
+    )
+    for name, settings in SAMPLING_OPTIONS.items():
+        command.add_argument(f"--{name}", **settings)
 
     command = _command(commands, "evaluate", evaluate, "measure a model on held-out data")
     command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub")
@@ -265,6 +285,8 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
+    for name, settings in SAMPLING_OPTIONS.items():
+        command.add_argument(f"--{name}", **settings)
 
     command = _command(commands, "card", card, "write the model card of a training output folder")
     command.add_argument("folder", metavar="FOLDER")

@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from .errors import UserError
 from .files import read_json
 from .metrics import distribution, likelihood, reconstruction
 from .metrics.extractors import Extractor, load_extractor
-from .pipelines.base import can_sample
+from .pipelines.base import can_sample, check_sampling_options
 
 FEATURE_METRICS = ("fid", "kid", "precision_recall", "swd", "inception_score")
 RECONSTRUCTION_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -73,6 +73,7 @@ class _Request:
     extractor: Extractor | None
     seed: int
     progress: bool
+    sampling: Mapping[str, Any]
 
 
 @torch.no_grad()
@@ -87,6 +88,7 @@ def evaluate_pipeline(
     extractor: str | Extractor | None,
     seed: int,
     progress: bool = True,
+    sampling: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a pipeline against a split of a data set.
 
@@ -105,6 +107,7 @@ def evaluate_pipeline(
         extractor: As for `load_extractor`, or an extractor; None where no metric of `FEATURE_METRICS` is asked for.
         seed: Of all random draws.
         progress: Show progress bars.
+        sampling: Further arguments of the pipeline's call, such as {"num_inference_steps": 50}; noted in the settings.
 
     Returns:
         A dict for each number: "name", "value", "settings". "swd" has the units of the features, "MSE" those of [0, 1]
@@ -119,7 +122,8 @@ def evaluate_pipeline(
     pipeline.set_progress_bar_config(disable=True)  # ours are in _collect_real and _collect_samples
     looked_through = _find_extractor(extractor, metrics, pipeline.device)
     dataset = load_split(data_args, split)
-    request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress)
+    sampling = check_sampling_options(pipeline, sampling or {})
+    request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress, sampling)
     about = {"seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
     batches = _real_batches(dataset, batch_size, num_samples)
     first = next(batches, None)
@@ -159,7 +163,8 @@ def _collect_samples(request: _Request) -> _Collected:
     with tqdm(total=request.num_samples, desc="samples", unit="example", disable=not request.progress) as bar:
         while made.count < request.num_samples:
             number = min(request.batch_size, request.num_samples - made.count)
-            images = request.pipeline(batch_size=number, generator=generator, output_type="pt").images
+            options = {**request.sampling, "batch_size": number, "generator": generator}
+            images = request.pipeline(**options, output_type="pt").images
             made.add(images, request.extractor, keep_values="parzen" in request.metrics)
             bar.update(number)
     return made
@@ -173,7 +178,7 @@ def _report(
     if metric in FEATURE_METRICS:
         fresh = torch.Generator().manual_seed(request.seed)
         for name, value, details in _feature_metric(metric, real, made, fresh):
-            yield name, value, {**description, "num_samples": made.count, **details}
+            yield name, value, {**description, "num_samples": made.count, **request.sampling, **details}
     elif metric in RECONSTRUCTION_METRICS:
         settings = {**without_extractor, "num_samples": real.count}
         if metric == "lpips":
@@ -192,7 +197,7 @@ def _report(
         # alternate examples: a split may be sorted by class
         bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
         scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
-        settings = {**without_extractor, "num_samples": made.count, "num_scored": len(scored)}
+        settings = {**without_extractor, "num_samples": made.count, "num_scored": len(scored), **request.sampling}
         yield "Parzen log-likelihood", scored.mean().item(), settings
         yield "Parzen bandwidth", bandwidth, settings
 

@@ -23,6 +23,7 @@ class Family:
         objective: Name of the `Objective` subclass in `hf_genmodels.objectives.<name>`.
         pipeline: Public name of the pipeline class, or None for a family that only serves others (the classifier).
         pipeline_tag: Task on the Hub.
+        variants: Other pipelines that models of the family may be saved as.
     """
 
     name: str
@@ -30,6 +31,12 @@ class Family:
     objective: str
     pipeline: str | None
     pipeline_tag: str
+    variants: tuple[str, ...] = ()
+
+    @property
+    def pipelines(self) -> tuple[str, ...]:
+        """Public names of all its pipeline classes."""
+        return () if self.pipeline is None else (self.pipeline, *self.variants)
 
     @property
     def script(self) -> str:
@@ -72,12 +79,42 @@ FAMILIES: dict[str, Family] = {
         Family("bigan", "Bidirectional GAN", "BiGANObjective", "BiGANPipeline", "unconditional-image-generation"),
         Family("vaegan", "VAE/GAN", "VAEGANObjective", "VAEGANPipeline", "unconditional-image-generation"),
         Family("aae", "Adversarial autoencoder", "AAEObjective", "AAEPipeline", "unconditional-image-generation"),
+        Family("flow", "Normalizing flow", "FlowObjective", "FlowPipeline", "unconditional-image-generation"),
+        Family(
+            "ddpm",
+            "Denoising diffusion probabilistic model",
+            "DDPMObjective",
+            "DDPMPipeline",
+            "unconditional-image-generation",
+            variants=("ConditionalDDPMPipeline", "LatentDDPMPipeline", "InverseProblemPipeline"),
+        ),
+        Family(
+            "gaussian",
+            "Gaussian (PCA) model",
+            "GaussianObjective",
+            "GaussianPipeline",
+            "unconditional-image-generation",
+        ),
+        Family(
+            "gaussian_mixture",
+            "Gaussian mixture",
+            "GaussianMixtureObjective",
+            "GaussianMixturePipeline",
+            "unconditional-image-generation",
+        ),
+        Family(
+            "texture",
+            "Stationary Gaussian texture",
+            "TextureObjective",
+            "TexturePipeline",
+            "unconditional-image-generation",
+        ),
         Family("classifier", "Feature classifier", "ClassifierObjective", None, "image-classification"),
     )
 }
 
 # The pipeline classes that `AutoPipeline` may load.
-PIPELINES: frozenset[str] = frozenset(f.pipeline for f in FAMILIES.values() if f.pipeline is not None)
+PIPELINES: frozenset[str] = frozenset(name for family in FAMILIES.values() for name in family.pipelines)
 
 
 def get_family(name: str) -> Family:

@@ -56,6 +56,9 @@ def load_network(
             keys = [str(key) for key in info[kind]]
             more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
             raise UserError(f"{folder}: {kind.replace('_', ' ')} in the checkpoint: {', '.join(keys[:3])}{more}")
+    # safetensors leaves them at addresses by which sums are rounded in other ways than before saving
+    for tensor in (*network.parameters(), *network.buffers()):
+        tensor.data = tensor.data.clone()
     # diffusers notes where the weights came from; a folder of this machine has no place in what is saved next.
     if isinstance(network, ModelMixin):
         network.register_to_config(_name_or_path="")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
@@ -46,7 +46,12 @@ class GenerativePipeline(DiffusionPipeline):
     file breaks no checkpoint; each must be of the class its constructor's parameter is annotated with; loading raises
     on a missing weight, on another pipeline's folder, and on anything but safetensors and JSON; no code is ever run
     from a repository.
+
+    Attributes:
+        loads_from: Names of other pipeline classes whose folders `from_pretrained` takes, too.
     """
+
+    loads_from: ClassVar[tuple[str, ...]] = ()
 
     def register_modules(self, **kwargs: Any) -> None:
         for name, module in kwargs.items():
@@ -134,7 +139,7 @@ class GenerativePipeline(DiffusionPipeline):
         if use_safetensors is False:
             raise UserError(f"use_safetensors=False for {source}: only safetensors are loaded; leave the option out")
         index = read_json(folder / "model_index.json")
-        if index.get("_class_name") != cls.__name__:
+        if index.get("_class_name") not in (cls.__name__, *cls.loads_from):
             raise UserError(
                 f"{source} holds a {index.get('_class_name')}, not a {cls.__name__}; use that class, or AutoPipeline"
             )
@@ -313,3 +318,17 @@ class GenerativePipeline(DiffusionPipeline):
 def can_sample(pipeline: DiffusionPipeline) -> bool:
     """Whether a call draws samples; otherwise it works on given images."""
     return "batch_size" in inspect.signature(type(pipeline).__call__).parameters
+
+
+def check_sampling_options(pipeline: DiffusionPipeline, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that are not None, once it is known that a call of the pipeline takes them.
+
+    Raises:
+        UserError: It does not take one of them.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    known = inspect.signature(type(pipeline).__call__).parameters
+    for name in given:
+        if name not in known:
+            raise UserError(f"--{name}: a {type(pipeline).__name__} has no such option; leave it out")
+    return given

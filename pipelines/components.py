@@ -61,7 +61,7 @@ def load_component(
     """Load one component of a saved pipeline.
 
     Args:
-        folder: The pipeline's; the component lies in `folder/name`.
+        folder: The pipeline's; the component lies in `folder/name`, in diffusers' first models in `folder` itself.
         name: Of the component.
         entry: [library, class] from `model_index.json`.
         allowed: Classes it may be of, see `expected_classes`.
@@ -80,12 +80,13 @@ def load_component(
         raise UserError(f"{folder}: {library} has no network or scheduler called {class_name!r}")
     if not issubclass(component_class, allowed):
         raise UserError(f"{folder}: component {name} must be a {_names(allowed)}, not a {class_name}")
+    place = folder / name if (folder / name).is_dir() else folder
     if issubclass(component_class, torch.nn.Module):
-        return load_network(component_class, folder / name, dtype=dtype, variant=variant)
+        return load_network(component_class, place, dtype=dtype, variant=variant)
     try:
-        return component_class.from_pretrained(str(folder / name))
+        return component_class.from_pretrained(str(place))
     except OSError as error:
-        raise UserError(f"{folder / name} holds no {class_name}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{place} holds no {class_name}: {' '.join(str(error).split())}") from error
 
 
 def _is_network_or_scheduler(kind: Any) -> bool:

@@ -148,6 +148,28 @@ def test_sample_needs_something_to_sample_from(tmp_path: Path, capsys: pytest.Ca
     assert not (tmp_path / "out").exists()
 
 
+def test_sample_passes_options_of_the_call_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from hf_genmodels import DCGANGenerator, GANPipeline
+
+    torch.manual_seed(0)
+    generator = DCGANGenerator(2, 1, 8, width=2, conditioning="concat", num_classes=3)
+    GANPipeline(generator).save_pretrained(tmp_path / "model")
+    pipeline = GANPipeline.from_pretrained(tmp_path / "model")
+    out = tmp_path / "out"
+    arguments = ["--num_samples", "3", "--batch_size", "2", "--class_labels", "2", "0", "--truncation", "0.5"]
+    assert main(["sample", str(tmp_path / "model"), *arguments, "--output_dir", str(out)]) == 0
+    for index, label in enumerate([2, 0, 2]):
+        seeded = torch.Generator().manual_seed(index)
+        alone = pipeline(generator=seeded, class_labels=label, truncation=0.5, output_type="pil").images[0]
+        written = np.asarray(Image.open(out / f"0000{index}.png")).astype(int)
+        np.testing.assert_allclose(written, np.asarray(alone).astype(int), atol=1)
+    capsys.readouterr()
+    for command in (["sample"], ["evaluate", "--dataset_name", "builtin:digits", "--metrics", "parzen"]):
+        words = [command[0], str(tmp_path / "model"), *command[1:], "--num_inference_steps", "5"]
+        assert main([*words, "--output_dir", str(tmp_path / "other")]) == 1
+        assert "--num_inference_steps: a GANPipeline has no such option" in capsys.readouterr().err
+
+
 def test_evaluate_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved_vae(tmp_path / "model")
     arguments = [

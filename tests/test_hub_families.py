@@ -9,11 +9,11 @@ from tests.testing_utils.hub_server import TOKEN, HubServer, run_client
 TRAIN = f"""
 import importlib, sys
 from hf_genmodels.families import FAMILIES
-from tests.test_families import LOOP, OPTIONS
+from tests.test_families import CLOSED_FORM, OPTIONS, loop_options
 
 for name, family in FAMILIES.items():
-    words = ["--dataset_name", "builtin:digits", "--output_dir", f"{{sys.argv[1]}}/{{name}}", *LOOP.split()]
-    words += ["--checkpointing_steps", "0", *OPTIONS[name].split()]
+    words = ["--dataset_name", "builtin:digits", "--output_dir", f"{{sys.argv[1]}}/{{name}}", *loop_options(name)]
+    words += [*OPTIONS[name].split(), *([] if name in CLOSED_FORM else ["--checkpointing_steps", "0"])]
     words += ["--push_to_hub", "--hub_model_id", f"tester/{{name}}", "--hub_token", "{TOKEN}"]
     importlib.import_module(family.script).main(words)
 """

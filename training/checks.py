@@ -3,13 +3,41 @@
 from __future__ import annotations
 
 import math
+from dataclasses import fields
 
 from accelerate import Accelerator
 
+from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Objective
 
 from .arguments import TrainingArguments
+
+# The options of the loop that have a meaning without training steps, and those of the data that have none.
+FIT_OPTIONS = (
+    *("output_dir", "overwrite_output_dir", "seed", "num_threads", "train_batch_size", "eval_batch_size"),
+    *("logging_dir", "report_to", "tracker_project_name"),
+    *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
+)
+NOT_OF_A_FIT = ("streaming", "random_flip", "dataloader_num_workers")
+
+
+def check_fit_options(family_name: str, data_args: DataArguments, args: TrainingArguments) -> None:
+    """Refuse the options that have no meaning for a family that is fitted to all data at once.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    given = [
+        *((args, option) for option in fields(args) if option.name not in FIT_OPTIONS),
+        *((data_args, option) for option in fields(data_args) if option.name in NOT_OF_A_FIT),
+    ]
+    for group, option in given:
+        # "no" is what the saved options of an earlier fit say of --mixed_precision
+        if getattr(group, option.name) not in (option.default, "no"):
+            raise UserError(
+                f"--{option.name} has no meaning for {family_name}, which is fitted to all data at once; leave it out"
+            )
 
 
 def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:

@@ -17,9 +17,12 @@ from hf_genmodels.data import load_data
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import Family, get_family
 from hf_genmodels.hub import resolve_folder
+from hf_genmodels.objectives.closed_form import ClosedFormObjective
 
 from . import checkpointing
 from .arguments import TrainingArguments, parse
+from .checks import check_fit_options
+from .closed_form import ClosedFormFit
 from .loop import TrainingLoop
 from .outputs import (
     check_output_dir,
@@ -46,7 +49,11 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
     argv = sys.argv[1:] if argv is None else argv
     data_args, args, family_args = parse(argv, objective_class.Arguments, f"Train: {family.title}.", family.name)
     output_dir = Path(args.output_dir)
-    check_output_dir(output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir)
+    trains = not issubclass(objective_class, ClosedFormObjective)
+    if not trains:
+        check_fit_options(family.name, data_args, args)
+        args.mixed_precision = "no"
+    check_output_dir(output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=trains)
     accelerator = make_accelerator(args)
     args.mixed_precision = accelerator.mixed_precision  # what `accelerate config` said is part of what was run
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
@@ -61,8 +68,12 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
         with accelerator.main_process_first():
             source = saved_networks(args.pretrained_model_name_or_path)
         objective = objective_class.from_pretrained(source, family_args, data.spec)
-    options = {**vars(data_args), **vars(family_args)}
-    loop = TrainingLoop(objective, data, args, accelerator, data_args.dataloader_num_workers, options)
+    loop: TrainingLoop
+    if isinstance(objective, ClosedFormObjective):
+        loop = ClosedFormFit(objective, data, args, accelerator)
+    else:
+        options = {**vars(data_args), **vars(family_args)}
+        loop = TrainingLoop(objective, data, args, accelerator, data_args.dataloader_num_workers, options)
     resume_from = None
     if args.resume_from_checkpoint is not None:
         resume_from = checkpoint_to_resume(loop, args.resume_from_checkpoint)
@@ -168,9 +179,10 @@ def first_line(family: Family, loop: TrainingLoop) -> str:
     """What is about to run, on what."""
     accelerator = loop.accelerator
     examples = loop.data.spec.num_examples
+    how_long = f"{loop.total_steps} steps" if loop.objective.phases else "fitted to all at once"
     return (
         f"{family.name} ({networks_named(loop.objective.networks)}) on {loop.data.spec.name}: "
-        f"{'streamed' if examples is None else examples} examples, {loop.total_steps} steps; "
+        f"{'streamed' if examples is None else examples} examples, {how_long}; "
         f"{accelerator.num_processes} process(es) x {torch.get_num_threads()} thread(s), "
         f"{accelerator.device.type}, {accelerator.mixed_precision} mixed precision"
     )

@@ -32,8 +32,14 @@ WRITTEN = ("samples", "training_networks", "logs", "metrics.json", "losses.png")
 MODEL_WITHOUT_PIPELINE = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
-def check_output_dir(output_dir: Path, resume: bool, overwrite: bool) -> None:
+def check_output_dir(output_dir: Path, resume: bool, overwrite: bool, resumable: bool = True) -> None:
     """Refuse a folder that is not empty, unless its run is resumed or to be overwritten.
+
+    Args:
+        output_dir: The folder.
+        resume: Its run is to go on.
+        overwrite: Its run is to be removed.
+        resumable: Runs of this family can go on.
 
     Raises:
         UserError: The folder is in use, or is no folder.
@@ -41,9 +47,10 @@ def check_output_dir(output_dir: Path, resume: bool, overwrite: bool) -> None:
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir} is a file")
     if output_dir.is_dir() and any(output_dir.iterdir()) and not (resume or overwrite):
+        go_on = "--resume_from_checkpoint latest to go on, " if resumable else ""
         raise UserError(
-            f"--output_dir {output_dir} is not empty; use --resume_from_checkpoint latest to go on, "
-            "--overwrite_output_dir to start anew, or another folder"
+            f"--output_dir {output_dir} is not empty; use {go_on}--overwrite_output_dir to start anew, "
+            "or another folder"
         )
 
 
@@ -131,7 +138,7 @@ def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
-    warning = lasting_warning(loop.history, loop.total_steps)
+    warning = lasting_warning(loop.history, loop.total_steps) if loop.objective.phases else loop.warning
     with checkpointing.writing("the trained model", loop.output_dir):
         save_model(loop)
         metrics = {
@@ -144,7 +151,8 @@ def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str
         }
         (loop.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
         curves = {_curve_name(name): points for name, points in loop.history.items() if not is_gradient_norm(name)}
-        line_chart(curves, title=family.title).save(loop.output_dir / "losses.png")
+        if loop.step > 1:  # one step makes no curve
+            line_chart(curves, title=family.title).save(loop.output_dir / "losses.png")
         write_card(loop.output_dir)
 
 

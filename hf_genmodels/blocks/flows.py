@@ -6,6 +6,7 @@ al. 2021 (the change of variables, arXiv 1912.02762).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -107,6 +108,16 @@ class ActNorm(FlowLayer):
     def along_channels(values: Tensor, sample: Tensor) -> Tensor:
         """(channels,) -> a shape that broadcasts against the sample."""
         return values.view(1, -1, *[1] * (sample.ndim - 2))
+
+
+def check_scale_limit(scale_limit: float) -> None:
+    """Refuse a bound of log-scales that is none.
+
+    Raises:
+        UserError: It is not positive and finite.
+    """
+    if not 0 < scale_limit < math.inf:
+        raise UserError(f"scale_limit must be positive and finite, got {scale_limit}")
 
 
 def bound_log_scale(raw: Tensor, limit: float) -> Tensor:

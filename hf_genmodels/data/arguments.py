@@ -12,7 +12,8 @@ class DataArguments:
         default=None,
         metadata={
             "help": "The data: a data set on the Hub (`user/name`), a local folder of images or of parquet files, or "
-            "a set that comes with the library (`builtin:digits`, `builtin:toy2d`, `builtin:shapes`)."
+            "a set that comes with the library (`builtin:digits`, `builtin:toy2d`, `builtin:shapes`, "
+            "`builtin:textures`)."
         },
     )
     dataset_config_name: str | None = field(

@@ -14,20 +14,25 @@ from torch import Tensor
 from ..errors import UserError
 
 
-def dequantize(sample: Tensor, noise: Tensor, num_levels: int) -> Tensor:
-    """(k + noise) / num_levels - 1/2 in [-1/2, 1/2), for grey level k = 0 .. num_levels - 1.
-
-    Args:
-        sample: (batch, channels, height, width) in [-1, 1]; level k is 2 k / (num_levels - 1) - 1, and values between
-            levels are rounded.
-        noise: Same shape, in [0, 1); 1/2 gives the middle of each level.
-        num_levels: 256 for 8-bit images.
+def check_range(sample: Tensor) -> None:
+    """Refuse images that no grey level stands for. On a GPU this waits for the values.
 
     Raises:
         UserError: Values outside [-1, 1].
     """
     if not (sample.min() >= -1 and sample.max() <= 1):
         raise UserError(f"images must lie in [-1, 1], got [{sample.min():.4g}, {sample.max():.4g}]")
+
+
+def dequantize(sample: Tensor, noise: Tensor, num_levels: int) -> Tensor:
+    """(k + noise) / num_levels - 1/2 in [-1/2, 1/2), for grey level k = 0 .. num_levels - 1.
+
+    Args:
+        sample: (batch, channels, height, width) in [-1, 1] (see `check_range`); level k is 2 k / (num_levels - 1) - 1,
+            and values between levels are rounded.
+        noise: Same shape, in [0, 1); 1/2 gives the middle of each level.
+        num_levels: 256 for 8-bit images.
+    """
     level = ((sample.float() + 1) / 2 * (num_levels - 1)).round()
     return (level + noise) / num_levels - 0.5
 

@@ -25,10 +25,9 @@ from .adversarial import (
     GeneratorArguments,
     build_encoder,
     build_generator,
-    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options
+from .base import Batch, Noise, Phase, adopt_saved_options, load_networks
 
 LOSS = "non_saturating"
 NUM_COMPONENTS = 10  # of the paper's mixture

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -14,13 +13,11 @@ from ..blocks.adversarial import NormStatistics
 from ..blocks.autoencoding import check_widths
 from ..data import DataSpec
 from ..errors import UserError
-from ..files import read_json
-from ..loading import load_network
 from ..models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, DiscriminatorNorm, avae_layout
 from ..models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
 from ..models.sngan import DISCRIMINATOR_CHANNELS, GENERATOR_CHANNELS, SNGANDiscriminator, SNGANGenerator
 from ..pipelines.base import GenerativePipeline
-from .base import Batch, Objective, check_minimums, check_positive, check_shape, reconstruction_pairs
+from .base import Batch, Objective, check_minimums, check_positive, reconstruction_pairs
 
 # Normalisations of a discriminator by architecture; the first one is what it has if none is asked for.
 NORMS: dict[str, tuple[str, ...]] = {
@@ -217,41 +214,6 @@ def scaled(channels: tuple[int, ...], width: int | None) -> tuple[int, ...]:
 
 
 # saved networks ------------------------------------------------------------------------------------------------------
-
-
-def load_networks(folder: Path, data: DataSpec, allowed: dict[str, tuple[type[ModelMixin], ...]]) -> dict[str, Any]:
-    """Load the networks of a saved model, or of a checkpoint, to train them further.
-
-    Args:
-        folder: The model's folder, whose `training_networks/` holds what its pipeline does not need; or the folder of
-            a checkpoint's networks.
-        data: What they shall learn; the first network must take samples like these.
-        allowed: Name -> classes that the network may be of.
-
-    Returns:
-        Name -> network.
-
-    Raises:
-        UserError: One is not there, is of another class, takes other samples, or is damaged.
-    """
-    networks = {name: load_saved(folder, name, classes) for name, classes in allowed.items()}
-    check_shape(next(iter(networks.values())), data)
-    return networks
-
-
-def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -> Any:
-    """One network of `load_networks`."""
-    place = next((p for p in (folder / "training_networks" / name, folder / name) if p.is_dir()), None)
-    if place is None:
-        raise UserError(
-            f"{folder} holds no {name} ({name}/ or training_networks/{name}/), which training needs; "
-            "publish or copy the whole output folder of a training run"
-        )
-    found = read_json(place / "config.json").get("_class_name")
-    network_class = next((kind for kind in allowed if kind.__name__ == found), None)
-    if network_class is None:
-        raise UserError(f"{place} holds a {found}; {name} must be {' or '.join(kind.__name__ for kind in allowed)}")
-    return load_network(network_class, place)
 
 
 def saved_generator_options(generator: ModelMixin) -> dict[str, Any]:

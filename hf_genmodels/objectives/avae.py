@@ -23,7 +23,6 @@ from .adversarial import (
     build_discriminator,
     build_encoder,
     build_generator,
-    load_networks,
     running_averages_kept,
     saved_generator_options,
 )
@@ -34,6 +33,7 @@ from .base import (
     adopt_saved_options,
     check_minimums,
     check_positive,
+    load_networks,
 )
 
 CRITIC_LOSS = "linear_logit"  # L_C and L_M

@@ -13,6 +13,8 @@ from torch import Tensor
 
 from ..data import DataSpec
 from ..errors import UserError
+from ..files import read_json
+from ..loading import load_network
 
 if TYPE_CHECKING:
     from ..pipelines.base import GenerativePipeline
@@ -252,6 +254,41 @@ def check_shape(network: ModelMixin, data: DataSpec) -> None:
         raise UserError(f"the pretrained network takes samples of shape {expected}, {data.name} has {data.shape}")
 
 
+def load_networks(folder: Path, data: DataSpec, allowed: dict[str, tuple[type[ModelMixin], ...]]) -> dict[str, Any]:
+    """Load the networks of a saved model, or of a checkpoint, to train them further.
+
+    Args:
+        folder: The model's folder, whose `training_networks/` holds what its pipeline does not need; or the folder of
+            a checkpoint's networks.
+        data: What they shall learn; the first network must take samples like these.
+        allowed: Name -> classes that the network may be of.
+
+    Returns:
+        Name -> network.
+
+    Raises:
+        UserError: One is not there, is of another class, takes other samples, or is damaged.
+    """
+    networks = {name: load_saved(folder, name, classes) for name, classes in allowed.items()}
+    check_shape(next(iter(networks.values())), data)
+    return networks
+
+
+def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -> Any:
+    """One network of `load_networks`."""
+    place = next((p for p in (folder / "training_networks" / name, folder / name) if p.is_dir()), None)
+    if place is None:
+        raise UserError(
+            f"{folder} holds no {name} ({name}/ or training_networks/{name}/), which training needs; "
+            "publish or copy the whole output folder of a training run"
+        )
+    found = read_json(place / "config.json").get("_class_name")
+    network_class = next((kind for kind in allowed if kind.__name__ == found), None)
+    if network_class is None:
+        raise UserError(f"{place} holds a {found}; {name} must be {' or '.join(kind.__name__ for kind in allowed)}")
+    return load_network(network_class, place)
+
+
 def check_labels(data: DataSpec, option: str) -> int:
     """Number of classes of labelled data.
 
@@ -261,6 +298,17 @@ def check_labels(data: DataSpec, option: str) -> int:
     if not data.class_names:
         raise UserError(f"{option} needs labels, but {data.name} has none; name the column with --label_column")
     return len(data.class_names)
+
+
+def check_saved_classes(known: int, data: DataSpec) -> None:
+    """Compare the number of classes that a saved model was trained with, with the data's.
+
+    Raises:
+        UserError: The data have no labels, or another number of classes.
+    """
+    found = check_labels(data, "this model")
+    if found != known:
+        raise UserError(f"the saved model knows {known} classes, {data.name} has {found}")
 
 
 def reconstruction_pairs(pipeline: Any, image: Tensor) -> Tensor:

@@ -15,8 +15,8 @@ from ..errors import UserError
 from ..losses.gan import at_least_float32
 from ..models.began import BEGANDiscriminator, BEGANGenerator
 from ..pipelines.gan import GANPipeline
-from .adversarial import AdversarialObjective, DiscriminatorRate, load_networks
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums
+from .adversarial import AdversarialObjective, DiscriminatorRate
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, load_networks
 
 
 @dataclass

@@ -21,10 +21,9 @@ from .adversarial import (
     AdversarialObjective,
     build_encoder,
     build_generator,
-    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options
+from .base import Batch, Noise, Phase, adopt_saved_options, load_networks
 
 LOSS = "non_saturating"
 

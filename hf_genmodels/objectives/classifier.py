@@ -13,7 +13,17 @@ from ..data import DataSpec
 from ..errors import UserError
 from ..loading import load_network
 from ..models.classifier import Classifier
-from .base import Batch, Noise, Objective, Phase, adopt_saved_options, check_labels, check_minimums, check_shape
+from .base import (
+    Batch,
+    Noise,
+    Objective,
+    Phase,
+    adopt_saved_options,
+    check_labels,
+    check_minimums,
+    check_saved_classes,
+    check_shape,
+)
 
 
 @dataclass
@@ -59,9 +69,7 @@ class ClassifierObjective(Objective):
         config = classifier.config
         saved = {"block_out_channels": list(config.block_out_channels), "feature_dim": config.feature_dim}
         adopt_saved_options(args, saved)
-        num_classes = check_labels(data, "train_classifier")
-        if config.num_classes != num_classes:
-            raise UserError(f"the saved classifier knows {config.num_classes} classes, {data.name} has {num_classes}")
+        check_saved_classes(config.num_classes, data)
         return cls(classifier, data)
 
     def losses(

@@ -31,7 +31,6 @@ from .adversarial import (
     AdversarialObjective,
     build_discriminator,
     build_generator,
-    load_networks,
     saved_generator_options,
 )
 from .base import (
@@ -42,6 +41,8 @@ from .base import (
     check_labels,
     check_minimums,
     check_positive,
+    check_saved_classes,
+    load_networks,
 )
 
 GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
@@ -172,11 +173,8 @@ class GANObjective(AdversarialObjective):
         networks = load_networks(folder, data, {"discriminator": DISCRIMINATORS, "generator": GENERATORS})
         adopt_saved_options(args, saved_options(**networks))
         check_combination(args, saved=True)
-        num_classes = networks["generator"].config.num_classes
-        if args.conditioning != "none" and check_labels(data, "this model") != num_classes:
-            raise UserError(
-                f"the saved networks know {num_classes} classes, {data.name} has {len(data.class_names or ())}"
-            )
+        if args.conditioning != "none":
+            check_saved_classes(networks["generator"].config.num_classes, data)
         return cls(networks, data, args)
 
     # losses ----------------------------------------------------------------------------------------------------------

@@ -20,10 +20,9 @@ from .adversarial import (
     AdversarialObjective,
     build_discriminator,
     build_generator,
-    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, load_networks
 
 LOSS = "non_saturating"
 

@@ -25,6 +25,7 @@ from .base import (
     check_shape,
     reconstruction_pairs,
 )
+from .levels import check_num_levels, choose_num_levels
 from .trunk import TrunkArguments, saved_options
 
 # Table 4.2 of the Plumerault thesis (after Burgess et al. 2018), with its reshape mended (see `VAE`).
@@ -35,6 +36,7 @@ BETA_VAE: dict[str, Any] = {
     "decoder_hidden_dims": (256,),
     "norm": "none",
 }
+DECODER = "the categorical decoder"  # as the messages about grey levels call it
 
 
 @dataclass
@@ -103,7 +105,7 @@ class VAEObjective(Objective):
         if args.architecture == "beta_vae":
             options |= BETA_VAE
         if args.likelihood == "categorical":
-            options["num_levels"] = choose_num_levels(args, data)
+            options["num_levels"] = choose_num_levels(args, data, DECODER, most=256)
         vae = VAE(
             in_channels=data.channels,
             sample_size=data.size,
@@ -122,7 +124,7 @@ class VAEObjective(Objective):
         config, given = vae.config, args.num_levels
         adopt_saved_options(args, saved_vae_options(config))
         if config.likelihood == "categorical" and given is None:
-            check_num_levels(config.num_levels, data)
+            check_num_levels(config.num_levels, data, DECODER)
         return cls(vae, data, args.beta, args.beta_warmup_steps, args.free_bits)
 
     def before_step(self, step: int) -> None:
@@ -164,35 +166,6 @@ class VAEObjective(Objective):
             "kl": kl,
             "mse": clamped_squared_error(vae.decode(output.mean), image),
         }
-
-
-def choose_num_levels(args: VAEArguments, data: DataSpec) -> int:
-    """Grey levels of the categorical decoder: those that were asked for, or the data's.
-
-    Raises:
-        UserError: Fewer than two, or the data have more than 256 and no number was asked for.
-    """
-    if args.num_levels is not None:
-        check_minimums(args, num_levels=2)
-        return args.num_levels
-    num_levels = int(data.value_scale) + 1 if 1 < data.value_scale < 256 else 256
-    check_num_levels(num_levels, data)
-    return num_levels
-
-
-def check_num_levels(num_levels: int, data: DataSpec) -> None:
-    """Refuse to round the data to fewer grey levels than they have when nobody asked for it.
-
-    Raises:
-        UserError: The data are floats or have more levels; says what is lost and how to ask for it.
-    """
-    if data.value_scale > 1 and data.value_scale + 1 <= num_levels:
-        return
-    found = f"{int(data.value_scale) + 1} grey levels" if data.value_scale > 1 else "float values"
-    raise UserError(
-        f"{data.name} has {found}, which the categorical decoder would round to {num_levels} levels; "
-        f"--num_levels {num_levels} says that this is meant"
-    )
 
 
 def saved_vae_options(config: Any) -> dict[str, Any]:

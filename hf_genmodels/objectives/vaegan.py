@@ -24,10 +24,9 @@ from .adversarial import (
     build_discriminator,
     build_encoder,
     build_generator,
-    load_networks,
     saved_generator_options,
 )
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums
+from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, load_networks
 
 ADVERSARIAL_LOSS = "linear_logit"
 

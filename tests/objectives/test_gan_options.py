@@ -264,7 +264,7 @@ def test_saved_networks_that_do_not_fit(tmp_path):
     with pytest.raises(UserError, match=r"takes samples of shape \(1, 8, 8\), builtin:toy2d has \(2,\)"):
         GANObjective.from_pretrained(tmp_path, GANArguments(), VECTORS)
     fewer = dataclasses.replace(IMAGES, class_names=("a", "b"))
-    with pytest.raises(UserError, match="the saved networks know 3 classes, builtin:digits has 2"):
+    with pytest.raises(UserError, match="the saved model knows 3 classes, builtin:digits has 2"):
         GANObjective.from_pretrained(tmp_path, GANArguments(), fewer)
     unlabelled = dataclasses.replace(IMAGES, class_names=None)
     with pytest.raises(UserError, match="this model needs labels, but builtin:digits has none"):

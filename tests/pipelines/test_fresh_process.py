@@ -9,7 +9,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from hf_genmodels.families import PIPELINES
-from tests.testing_utils.pipelines import ROOT, TINY, VECTOR_SHAPE, draw, tiny_pipeline
+from tests.testing_utils.pipelines import IMAGES_ONLY, ROOT, TINY, VECTOR_SHAPE, draw, tiny_pipeline
 
 RELOAD = """
 import sys
@@ -33,6 +33,8 @@ def test_every_pipeline_reloads_in_a_fresh_process(tmp_path: Path) -> None:
     names = []
     for name in sorted(TINY):
         for kind, shape in (("image", (1, 8, 8)), ("vector", VECTOR_SHAPE)):
+            if kind == "vector" and name in IMAGES_ONLY:
+                continue
             pipeline = tiny_pipeline(name, shape)
             folder = tmp_path / f"{name}-{kind}"
             pipeline.save_pretrained(folder)

@@ -69,7 +69,7 @@ def test_another_pipelines_folder(folder):
         AutoencoderPipeline.from_pretrained(folder)
 
 
-@pytest.mark.parametrize("name", ["DDPMPipeline", "UserError", None, ["code", "VAEPipeline"]])
+@pytest.mark.parametrize("name", ["DDIMPipeline", "UserError", None, ["code", "VAEPipeline"]])
 def test_a_class_that_is_no_pipeline_of_ours(name, folder):
     edit_json(folder / "model_index.json", _class_name=name)
     refused(folder, f"holds a {name}, ")

@@ -104,11 +104,12 @@ def same_bytes(ours: Path, theirs: Path) -> bool:
     return (ours / name).read_bytes() == (theirs / name).read_bytes()
 
 
-def largest_difference(ours: Path, theirs: Path) -> float:
-    """Between two folders' weights."""
+def largest_difference(ours: Path, theirs: Path, but: str | None = None) -> float:
+    """Between two folders' weights, of all but those whose names end in `but`."""
     first, second = weights(ours), weights(theirs)
     assert first.keys() == second.keys()
-    return max(float((first[name] - second[name]).abs().max()) for name in first)
+    names = [name for name in first if but is None or not name.endswith(but)]
+    return max(float((first[name].double() - second[name].double()).abs().max()) for name in names)
 
 
 def interrupted(finished: Path, step: int, output_dir: Path) -> Path:

@@ -11,11 +11,13 @@ from ...errors import UserError
 from .base import SPLITS, BuiltinSplit
 from .digits import load_digits
 from .shapes import load_shapes
+from .textures import load_textures
 from .toy2d import load_toy2d
 
 BUILTIN_SETS: dict[str, Callable[[str | None, str], BuiltinSplit]] = {
     "digits": load_digits,
     "shapes": load_shapes,
+    "textures": load_textures,
     "toy2d": load_toy2d,
 }
 

@@ -1,4 +1,4 @@
-"""Two processes with half a batch each train every adversarial objective as one with the whole batch does."""
+"""Two processes with half a batch each train the objectives as one with the whole batch does."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_genmodels.data import DataArguments, load_data
-from tests.testing_utils.adversarial_runs import CASES, STEPS, main
+from tests.testing_utils.family_runs import CASES, CLOSED_FORM, STEPS, main
 from tests.testing_utils.training import largest_difference, launch_two_of
 
 # Figures in the log that are no means over samples: the share of a process's own pairs, the size of its own imbalance.
@@ -18,6 +18,9 @@ OF_ONE_PROCESS = {
     "began": {"discriminator/convergence"},
 }
 
+# Attention does not depend on the bias of its keys: the gradient is rounding, of which Adam makes a step.
+WITHOUT_GRADIENT = "to_k.bias"
+
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -25,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from accelerate.state import AcceleratorState
 
     folder = tmp_path_factory.mktemp("runs")
-    done = launch_two_of(["-m", "tests.testing_utils.adversarial_runs", str(folder / "two")])
+    done = launch_two_of(["-m", "tests.testing_utils.family_runs", str(folder / "two")])
     assert done.returncode == 0, done.stderr
     AcceleratorState._reset_state(reset_partial_state=True)
     main(folder / "one")
@@ -36,7 +39,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_two_processes_equal_one(runs: Path, name: str) -> None:
     one, two = runs / "one" / name, runs / "two" / name
     networks = sorted(path.name for path in one.iterdir() if path.is_dir())
-    differences = {network: largest_difference(one / network, two / network) for network in networks}
+    differences = {name: largest_difference(one / name, two / name, but=WITHOUT_GRADIENT) for name in networks}
     print(differences)
     assert max(differences.values()) <= 1e-5
 
@@ -44,7 +47,7 @@ def test_two_processes_equal_one(runs: Path, name: str) -> None:
     assert ours.keys() == theirs.keys()
     for figure in ours.keys() - OF_ONE_PROCESS.get(name, set()):
         points = dict(ours[figure])
-        assert list(points) == [5, STEPS]
+        assert list(points) == [5, STEPS] or CASES[name].family in CLOSED_FORM
         assert dict(theirs[figure]) == pytest.approx(points, rel=1e-3, abs=1e-5), figure
     states = [torch.load(folder / "state.pt") for folder in (one, two)]
     torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
@@ -53,6 +56,9 @@ def test_two_processes_equal_one(runs: Path, name: str) -> None:
 @pytest.mark.parametrize("name", CASES)
 def test_every_network_of_the_runs_moved(runs: Path, name: str, tmp_path: Path) -> None:
     data = load_data(DataArguments(dataset_name=CASES[name].dataset_name, max_train_samples=96), 0)
-    for network_name, network in CASES[name].objective(data.spec).networks.items():
+    objective = CASES[name].objective(data.spec)
+    trained = {trained for phase in objective.phases for trained in phase.trains}
+    for network_name in trained or objective.networks:
+        network = objective.networks[network_name]
         network.save_pretrained(str(tmp_path / network_name))
         assert largest_difference(tmp_path / network_name, runs / "one" / name / network_name) > 1e-3

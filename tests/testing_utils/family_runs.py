@@ -1,4 +1,4 @@
-"""Short runs of every adversarial objective, by one process or by each of several: `main` is what those launch."""
+"""Short runs of objectives, by one process or by each of several: `main` is what those launch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
-from hf_genmodels import DCGANDiscriminator, MLPGenerator
+from hf_genmodels import VAE, DCGANDiscriminator, MLPGenerator
 from hf_genmodels.data import DataArguments, DataSpec, load_data
 from hf_genmodels.families import get_family
 from hf_genmodels.objectives.base import Objective
+from hf_genmodels.objectives.closed_form import ClosedFormObjective
+from hf_genmodels.objectives.ddpm import DDPMArguments, DDPMObjective
+from hf_genmodels.objectives.denoisers import build_scheduler, build_unet
 from hf_genmodels.objectives.gan import GANArguments, GANObjective
 from hf_genmodels.training.arguments import TrainingArguments
+from hf_genmodels.training.closed_form import ClosedFormFit
 from hf_genmodels.training.entry import let_collectives_end
 from hf_genmodels.training.loop import TrainingLoop
 
@@ -51,6 +55,18 @@ def spectral(data: DataSpec) -> Objective:
     return GANObjective(networks, data, GANArguments(latent_dim=2, gan_loss="hinge", critic_updates=2))
 
 
+UNET: dict[str, Any] = {"block_out_channels": [8, 8], "layers_per_block": 1, "ddpm_num_steps": 25}
+
+
+def latent(data: DataSpec) -> Objective:
+    """Diffusion in the latents of a VAE that has learnt nothing."""
+    vae = VAE(data.channels, data.size, latent_dim=2, architecture="mlp", hidden_dims=(8,))
+    args = DDPMArguments(**UNET | {"block_out_channels": [8]})
+    unet = build_unet(args, (2,), None, data.name)
+    return DDPMObjective(unet, build_scheduler(args, is_image=False), data, args, vae)
+
+
+GLOW: dict[str, Any] = {"num_flow_steps": 2, "num_scales": 1, "hidden_channels": 4}
 CASES = {
     "wgan_gp": Case("gan", MLP | {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "critic_updates": 5}),
     "packs": Case("gan", MLP | {"gan_loss": "hinge", "gradient_penalty": "zero_centred", "packing": 2}),
@@ -66,7 +82,18 @@ CASES = {
     "began": Case("began", {"hidden_dims": [16], "latent_dim": 2, "lambda_k": 0.3}),
     "tempered_gan": Case("tempered_gan", MLP | {"lens_steps": 6}),
     "aae": Case("aae", MLP | {"latent_hidden_dims": [8]}),
+    "realnvp": Case("flow", {"num_flow_steps": 4, "hidden_dims": [8]}),
+    "planar": Case("flow", {"architecture": "planar", "num_flow_steps": 2}),
+    "glow": Case("flow", GLOW | {"class_conditional": True}, "builtin:digits"),
+    "ddpm": Case("ddpm", UNET | {"class_conditional": True, "snr_gamma": 5.0}, "builtin:digits"),
+    "gaussian": Case("gaussian", {"num_components": 3}, "builtin:digits"),
+    "gaussian_mixture": Case("gaussian_mixture", {"num_components": 3, "covariance_type": "diag"}, "builtin:digits"),
+    "texture": Case("texture", {}, "builtin:digits"),
+    "latent": Case("ddpm", {}, "builtin:digits", latent),
 }
+
+
+CLOSED_FORM = ("gaussian", "gaussian_mixture", "texture")
 
 
 def train(case: Case, folder: Path) -> None:
@@ -81,7 +108,9 @@ def train(case: Case, folder: Path) -> None:
         log_steps=5,
         checkpointing_steps=0,
     )
-    loop = TrainingLoop(case.objective(data.spec), data, args, accelerator)
+    objective = case.objective(data.spec)
+    loop_class = ClosedFormFit if isinstance(objective, ClosedFormObjective) else TrainingLoop
+    loop = loop_class(objective, data, args, accelerator)
     loop.prepare(None)
     loop.train_until(STEPS)
     if accelerator.is_main_process:

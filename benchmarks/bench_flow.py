@@ -1,0 +1,279 @@
+"""What a training step and sampling of flows cost here, hand-written in plain PyTorch, and in other libraries.
+
+    pip install "hf_genmodels[bench]"
+    python benchmarks/bench_flow.py [--rounds 60] [--threads 2]
+
+Glow     3x32x32, K = 8, L = 3, hidden 128, batch 16: our loop, our network in a loop by hand, and the same layers of
+         nflows and normflows in that loop (images already dequantised).
+RealNVP  64 numbers, 8 couplings with two hidden layers of 128, batch 256: our loop, and by hand, nflows, normflows and
+         zuko in a loop by hand; and sampling of 256 points.
+
+What is compared alternates step by step in one process; a ratio is the median of the rounds' ratios.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nflows.distributions
+import nflows.nn.nets
+import nflows.transforms
+import normflows
+import numpy as np
+import torch
+import zuko
+from timing import interleave, make_loop, report, report_log_cost
+from torch import Tensor, nn
+
+from hf_genmodels import DataSpec, Glow
+from hf_genmodels.data import LoadedData
+from hf_genmodels.data.sets import ArrayDataset
+from hf_genmodels.objectives.flow import FlowArguments, FlowObjective
+
+IMAGES, GLOW_BATCH, STEPS_K, SCALES_L, CHANNELS = (3, 32, 32), 16, 8, 3, 128
+DIM, VECTOR_BATCH, COUPLINGS, HIDDEN, SCALE_LIMIT = 64, 256, 8, 128, 2.0
+NUM_EXAMPLES, RATE = 2048, 1e-3
+Run = Callable[[], object]
+
+
+def held_in_memory(values: np.ndarray, size: int | None) -> LoadedData:
+    """Random examples as a data set."""
+    scale = 1.0 if size is None else 255.0
+    spec = DataSpec("noise", values.shape[1], size, scale, None, len(values), "0" * 12)
+    return LoadedData(spec, ArrayDataset(values, spec, None, random_flip=False), None, None)
+
+
+def shuffled(values: Tensor, batch_size: int) -> Iterator[Tensor]:
+    """Batches for ever."""
+    while True:
+        for rows in torch.randperm(len(values)).split(batch_size):
+            yield values[rows]
+
+
+def train_by_hand(network: nn.Module, negative_log_likelihood: Callable[[Tensor], Tensor], batches: Iterator) -> Run:
+    """A step of Adam on the mean of (batch,) losses."""
+    optimizer = torch.optim.AdamW(network.parameters(), lr=RATE, weight_decay=0.0)
+
+    def step() -> None:
+        loss = negative_log_likelihood(next(batches)).mean()
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
+    return step
+
+
+# Glow ----------------------------------------------------------------------------------------------------------------
+
+
+def dequantised(pixels: Tensor) -> Iterator[Tensor]:
+    """Batches of 8-bit images in [-1/2, 1/2)."""
+    for batch in shuffled(pixels, GLOW_BATCH):
+        yield (batch.float() + torch.rand(batch.shape)) / 256 - 0.5
+
+
+def nflows_glow() -> nn.Module:
+    """Squeezes, ActNorm, 1x1 convolutions and affine couplings of nflows; its blocks are residual networks."""
+    transforms = nflows.transforms
+    channels, size = IMAGES[0], IMAGES[1]
+    multiscale = transforms.MultiscaleCompositeTransform(num_transforms=SCALES_L)
+    for scale in range(SCALES_L):
+        channels, size = channels * 4, size // 2
+        layers: list[nn.Module] = [transforms.SqueezeTransform()]
+        for _ in range(STEPS_K):
+            layers += [transforms.ActNorm(channels), transforms.OneByOneConvolution(channels)]
+            mask = torch.cat([-torch.ones(channels // 2), torch.ones(channels // 2)])
+            layers.append(transforms.AffineCouplingTransform(mask, conv_network))
+        shape = multiscale.add_transform(transforms.CompositeTransform(layers), (channels, size, size))
+        if scale < SCALES_L - 1:
+            channels = shape[0]
+    return multiscale
+
+
+def conv_network(in_channels: int, out_channels: int) -> nn.Module:
+    """The coupling network of Glow."""
+    return WithContext(
+        nn.Conv2d(in_channels, CHANNELS, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(CHANNELS, CHANNELS, 1),
+        nn.ReLU(),
+        nn.Conv2d(CHANNELS, out_channels, 3, padding=1),
+    )
+
+
+class WithContext(nn.Sequential):
+    """nflows hands its networks a context that is None here."""
+
+    def forward(self, sample: Tensor, context: None = None) -> Tensor:
+        output: Tensor = super().forward(sample)
+        return output
+
+
+def normflows_glow() -> nn.Module:
+    """The multi-scale Glow of normflows' own example, unconditional."""
+    flows, merges, bases = [], [], []
+    for scale in range(SCALES_L):
+        channels = IMAGES[0] * 2 ** (SCALES_L + 1 - scale)
+        blocks = [normflows.flows.GlowBlock(channels, CHANNELS, split_mode="channel") for _ in range(STEPS_K)]
+        flows.append([*blocks, normflows.flows.Squeeze()])
+        size = IMAGES[1] // 2 ** (SCALES_L - scale)
+        if scale > 0:
+            merges.append(normflows.flows.Merge())
+            shape = (channels // 2, size, size)
+        else:
+            shape = (channels, size, size)
+        bases.append(normflows.distributions.DiagGaussian(shape))
+    return normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
+
+
+def compare_glow(folder: Path, rounds: int, threads: int) -> None:
+    """Print the table of Glow's step."""
+    pixels = np.random.default_rng(0).integers(0, 256, (NUM_EXAMPLES, *IMAGES), dtype=np.uint8)
+    options = FlowArguments(architecture="glow", num_flow_steps=STEPS_K, num_scales=SCALES_L, hidden_channels=CHANNELS)
+    data = held_in_memory(pixels, IMAGES[1])
+    ours = make_loop(FlowObjective, options, data, folder, threads, GLOW_BATCH, learning_rate=RATE)
+    torch.manual_seed(0)
+    networks: dict[str, nn.Module] = {
+        "by hand": Glow(IMAGES[0], IMAGES[1], num_flow_steps=STEPS_K, num_scales=SCALES_L, hidden_channels=CHANNELS),
+        "nflows": nflows.flows.Flow(nflows_glow(), nflows.distributions.StandardNormal([math.prod(IMAGES)])),
+        "normflows": normflows_glow(),
+    }
+    losses: dict[str, Callable[[Tensor], Tensor]] = {
+        "by hand": lambda x: -networks["by hand"](x).log_likelihood,
+        "nflows": lambda x: -networks["nflows"].log_prob(x),
+        "normflows": lambda x: -networks["normflows"].log_prob(x),
+    }
+    runs: dict[str, Run] = {"library": ours.training_step}
+    for name, network in networks.items():
+        batches = dequantised(torch.from_numpy(pixels))
+        first = next(batches)
+        network.initialize(first, None, lambda mean: mean) if name == "by hand" else losses[name](first)
+        runs[name] = train_by_hand(network, losses[name], batches)
+    print("Glow, a training step")
+    for name, network in {"library": ours.networks["flow"], **networks}.items():
+        print(f"{name}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+    seconds = interleave(runs, rounds)
+    report(seconds, [("library", "by hand"), ("library", "nflows"), ("library", "normflows")])
+    report_log_cost(ours, seconds["library"])
+
+
+# RealNVP of vectors --------------------------------------------------------------------------------------------------
+
+
+class PlainRealNVP(nn.Module):
+    """Affine couplings of alternating halves, as one would write them for a single use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.networks = nn.ModuleList(mlp(DIM // 2, DIM) for _ in range(COUPLINGS))
+
+    def forward(self, sample: Tensor) -> Tensor:
+        """Negative log-likelihood, (batch,)."""
+        kept, changed = sample.chunk(2, dim=1)
+        log_det = sample.new_zeros(len(sample))
+        for network in self.networks:
+            raw, shift = network(kept).chunk(2, dim=1)
+            log_scale = SCALE_LIMIT * torch.tanh(raw / SCALE_LIMIT)
+            kept, changed = changed * torch.exp(log_scale) + shift, kept
+            log_det = log_det + log_scale.sum(1)
+        squares = kept.square().sum(1) + changed.square().sum(1)
+        return 0.5 * squares + 0.5 * DIM * math.log(2 * math.pi) - log_det
+
+    def sample(self, count: int) -> Tensor:
+        """(count, DIM)."""
+        kept, changed = torch.randn(count, DIM).chunk(2, dim=1)
+        for network in reversed(self.networks):
+            raw, shift = network(changed).chunk(2, dim=1)
+            kept, changed = changed, (kept - shift) * torch.exp(-SCALE_LIMIT * torch.tanh(raw / SCALE_LIMIT))
+        return torch.cat([kept, changed], dim=1)
+
+
+def mlp(in_features: int, out_features: int) -> nn.Sequential:
+    """Two hidden layers."""
+    first, last = nn.Linear(in_features, HIDDEN), nn.Linear(HIDDEN, out_features)
+    return nn.Sequential(first, nn.ReLU(), nn.Linear(HIDDEN, HIDDEN), nn.ReLU(), last)
+
+
+def nflows_realnvp() -> nn.Module:
+    """Couplings with alternating masks."""
+
+    def network(in_features: int, out_features: int) -> nn.Module:
+        return WithContext(*mlp(in_features, out_features))
+
+    masks = [torch.cat([sign * torch.ones(DIM // 2), -sign * torch.ones(DIM // 2)]) for sign in (1, -1)]
+    couplings = [nflows.transforms.AffineCouplingTransform(masks[i % 2], network) for i in range(COUPLINGS)]
+    return nflows.flows.Flow(
+        nflows.transforms.CompositeTransform(couplings), nflows.distributions.StandardNormal([DIM])
+    )
+
+
+def normflows_realnvp() -> nn.Module:
+    """Couplings, each followed by an exchange of the halves."""
+    flows: list[nn.Module] = []
+    for _ in range(COUPLINGS):
+        network = normflows.nets.MLP([DIM // 2, HIDDEN, HIDDEN, DIM])
+        flows += [normflows.flows.AffineCouplingBlock(network), normflows.flows.Permute(DIM, mode="swap")]
+    return normflows.NormalizingFlow(normflows.distributions.DiagGaussian(DIM, trainable=False), flows)
+
+
+def compare_realnvp(folder: Path, rounds: int, threads: int) -> None:
+    """Print the tables of RealNVP's step and of its sampling."""
+    points = np.random.default_rng(0).standard_normal((NUM_EXAMPLES, DIM)).astype(np.float32)
+    options = FlowArguments(architecture="realnvp", num_couplings=COUPLINGS, hidden_dims=[HIDDEN, HIDDEN])
+    data = held_in_memory(points, None)
+    ours = make_loop(
+        FlowObjective, options, data, folder, threads, VECTOR_BATCH, learning_rate=RATE, max_grad_norm=None
+    )
+    torch.manual_seed(0)
+    plain = PlainRealNVP()
+    others = {
+        "nflows": nflows_realnvp(),
+        "normflows": normflows_realnvp(),
+        "zuko": zuko.flows.RealNVP(DIM, transforms=COUPLINGS, hidden_features=(HIDDEN, HIDDEN)),
+    }
+    losses: dict[str, Callable[[Tensor], Tensor]] = {
+        "nflows": lambda x: -others["nflows"].log_prob(x),
+        "normflows": lambda x: -others["normflows"].log_prob(x),
+        "zuko": lambda x: -others["zuko"]().log_prob(x),
+    }
+    values = torch.from_numpy(points)
+    runs: dict[str, Run] = {"library": ours.training_step}
+    runs["by hand"] = train_by_hand(plain, plain, shuffled(values, VECTOR_BATCH))
+    for name, network in others.items():
+        runs[name] = train_by_hand(network, losses[name], shuffled(values, VECTOR_BATCH))
+    print("RealNVP, a training step")
+    seconds = interleave(runs, rounds)
+    report(seconds, [(name, "by hand") for name in runs if name != "by hand"])
+    report_log_cost(ours, seconds["library"])
+
+    flow = ours.networks["flow"].eval()
+    samplers: dict[str, Run] = {
+        "library": lambda: flow.inverse(torch.randn(VECTOR_BATCH, DIM)),
+        "by hand": lambda: plain.sample(VECTOR_BATCH),
+        "nflows": lambda: others["nflows"].sample(VECTOR_BATCH),
+        "normflows": lambda: others["normflows"].sample(VECTOR_BATCH),
+        "zuko": lambda: others["zuko"]().sample((VECTOR_BATCH,)),
+    }
+    print("RealNVP, 256 samples")
+    with torch.no_grad():
+        report(interleave(samplers, rounds), [(name, "by hand") for name in samplers if name != "by hand"])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=60, help="steps of each (RealNVP: ten times as many)")
+    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    args = parser.parse_args()
+    torch.set_num_threads(args.threads)
+    with tempfile.TemporaryDirectory() as name:
+        compare_glow(Path(name), args.rounds, args.threads)
+        compare_realnvp(Path(name), 10 * args.rounds, args.threads)
+
+
+if __name__ == "__main__":
+    main()

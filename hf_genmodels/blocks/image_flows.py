@@ -1,0 +1,201 @@
+"""Bijections of images, (batch, channels, height, width): what Glow is made of; squeezing serves RealNVP, too.
+
+Sources: Kingma & Dhariwal 2018 (Glow, arXiv 1807.03039); Dinh et al. 2017 (squeeze, arXiv 1605.08803).
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UserError
+from .couplings import AffineCoupling
+from .flows import ActNorm, FlowLayer
+
+
+def check_squeezable(sample_size: int, num_scales: int) -> None:
+    """Refuse images that cannot be halved `num_scales` times.
+
+    Raises:
+        UserError: One line.
+    """
+    if sample_size % 2**num_scales:
+        raise UserError(
+            f"sample_size {sample_size} cannot be halved {num_scales} times: give a multiple of {2**num_scales} or a "
+            "smaller num_scales"
+        )
+
+
+class Squeeze(FlowLayer):
+    """Each 2x2 square of pixels becomes four channels: (batch, c, h, w) -> (batch, 4c, h/2, w/2), h and w even.
+
+    Channel 4k + 2i + j holds channel k at row i, column j of the squares; Dinh et al. 2017 (section 3.6) leave the
+    order open.
+    """
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        return F.pixel_unshuffle(sample, 2), sample.new_zeros(len(sample), dtype=torch.float32)
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return F.pixel_shuffle(latents, 2), latents.new_zeros(len(latents), dtype=torch.float32)
+
+
+class InvertibleConv1x1(FlowLayer):
+    """A learned mixture of the channels at each pixel, z = W x, that starts as a random rotation.
+
+    W = P L (U + diag(s)): P a fixed permutation, L lower triangular with ones on the diagonal, U strictly upper
+    triangular, s of fixed signs. log|det W| is the sum of log|s|, times the number of pixels (Kingma & Dhariwal 2018,
+    section 3.2, equations 9 to 11). There log|s| is the logarithm of learned values; here it is what is learned.
+
+    Args:
+        num_channels: Of the images.
+    """
+
+    permutation: Tensor
+    sign: Tensor
+
+    def __init__(self, num_channels: int) -> None:
+        super().__init__()
+        self.register_buffer("permutation", torch.zeros(num_channels, num_channels))
+        self.register_buffer("sign", torch.zeros(num_channels))
+        self.lower = nn.Parameter(torch.zeros(num_channels, num_channels))
+        self.upper = nn.Parameter(torch.zeros(num_channels, num_channels))
+        self.log_diagonal = nn.Parameter(torch.zeros(num_channels))
+        self.set_weight(nn.init.orthogonal_(torch.empty(num_channels, num_channels)))
+
+    @torch.no_grad()
+    def set_weight(self, weight: Tensor) -> None:
+        """Start from this W, (channels, channels).
+
+        Raises:
+            UserError: It is singular.
+        """
+        rank = int(torch.linalg.matrix_rank(weight))
+        if rank < len(weight):
+            raise UserError(f"the 1x1 matrix is singular (rank {rank} of {len(weight)}): it has no inverse")
+        permutation, lower, upper = torch.linalg.lu(weight)
+        diagonal = upper.diagonal()
+        self.permutation.copy_(permutation)
+        self.sign.copy_(diagonal.sign())
+        self.lower.copy_(lower.tril(-1))
+        self.upper.copy_(upper.triu(1))
+        self.log_diagonal.copy_(diagonal.abs().log())
+
+    def factors(self) -> tuple[Tensor, Tensor]:
+        """L without its ones, and U + diag(s), float32."""
+        diagonal = self.sign.float() * torch.exp(self.log_diagonal.float())
+        return torch.tril(self.lower.float(), -1), torch.triu(self.upper.float(), 1).diagonal_scatter(diagonal)
+
+    def weight(self) -> Tensor:
+        """W, float32."""
+        lower, upper = self.factors()
+        return self.permutation.float() @ torch.addmm(upper, lower, upper)
+
+    def inverse_weight(self) -> Tensor:
+        """Inverse of W, float32, by substitution in its triangular factors."""
+        lower, upper = self.factors()
+        unpermuted = torch.linalg.solve_triangular(lower, self.permutation.float().T, upper=False, unitriangular=True)
+        return torch.linalg.solve_triangular(upper, unpermuted, upper=True)
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        with in_float32(sample):
+            return mix_channels(sample, self.weight()), self.log_det(sample)
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        with in_float32(latents):
+            return mix_channels(latents, self.inverse_weight()), -self.log_det(latents)
+
+    def log_det(self, sample: Tensor) -> Tensor:
+        """log|det dz/dx| of a batch like `sample`, (batch,)."""
+        return (self.log_diagonal.float().sum() * sample[0, 0].numel()).expand(len(sample))
+
+
+def in_float32(sample: Tensor) -> torch.autocast:
+    """What keeps a bijection's own arithmetic out of mixed precision, where its inverse would be no inverse."""
+    return torch.autocast(sample.device.type, enabled=False)
+
+
+def mix_channels(sample: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """W x + b at each pixel, that is a 1x1 convolution; as a product of matrices it takes half of its time.
+
+    Args:
+        sample: x, (batch, channels, height, width).
+        weight: W, (channels, channels).
+        bias: b, (channels,).
+    """
+    pixels, weight = sample.flatten(2), weight.to(sample.dtype).expand(len(sample), -1, -1)
+    if bias is None:
+        return torch.bmm(weight, pixels).view_as(sample)
+    return torch.baddbmm(bias.to(sample.dtype)[:, None], weight, pixels).view_as(sample)
+
+
+def zero_conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    """A 3x3 convolution that gives zeros until it has learned (Kingma & Dhariwal 2018, section 3.3).
+
+    Without their extra learned scale of the output.
+    """
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    for parameter in conv.parameters():
+        nn.init.zeros_(parameter)
+    return conv
+
+
+def coupling_network(in_channels: int, out_channels: int, hidden_channels: int) -> nn.Sequential:
+    """The network of Glow's couplings: 3x3, 1x1 and 3x3 convolutions with ReLU between them.
+
+    Kingma & Dhariwal 2018, section 5, have an ActNorm after each hidden convolution; here these have biases.
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, hidden_channels, 3, padding=1),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(hidden_channels, hidden_channels, 1),
+        nn.ReLU(inplace=True),
+        zero_conv(hidden_channels, out_channels),
+    )
+
+
+class FlowStep(FlowLayer):
+    """One step of Glow: ActNorm, 1x1 convolution, affine coupling (Kingma & Dhariwal 2018, figure 2a).
+
+    The first two are affine maps of each pixel, and their product is applied as one. The coupling's scale is exp(s)
+    with s bounded, one to begin with; Glow's is sigmoid(raw + 2), which can only shrink.
+
+    Args:
+        num_channels: Of the images; even.
+        hidden_channels: Width of the coupling's network.
+        scale_limit: Bound of the coupling's |s|.
+    """
+
+    def __init__(self, num_channels: int, hidden_channels: int, scale_limit: float) -> None:
+        super().__init__()
+        self.norm = ActNorm(num_channels)
+        self.conv = InvertibleConv1x1(num_channels)
+        network = partial(coupling_network, hidden_channels=hidden_channels)
+        self.coupling = AffineCoupling(num_channels, False, network, scale_limit)
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        if self.norm.reduce is not None:  # the norm takes its statistics from what it is given
+            mixed = self.conv(self.norm(sample)[0])[0]
+        else:
+            with in_float32(sample):
+                weight = self.conv.weight() * torch.exp(self.norm.log_scale.float())
+                mixed = mix_channels(sample, weight, weight @ self.norm.bias.float())
+        kept, changing = mixed.chunk(2, dim=1)
+        changed, log_det = self.coupling.change(kept, changing)
+        return torch.cat([kept, changed], dim=1), log_det + self.linear_log_det(sample)
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        kept, changed = latents.chunk(2, dim=1)
+        restored, log_det = self.coupling.restore(kept, changed)
+        mixed = torch.cat([kept, restored], dim=1)
+        with in_float32(mixed):
+            weight = self.conv.inverse_weight() * torch.exp(-self.norm.log_scale.float())[:, None]
+            sample = mix_channels(mixed, weight, -self.norm.bias.float())
+        return sample, log_det - self.linear_log_det(latents)
+
+    def linear_log_det(self, sample: Tensor) -> Tensor:
+        """log|det| of ActNorm and 1x1 convolution on images like `sample`, a scalar."""
+        return (self.norm.log_scale.float() + self.conv.log_diagonal.float()).sum() * sample[0, 0].numel()

@@ -1,0 +1,170 @@
+"""Closed forms of Gaussian diffusion: noising, what a network is asked for, and the variational bound.
+
+Time steps are 1 .. T in the papers and indices 0 .. T - 1 in the code. alpha_bar, the papers' alpha with a bar, is the
+product of 1 - beta up to a time step: the scheduler's `alphas_cumprod` at its index, one number or (batch,) of them.
+It is alpha_bar, not one step's alpha, that noises a sample and that turns a prediction into x_0.
+
+Sources: Ho et al. 2020 (DDPM, arXiv 2006.11239), Salimans & Ho 2022 (v, arXiv 2202.00512), Hang et al. 2023 (min-SNR
+weights, arXiv 2303.09556).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from .likelihood import sum_per_sample
+
+PredictionType = Literal["epsilon", "sample", "v_prediction"]
+
+
+def _scales(alpha_bar: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
+    """sqrt(alpha_bar), of the sample, and sqrt(1 - alpha_bar), of the noise, as factors of (batch, ...) tensors."""
+    alpha_bar = alpha_bar.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
+    return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+def signal_to_noise(alpha_bar: Tensor) -> Tensor:
+    """alpha_bar / (1 - alpha_bar)."""
+    return alpha_bar / (1 - alpha_bar)
+
+
+# noise and predictions -----------------------------------------------------------------------------------------------
+
+
+def q_sample(sample: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """x_t = sqrt(alpha_bar) x_0 + sqrt(1 - alpha_bar) epsilon (Ho et al., eq. 4).
+
+    Args:
+        sample: x_0, (batch, ...).
+        noise: epsilon, same shape, standard normal.
+        alpha_bar: (batch,).
+    """
+    signal, spread = _scales(alpha_bar, sample)
+    return signal * sample + spread * noise
+
+
+def prediction_target(prediction_type: PredictionType, sample: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
+    """What the network is to predict of x_t: epsilon, x_0, or v = sqrt(alpha_bar) epsilon - sqrt(1 - alpha_bar) x_0.
+
+    v is that of Salimans & Ho 2022, section 4; the arguments are those of `q_sample`.
+    """
+    if prediction_type == "epsilon":
+        return noise
+    if prediction_type == "sample":
+        return sample
+    signal, spread = _scales(alpha_bar, sample)
+    return signal * noise - spread * sample
+
+
+def predicted_sample(prediction_type: PredictionType, prediction: Tensor, noisy: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The x_0 that a prediction for x_t stands for (Ho et al., eq. 15; Salimans & Ho, section 4).
+
+    Args:
+        prediction_type: What `prediction` is of.
+        prediction: (batch, ...).
+        noisy: x_t, same shape.
+        alpha_bar: (batch,) or one number.
+    """
+    if prediction_type == "sample":
+        return prediction
+    signal, spread = _scales(alpha_bar, noisy)
+    if prediction_type == "epsilon":
+        return (noisy - spread * prediction) / signal
+    return signal * noisy - spread * prediction
+
+
+def predicted_noise(prediction_type: PredictionType, prediction: Tensor, noisy: Tensor, alpha_bar: Tensor) -> Tensor:
+    """The epsilon that a prediction for x_t stands for; arguments as for `predicted_sample`."""
+    if prediction_type == "epsilon":
+        return prediction
+    signal, spread = _scales(alpha_bar, noisy)
+    if prediction_type == "sample":
+        return (noisy - signal * prediction) / spread
+    return signal * prediction + spread * noisy
+
+
+def min_snr_weight(prediction_type: PredictionType, alpha_bar: Tensor, gamma: float) -> Tensor:
+    """Weight of a squared error, such that the error of x_0 has the weight min(SNR, gamma) (Hang et al.).
+
+    At a given x_t an error of x_0 is one of epsilon times 1 / sqrt(SNR), and one of v times 1 / sqrt(SNR + 1).
+
+    Args:
+        prediction_type: What the error is of.
+        alpha_bar: (batch,).
+        gamma: 5 in the paper.
+
+    Returns:
+        (batch,).
+    """
+    snr = signal_to_noise(alpha_bar)
+    if prediction_type == "epsilon":
+        return (gamma / snr).clamp(max=1.0)
+    weight = snr.clamp(max=gamma)
+    return weight if prediction_type == "sample" else weight / (snr + 1)
+
+
+# variational bound ---------------------------------------------------------------------------------------------------
+
+
+def prior_kl(sample: Tensor, alpha_bar: Tensor) -> Tensor:
+    """KL(q(x_T | x_0) || N(0, I)), the L_T of Ho et al., eq. 5.
+
+    Args:
+        sample: x_0, (batch, ...).
+        alpha_bar: Of the last time step, one number.
+
+    Returns:
+        (batch,) nats.
+    """
+    alpha_bar = alpha_bar.to(sample.device)
+    return sum_per_sample(0.5 * alpha_bar * (sample.float().square() - 1) - 0.5 * torch.log1p(-alpha_bar))
+
+
+def posterior_kl(sample: Tensor, predicted: Tensor, alpha_bar: Tensor, previous_alpha_bar: Tensor) -> Tensor:
+    """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), the L_{t-1} of Ho et al., eq. 5, for t > 1.
+
+    p is q with the predicted x_0 in place of the true one: both have the posterior variance (beta with a tilde, eq.
+    7), and the means (eq. 7) differ by sqrt(previous_alpha_bar) beta_t / (1 - alpha_bar) times the error of x_0. What
+    comes out is half the error's square times the loss of signal-to-noise ratio from t - 1 to t.
+
+    Args:
+        sample: x_0, (batch, ...).
+        predicted: The network's x_0, same shape.
+        alpha_bar: Of t, (batch,).
+        previous_alpha_bar: Of t - 1, (batch,).
+
+    Returns:
+        (batch,) nats.
+    """
+    # the ratios' difference, without what cancels in it
+    loss = (previous_alpha_bar - alpha_bar) / ((1 - alpha_bar) * (1 - previous_alpha_bar))
+    return 0.5 * loss.to(sample.device) * sum_per_sample((sample.float() - predicted.float()).square())
+
+
+def discretized_gaussian_log_likelihood(sample: Tensor, mean: Tensor, log_std: Tensor, num_levels: int) -> Tensor:
+    """Log-probability of grey levels whose continuous value is Gaussian (Ho et al., eq. 13).
+
+    A level has what lies closer to it than to its neighbours; the darkest and the brightest have the tails too.
+
+    Args:
+        sample: (batch, ...) on the grid 2 k / (num_levels - 1) - 1 of [-1, 1].
+        mean: Same shape.
+        log_std: Broadcasts against `sample`.
+        num_levels: 256 for 8-bit images.
+
+    Returns:
+        (batch,) nats.
+    """
+    half = 1 / (num_levels - 1)
+    centred, precision = sample.float() - mean.float(), torch.exp(-log_std.float())
+    lower = torch.where(sample < half - 1, -math.inf, (centred - half) * precision)
+    upper = torch.where(sample > 1 - half, math.inf, (centred + half) * precision)
+    # The same interval on the side of the mean where distribution functions are small and their logarithms exact.
+    swap = lower + upper > 0
+    lower, upper = torch.where(swap, -upper, lower), torch.where(swap, -lower, upper)
+    log_upper = torch.special.log_ndtr(upper)
+    return sum_per_sample(log_upper + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - log_upper)))

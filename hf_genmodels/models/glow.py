@@ -1,0 +1,131 @@
+"""Glow (Kingma & Dhariwal 2018, arXiv 1807.03039)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from ..blocks.autoencoding import check_widths
+from ..blocks.couplings import AffineCoupling
+from ..blocks.flows import FlowModel, FlowSequence, check_scale_limit
+from ..blocks.image_flows import FlowStep, Squeeze, check_squeezable, zero_conv
+from ..errors import UserError
+from ..losses.likelihood import sum_per_sample
+
+
+class Glow(FlowModel):
+    """A multi-scale flow over images: at each scale a squeeze, then steps of ActNorm, 1x1 convolution and coupling.
+
+    After each scale but the last, half of the channels leave as latents (Dinh et al. 2017, section 3.6). With
+    `learned_prior`, those that leave are Gaussian given those that stay, their mean and log standard deviation
+    predicted by a 3x3 convolution, and those that are left are Gaussian with a learned mean and standard deviation
+    for each number, of its class where there are classes. All of it starts as the standard normal. Standardising by
+    these priors is part of the network, so that all latents are standard normal.
+
+    Of the paper's network (its section 3 and figure 2) this differs in: bounded log-scales in couplings and priors
+    (see `FlowStep`); no ActNorm inside the couplings; a table in place of the last prior's convolution of zeros
+    and class embedding; no classifier on the latents.
+
+    Args:
+        in_channels: Channels of an image.
+        sample_size: Its height and width, divisible by 2**num_scales.
+        num_levels: Grey levels by which images are dequantised.
+        num_classes: Classes, for a class-conditional flow.
+        num_flow_steps: K, steps at each scale.
+        num_scales: L.
+        hidden_channels: Width of the couplings' networks.
+        learned_prior: Learn the priors; False makes them standard normal.
+        scale_limit: Bound of the couplings' |log-scale|.
+
+    Raises:
+        UserError: A `sample_size` that cannot be halved `num_scales` times, a width or number below 1, a
+            `scale_limit` that is not positive and finite, or classes without a learned prior.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 3,
+        sample_size: int = 32,
+        num_levels: int | None = 256,
+        num_classes: int | None = None,
+        num_flow_steps: int = 8,
+        num_scales: int = 3,
+        hidden_channels: int = 128,
+        learned_prior: bool = True,
+        scale_limit: float = 2.0,
+    ) -> None:
+        super().__init__()
+        for name, value in (
+            ("in_channels", in_channels),
+            ("num_flow_steps", num_flow_steps),
+            ("num_scales", num_scales),
+            ("hidden_channels", hidden_channels),
+        ):
+            check_widths(name, [value])
+        check_squeezable(sample_size, num_scales)
+        check_scale_limit(scale_limit)
+        if num_classes is not None and not learned_prior:
+            raise UserError("num_classes needs learned_prior: the prior is all that the classes condition")
+        self.scales = nn.ModuleList()
+        self.split_priors = nn.ModuleList()
+        channels, size = in_channels, sample_size
+        for scale in range(num_scales):
+            channels, size = 4 * channels, size // 2
+            steps = [FlowStep(channels, hidden_channels, scale_limit) for _ in range(num_flow_steps)]
+            self.scales.append(FlowSequence([Squeeze(), *steps]))
+            if scale < num_scales - 1:
+                if learned_prior:
+                    self.split_priors.append(AffineCoupling(channels, False, zero_conv, scale_limit))
+                channels //= 2
+        self.last_shape = (channels, size, size)
+        if learned_prior:
+            rows = 1 if num_classes is None else num_classes
+            self.prior_mean = nn.Parameter(torch.zeros(rows, *self.last_shape))
+            self.prior_log_std = nn.Parameter(torch.zeros(rows, *self.last_shape))
+
+    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        parts: list[Tensor] = []
+        changes: list[Tensor] = []
+        for index, scale in enumerate(self.scales):
+            if index > 0:
+                sample, leaving = sample.chunk(2, dim=1)
+                if self.config.learned_prior:  # e^s x + t is standard normal where x is N(-t / e^s, 1 / e^2s)
+                    leaving, change = self.split_priors[index - 1].change(sample, leaving)  # type: ignore[operator]
+                    changes.append(change)
+                parts.append(leaving.flatten(1))
+            sample, change = scale(sample)
+            changes.append(change)
+        if self.config.learned_prior:
+            mean, log_std = self.last_prior(labels)
+            sample = ((sample - mean) * torch.exp(-log_std)).to(sample.dtype)
+            changes.append(-sum_per_sample(log_std).expand(len(sample)))
+        return torch.cat([sample.flatten(1), *reversed(parts)], dim=1), torch.stack(changes).sum(0)
+
+    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        last, latents = latents.tensor_split((math.prod(self.last_shape),), dim=1)
+        sample = last.unflatten(1, self.last_shape)
+        changes: list[Tensor] = []
+        if self.config.learned_prior:
+            mean, log_std = self.last_prior(labels)
+            sample = (torch.exp(log_std) * sample + mean).to(sample.dtype)
+            changes.append(sum_per_sample(log_std).expand(len(sample)))
+        for index in reversed(range(len(self.scales))):
+            sample, change = self.scales[index].inverse(sample)  # type: ignore[operator]
+            changes.append(change)
+            if index > 0:
+                part, latents = latents.tensor_split((sample[0].numel(),), dim=1)
+                leaving = part.view_as(sample)
+                if self.config.learned_prior:
+                    leaving, change = self.split_priors[index - 1].restore(sample, leaving)  # type: ignore[operator]
+                    changes.append(change)
+                sample = torch.cat([sample, leaving], dim=1)
+        return sample, torch.stack(changes).sum(0)
+
+    def last_prior(self, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of the last scale, (batch or 1, channels, height, width), float32."""
+        mean, log_std = self.prior_mean.float(), self.prior_log_std.float()
+        return (mean, log_std) if labels is None else (mean[labels], log_std[labels])

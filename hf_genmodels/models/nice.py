@@ -1,0 +1,94 @@
+"""NICE (Dinh, Krueger & Bengio 2015, arXiv 1410.8516)."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from ..blocks.couplings import BuildNetwork, CouplingStack, HalfCoupling, check_couplings, coupling_mlp
+from ..blocks.flows import FlowLayer, FlowModel, FlowSequence
+
+
+class AdditiveCoupling(HalfCoupling):
+    """The half that changes becomes x + m, where the other half gives m (section 3.2). (batch, dim).
+
+    Args:
+        dim: Of the sample; where it is odd, the first half has one more.
+        first_changes: The first half changes; otherwise the last.
+        build_network: (numbers in, numbers out) -> a network.
+    """
+
+    def __init__(self, dim: int, first_changes: bool, build_network: BuildNetwork) -> None:
+        super().__init__(dim, first_changes, build_network, num_outputs=1)
+
+    def change(self, kept: Tensor, changing: Tensor) -> tuple[Tensor, Tensor]:
+        return changing + self.network(kept), kept.new_zeros(len(kept), dtype=torch.float32)
+
+    def restore(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
+        return changed - self.network(kept), kept.new_zeros(len(kept), dtype=torch.float32)
+
+
+class DiagonalScaling(FlowLayer):
+    """z = exp(s) x with a learned s for each of the numbers in x (section 3.3). (batch, dim)."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.log_scale = nn.Parameter(torch.zeros(dim))
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(self.log_scale) * sample, self.log_scale.float().sum().expand(len(sample))
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.exp(-self.log_scale) * latents, -self.log_scale.float().sum().expand(len(latents))
+
+
+class NICE(FlowModel):
+    """Additive couplings and one scaling, over vectors or flattened images; starts as the identity.
+
+    The prior is N(0, I); the paper takes a logistic one for images. The halves are the even and the odd positions of
+    the flattened sample, and in turn the odd ones and the even ones change; the latents hold the even positions first.
+    The paper's networks (section 5.1) have five hidden layers of 1000 units on MNIST.
+
+    Args:
+        in_channels: Dimension of a vector, or channels of an image.
+        sample_size: Height and width of an image; None for vectors.
+        num_levels: Grey levels by which the images are dequantised; None for continuous data.
+        num_couplings: Couplings; at least 2, and at least 3 for every number to depend on every other (section 4.1).
+        hidden_dims: Widths of the hidden layers of each coupling's network.
+
+    Raises:
+        UserError: Fewer than 2 couplings, fewer than 2 numbers to a sample, or a width below 1.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 2,
+        sample_size: int | None = None,
+        num_levels: int | None = None,
+        num_couplings: int = 4,
+        hidden_dims: tuple[int, ...] = (256, 256),
+    ) -> None:
+        super().__init__()
+        self.shape = (in_channels,) if sample_size is None else (in_channels, sample_size, sample_size)
+        dim = math.prod(self.shape)
+        check_couplings(num_couplings, dim)
+        build_network = partial(coupling_mlp, hidden_dims=hidden_dims)
+        couplings = [AdditiveCoupling(dim, k % 2 == 1, build_network) for k in range(num_couplings)]
+        self.layers = FlowSequence([CouplingStack(couplings), DiagonalScaling(dim)])
+
+    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        flat = sample.flatten(1)
+        latents, log_det = self.layers(torch.cat([flat[:, ::2], flat[:, 1::2]], dim=1))
+        return latents, log_det
+
+    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        halves, log_det = self.layers.inverse(latents)
+        flat = torch.empty_like(halves)
+        num_even = (halves.shape[1] + 1) // 2
+        flat[:, ::2], flat[:, 1::2] = halves[:, :num_even], halves[:, num_even:]
+        return flat.unflatten(1, self.shape), log_det

@@ -1,0 +1,216 @@
+"""RealNVP (Dinh, Sohl-Dickstein & Bengio 2017, arXiv 1605.08803)."""
+
+from __future__ import annotations
+
+import math
+from functools import partial
+
+import torch
+from diffusers.configuration_utils import register_to_config
+from torch import Tensor, nn
+
+from ..blocks.autoencoding import check_widths
+from ..blocks.couplings import AffineCoupling, BuildNetwork, CouplingStack, check_couplings, coupling_mlp
+from ..blocks.flows import ActNorm, FlowLayer, FlowModel, FlowSequence, bound_log_scale, check_scale_limit
+from ..blocks.image_flows import Squeeze, check_squeezable
+from ..errors import UserError
+
+
+class ResidualBlock(nn.Module):
+    """h + conv 3x3 (relu (conv 3x3 (relu h))), (batch, channels, height, width)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(channels, channels, 3, padding=1),
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return hidden + self.layers(hidden)
+
+
+def residual_net(in_channels: int, out_channels: int, hidden_channels: int, num_blocks: int) -> nn.Sequential:
+    """Conv 3x3, residual blocks, relu, and a conv 1x1 that starts at zero: the coupling is the identity then."""
+    last = nn.Conv2d(hidden_channels, out_channels, 1)
+    for parameter in last.parameters():
+        nn.init.zeros_(parameter)
+    blocks = [ResidualBlock(hidden_channels) for _ in range(num_blocks)]
+    return nn.Sequential(nn.Conv2d(in_channels, hidden_channels, 3, padding=1), *blocks, nn.ReLU(), last)
+
+
+class CheckerboardCoupling(FlowLayer):
+    """Positions of one colour of a checkerboard change to exp(s) x + t, where those of the other colour give s and t.
+
+    Equation 9 and figure 3, left. (batch, channels, sample_size, sample_size).
+
+    Args:
+        num_channels: Of the sample.
+        sample_size: Its height and width.
+        even_changes: The positions whose row and column have an even sum change; otherwise the others.
+        build_network: (channels in, channels out) -> a network; its output is s before the bound, then t.
+        scale_limit: s lies in [-scale_limit, scale_limit].
+    """
+
+    changes: Tensor
+
+    def __init__(
+        self, num_channels: int, sample_size: int, even_changes: bool, build_network: BuildNetwork, scale_limit: float
+    ) -> None:
+        super().__init__()
+        positions = torch.arange(sample_size)
+        even = (positions[:, None] + positions) % 2 == 0
+        self.register_buffer("changes", even if even_changes else ~even, persistent=False)
+        self.network = build_network(num_channels, 2 * num_channels)
+        self.scale_limit = scale_limit
+
+    def scale_and_shift(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        """S in float32, and t, both zero where the positions stay."""
+        raw, shift = self.network(sample * ~self.changes).chunk(2, dim=1)
+        return bound_log_scale(raw, self.scale_limit) * self.changes, shift * self.changes
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.scale_and_shift(sample)
+        latents = torch.exp(log_scale) * sample + shift
+        return latents.to(sample.dtype), log_scale.flatten(1).sum(1)
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.scale_and_shift(latents)
+        sample = torch.exp(-log_scale) * (latents - shift)
+        return sample.to(latents.dtype), -log_scale.flatten(1).sum(1)
+
+
+class MultiScale(FlowLayer):
+    """Every scale but the last gives half of its channels away as latents (section 3.6, equations 13 to 16).
+
+    (batch, channels, height, width) -> (batch, dim), latents of earlier scales last.
+
+    Args:
+        scales: The bijections of each scale.
+        shapes: (channels, height, width) of the latents that each scale gives.
+    """
+
+    def __init__(self, scales: list[FlowSequence], shapes: list[tuple[int, int, int]]) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList(scales)
+        self.shapes = shapes[::-1]
+
+    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+        *earlier, last = self.scales
+        log_det, given = 0, []
+        for scale in earlier:
+            sample, change = scale(sample)
+            sample, latents = sample.chunk(2, dim=1)
+            log_det = log_det + change
+            given.append(latents)
+        sample, change = last(sample)
+        return torch.cat([part.flatten(1) for part in [sample, *given[::-1]]], dim=1), log_det + change
+
+    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+        *earlier, last = self.scales
+        parts = latents.split([math.prod(shape) for shape in self.shapes], dim=1)
+        first, *given = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        sample, log_det = last.inverse(first)  # type: ignore[operator]
+        for scale, part in zip(earlier[::-1], given, strict=True):
+            sample, change = scale.inverse(torch.cat([sample, part], dim=1))  # type: ignore[operator]
+            log_det = log_det + change
+        return sample, log_det
+
+
+class RealNVP(FlowModel):
+    """Affine couplings, over vectors or images; starts as the identity. The prior is N(0, I).
+
+    Vectors: halves that change in turn, one dense network for each coupling, which gives s and t together.
+
+    Images: each scale has 3 checkerboard couplings, a squeeze, 3 couplings of half of the channels, and gives half of
+    its channels away; the last has 4 checkerboard couplings (section 3.6). Where the paper normalises by the batch,
+    inside its networks and between the couplings, there is an `ActNorm` before each coupling, set on the first batch.
+    Nor are there the paper's logit of the images and its weight normalisation, and the networks are equally wide in
+    every scale, where the paper doubles them.
+
+    Args:
+        in_channels: Dimension of a vector, or channels of an image.
+        sample_size: Height and width of an image, which takes num_scales - 1 halvings; None for vectors.
+        num_levels: Grey levels by which the images are dequantised; None for continuous data.
+        num_couplings: Of vectors: couplings.
+        hidden_dims: Of vectors: widths of the hidden layers of each coupling's network.
+        num_scales: Of images: scales.
+        hidden_channels: Of images: width of each coupling's network.
+        num_blocks: Of images: residual blocks of each coupling's network.
+        scale_limit: Bound of |s|: one coupling stretches by a factor of at most exp(scale_limit).
+
+    Raises:
+        UserError: Fewer than 2 couplings, vectors of one number, a width below 1, images that cannot be halved so
+            often, or a `scale_limit` that is not positive and finite.
+    """
+
+    @register_to_config
+    def __init__(
+        self,
+        in_channels: int = 2,
+        sample_size: int | None = None,
+        num_levels: int | None = None,
+        num_couplings: int = 8,
+        hidden_dims: tuple[int, ...] = (64, 64),
+        num_scales: int = 2,
+        hidden_channels: int = 64,
+        num_blocks: int = 2,
+        scale_limit: float = 2.0,
+    ) -> None:
+        super().__init__()
+        check_scale_limit(scale_limit)
+        if sample_size is None:
+            check_couplings(num_couplings, in_channels)
+            dense = partial(coupling_mlp, hidden_dims=hidden_dims)
+            self.layers: FlowLayer = CouplingStack(
+                [AffineCoupling(in_channels, k % 2 == 1, dense, scale_limit) for k in range(num_couplings)]
+            )
+            return
+        check_widths("num_scales", [num_scales])
+        check_widths("hidden_channels", [hidden_channels])
+        if num_blocks < 0:
+            raise UserError(f"num_blocks must be at least 0, got {num_blocks}")
+        if num_scales > 1:
+            check_squeezable(sample_size, num_scales - 1)
+        if sample_size >> (num_scales - 1) < 2:
+            raise UserError(
+                f"sample_size {sample_size} leaves scale {num_scales} one pixel, which is no checkerboard: give a "
+                "smaller num_scales"
+            )
+        convolutional = partial(residual_net, hidden_channels=hidden_channels, num_blocks=num_blocks)
+        self.layers = image_layers(in_channels, sample_size, num_scales, convolutional, scale_limit)
+
+    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        latents, log_det = self.layers(sample)
+        return latents, log_det
+
+    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+        return self.layers.inverse(latents)
+
+
+def image_layers(
+    channels: int, size: int, num_scales: int, build_network: BuildNetwork, scale_limit: float
+) -> MultiScale:
+    """The bijections of images, for the arguments see `RealNVP`."""
+
+    def checkerboards(count: int) -> list[FlowLayer]:
+        layers: list[FlowLayer] = []
+        for k in range(count):
+            coupling = CheckerboardCoupling(channels, size, k % 2 == 1, build_network, scale_limit)
+            layers += [ActNorm(channels), coupling]
+        return layers
+
+    scales, shapes = [], []
+    for _ in range(num_scales - 1):
+        layers = [*checkerboards(3), Squeeze()]
+        channels, size = 4 * channels, size // 2
+        for k in range(3):
+            layers += [ActNorm(channels), AffineCoupling(channels, k % 2 == 1, build_network, scale_limit)]
+        channels //= 2
+        scales.append(FlowSequence(layers))
+        shapes.append((channels, size, size))
+    scales.append(FlowSequence(checkerboards(4)))
+    shapes.append((channels, size, size))
+    return MultiScale(scales, shapes)

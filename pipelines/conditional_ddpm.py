@@ -1,0 +1,34 @@
+"""Pipeline of the class-conditional DDPM."""
+
+from __future__ import annotations
+
+from diffusers import SchedulerMixin, UNet2DModel
+
+from hf_genmodels.errors import UserError
+
+from .ddpm import LikelihoodPipeline
+
+
+class ConditionalDDPMPipeline(LikelihoodPipeline):
+    """Samples of given classes with classifier-free guidance (Ho & Salimans 2022, arXiv 2207.12598).
+
+    Where a method takes `class_labels`, they are one number for all images, or a sequence or tensor with one for each,
+    from 0 to num_classes - 1.
+
+    Args:
+        unet: The denoising network, with `num_class_embeds` = number of classes + 1: the last one means "any class".
+        scheduler: Of the training (a DDPMScheduler), or another sampler made from its configuration.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+
+    Raises:
+        UserError: The network knows no classes.
+    """
+
+    def __init__(self, unet: UNet2DModel, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, scheduler=scheduler)
+        self.register_to_config(value_scale=value_scale)
+        if self.num_classes is None:
+            raise UserError(
+                "ConditionalDDPMPipeline needs a network that knows classes (num_class_embeds); use DDPMPipeline"
+            )

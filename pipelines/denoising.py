@@ -1,0 +1,307 @@
+"""What every pipeline around a denoising network and a scheduler shares: sampling, guidance, DDIM inversion."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.losses.diffusion import predicted_noise
+
+from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .images import SampleShape
+from .labels import ClassLabels, find_labels, match_labels, random_labels
+from .latents import as_latents, interpolate_latents
+
+DDIM_STEPS = 50
+GUIDANCE_SCALE = 2.0
+
+
+class DenoisingPipeline(GenerativePipeline):
+    """Samples, DDIM codes and reconstructions of a UNet2DModel that was trained to denoise.
+
+    `to_diffused` and `from_diffused` say what it denoises: by default the samples themselves, (channels, height,
+    width) or, where the network's `sample_size` is 1, vectors (dim,), which are (dim, 1, 1) inside.
+
+    A conditional network (`num_class_embeds`) knows one class more than the data have, the last: it means "any".
+
+    Samplers are swapped as in diffusers, `pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)`: DDPM,
+    DDIM, DPM-Solver (`DPMSolverMultistepScheduler`), Karras et al.'s (`EulerDiscreteScheduler` and
+    `HeunDiscreteScheduler` with `use_karras_sigmas=True`), and others that take time steps of the same training.
+    """
+
+    model_cpu_offload_seq = "unet"
+    unet: Any
+    scheduler: Any
+
+    # hooks -----------------------------------------------------------------------------------------------------------
+
+    @property
+    def sample_shape(self) -> SampleShape:
+        """Shape of one sample, (channels, height, width) or (dim,)."""
+        return self.latent_shape
+
+    def to_diffused(self, images: Any) -> Tensor:
+        """Images as users give them -> what is noised and denoised, float32 (batch, *latent_shape)."""
+        return self.prepare_images(images, torch.float32)
+
+    def from_diffused(self, diffused: Tensor) -> Tensor:
+        """(batch, *latent_shape) -> samples, images in [-1, 1]."""
+        return diffused
+
+    # the network -----------------------------------------------------------------------------------------------------
+
+    @property
+    def network_shape(self) -> tuple[int, int, int]:
+        """What the network takes: (channels, height, width)."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return self.unet.config.in_channels, height, width
+
+    @property
+    def latent_shape(self) -> SampleShape:
+        """Shape of x_T as `latents`, and of what is diffused: the network's, or (dim,) for vectors."""
+        channels, height, width = self.network_shape
+        return (channels,) if (height, width) == (1, 1) else (channels, height, width)
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of a conditional network, else None."""
+        embeddings: int | None = self.unet.config.num_class_embeds
+        return None if embeddings is None else embeddings - 1
+
+    def trained_schedule(self) -> DDPMScheduler:
+        """The noise that the network was trained with, whatever sampler is in use.
+
+        Not by `from_config`, which forgets what a scheduler was given by position, such as the number of steps.
+        """
+        config = self.scheduler.config
+        return DDPMScheduler(
+            num_train_timesteps=config.num_train_timesteps,
+            trained_betas=self.scheduler.betas.numpy(),
+            prediction_type=config.prediction_type,
+            clip_sample=config.get("clip_sample", False),
+            clip_sample_range=config.get("clip_sample_range", 1.0),
+        )
+
+    def predict(
+        self, noisy: Tensor, timestep: Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0
+    ) -> Tensor:
+        """The network's prediction (noise, sample or v) for x_t, with classifier-free guidance.
+
+        Guidance is Ho & Salimans 2022 (arXiv 2207.12598), eq. 6, with guidance_scale = 1 + w.
+
+        Args:
+            noisy: (batch, channels, height, width).
+            timestep: One, or (batch,) without guidance.
+            labels: (1,) or (batch,); None for "any".
+            guidance_scale: 1 for none.
+        """
+        noisy = noisy.to(self.unet.dtype)
+        if self.num_classes is None:
+            prediction: Tensor = self.unet(noisy, timestep, return_dict=False)[0]
+            return prediction
+        any_class = torch.full((len(noisy),), self.num_classes, device=noisy.device)
+        labels = any_class if labels is None else labels.expand(len(noisy))
+        if guidance_scale == 1.0:
+            prediction = self.unet(noisy, timestep, class_labels=labels, return_dict=False)[0]
+            return prediction
+        both = self.unet(noisy.repeat(2, 1, 1, 1), timestep, torch.cat([labels, any_class]), return_dict=False)[0]
+        conditional, unconditional = both.chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional)
+
+    # samples ---------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        num_inference_steps: int | None = None,
+        class_labels: ClassLabels = None,
+        guidance_scale: float | None = None,
+        eta: float = 0.0,
+        output_type: str | None = None,
+        return_dict: bool = True,
+    ) -> GenerativePipelineOutput | tuple[Any]:
+        """Samples: noise x_T ~ N(0, I), denoised step by step as the scheduler says.
+
+        Args:
+            batch_size: How many; by default one for each of `latents` or `class_labels`.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            latents: x_T, (batch, *latent_shape), instead of a random one. A DDPM scheduler draws more noise on the
+                way.
+            num_inference_steps: Steps of the scheduler, by default as many as the network was trained with. A
+                second-order scheduler (Heun) calls the network up to twice a step.
+            class_labels: Of a conditional network; by default each class is as likely as the others.
+            guidance_scale: Of a conditional network, 2 by default: how far a sample is pushed towards its class; 1
+                for the plain conditional distribution.
+            eta: Of a DDIMScheduler: 0 is deterministic, 1 adds as much noise as DDPM.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+
+        Raises:
+            UserError: The arguments' shapes do not fit, there is no such class, guidance of a network without
+                classes, too many steps, steps that the scheduler cannot do, or `eta` for one that has none.
+        """
+        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        scale = self._guidance_scale(guidance_scale)
+        steps = self._num_steps(num_inference_steps, self.scheduler.config.num_train_timesteps)
+        generator = list(generator) if isinstance(generator, Sequence) else generator
+        options = self._step_options(generator, eta)
+        if latents is not None:
+            latents = torch.atleast_1d(as_latents("latents", latents))
+            batch_size = len(latents)
+        elif batch_size is None:
+            batch_size = 1 if labels is None else len(labels)
+        noise = self.random_latents(batch_size, self.latent_shape, generator, latents, self.unet.dtype)
+        labels = match_labels(labels, batch_size)
+        if labels is None and self.num_classes is not None:
+            labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
+        self.scheduler.set_timesteps(steps)
+        sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
+        for timestep in self.progress_bar(self.scheduler.timesteps):
+            scaled = self.scheduler.scale_model_input(sample, timestep)
+            prediction = self.predict(scaled, timestep, labels, scale)
+            sample = self.scheduler.step(prediction, timestep, sample, **options).prev_sample
+        if not sample.isfinite().all():
+            raise UserError(
+                f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; "
+                "try fewer num_inference_steps (a DPM-Solver needs fewer than the training had), or another scheduler"
+            )
+        return self.finish(self.from_diffused(sample.reshape(noise.shape)), output_type, return_dict)
+
+    def _guidance_scale(self, scale: float | None) -> float:
+        if scale is not None and self.num_classes is None:
+            raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
+        return GUIDANCE_SCALE if scale is None else scale
+
+    def _num_steps(self, number: int | None, default: int) -> int:
+        trained: int = self.scheduler.config.num_train_timesteps
+        number = min(default, trained) if number is None else number
+        if not 1 <= number <= trained:
+            raise UserError(
+                f"num_inference_steps must be 1 to {trained}, the steps that the model was trained with, got {number}"
+            )
+        return number
+
+    def _step_options(self, generator: Any, eta: float) -> dict[str, Any]:
+        """What the scheduler's `step` takes of these; not every one draws noise."""
+        known = inspect.signature(self.scheduler.step).parameters
+        if eta and "eta" not in known:
+            raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {type(self.scheduler).__name__}")
+        return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in known}
+
+    # codes -----------------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def encode(self, images: Any, num_inference_steps: int | None = None, class_labels: ClassLabels = None) -> Tensor:
+        """The x_T from which DDIM comes back to each image: its equation, followed from the image to noise.
+
+        Song et al. 2021 (arXiv 2010.02502), section 4.3. The network's prediction at the end of a step is taken from
+        where the step begins, so `decode` comes back the nearer the smaller the steps are. Which scheduler the
+        pipeline has does not matter, and predicted samples are not clipped.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+            num_inference_steps: 50 by default, or as many as the network was trained with if that is less.
+            class_labels: Of a conditional network; by default "any class".
+
+        Returns:
+            (batch, *latent_shape), float32.
+
+        Raises:
+            UserError: The images or labels do not fit, or too many steps.
+        """
+        steps = self._num_steps(num_inference_steps, DDIM_STEPS)
+        return self._follow(self.to_diffused(images), DDIMInverseScheduler, steps, class_labels)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Tensor,
+        num_inference_steps: int | None = None,
+        class_labels: ClassLabels = None,
+        output_type: str | None = None,
+    ) -> GenerativePipelineOutput:
+        """Samples of given x_T by deterministic DDIM, the inverse of `encode` with the same number of steps.
+
+        Args:
+            latents: (batch, *latent_shape).
+            num_inference_steps: As for `encode`.
+            class_labels: As for `encode`.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+
+        Raises:
+            UserError: The latents or labels do not fit, or too many steps.
+        """
+        steps = self._num_steps(num_inference_steps, DDIM_STEPS)
+        latents = torch.atleast_1d(as_latents("latents", latents))
+        latents = self.random_latents(len(latents), self.latent_shape, None, latents, torch.float32)
+        samples = self.from_diffused(self._follow(latents, DDIMScheduler, steps, class_labels))
+        return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        images: Any,
+        num_inference_steps: int | None = None,
+        class_labels: ClassLabels = None,
+        output_type: str | None = None,
+    ) -> GenerativePipelineOutput:
+        """`decode(encode(images))`."""
+        latents = self.encode(images, num_inference_steps, class_labels)
+        return self.decode(latents, num_inference_steps, class_labels, output_type)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        a: Any,
+        b: Any,
+        num_steps: int = 8,
+        mode: str = "spherical",
+        num_inference_steps: int | None = None,
+        class_labels: ClassLabels = None,
+        output_type: str | None = None,
+    ) -> GenerativePipelineOutput:
+        """Decode a path from the code of image `a` to that of `b` (Song et al. 2021, section 5.3).
+
+        Args:
+            a: One image.
+            b: One image.
+            num_steps: Images on the path, both ends included.
+            mode: "linear", or "spherical", see `latents.interpolate_latents`.
+            num_inference_steps: As for `encode`.
+            class_labels: As for `encode`.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+
+        Raises:
+            UserError: `a` or `b` is more than one image, or another argument is impossible.
+        """
+        start, end = (self.encode(image, num_inference_steps, class_labels) for image in (a, b))
+        if len(start) != 1 or len(end) != 1:
+            raise UserError(f"interpolate goes from one image to one image, got {len(start)} and {len(end)}")
+        path = interpolate_latents(start.flatten(), end.flatten(), num_steps, mode)
+        return self.decode(path.reshape(num_steps, *start.shape[1:]), num_inference_steps, class_labels, output_type)
+
+    def _follow(self, diffused: Tensor, scheduler_class: type, num_steps: int, class_labels: ClassLabels) -> Tensor:
+        """Follow DDIM's equation, (batch, *latent_shape), in the direction of a scheduler."""
+        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        labels = match_labels(labels, len(diffused))
+        trained = self.trained_schedule()
+        betas = trained.betas.numpy()
+        scheduler: Any = scheduler_class(num_train_timesteps=len(betas), trained_betas=betas, clip_sample=False)
+        scheduler.set_timesteps(num_steps)
+        sample = diffused.reshape(len(diffused), *self.network_shape)
+        for timestep in self.progress_bar(scheduler.timesteps):
+            prediction = self.predict(sample, timestep, labels).float()
+            alpha_bar = scheduler.alphas_cumprod[timestep]
+            noise = predicted_noise(trained.config.prediction_type, prediction, sample, alpha_bar)
+            sample = scheduler.step(noise, timestep, sample).prev_sample
+        return sample.reshape(diffused.shape)

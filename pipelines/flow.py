@@ -1,0 +1,237 @@
+"""Pipeline of every normalizing flow."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.losses.dequantization import bits_per_dim, dequantize, discrete_log_likelihood, quantize
+from hf_genmodels.losses.likelihood import importance_weighted_log_likelihood
+from hf_genmodels.models.glow import Glow
+from hf_genmodels.models.nice import NICE
+from hf_genmodels.models.realnvp import RealNVP
+from hf_genmodels.models.residual_flows import PlanarFlow, RadialFlow
+
+from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
+from .latents import as_latents, interpolate_latents
+
+
+class FlowPipeline(GenerativePipeline):
+    """Samples, latents and likelihoods of a normalizing flow.
+
+    Latents z are standard normal under the model, flat, and as many as there are numbers in a sample. Images are
+    handled as grey levels: `encode` takes the middle of each pixel's level, and samples are levels again, so that
+    `reconstruct` gives back the very images. Vectors go through as they are.
+
+    Where a method takes `class_labels`, a class-conditional flow needs them (a call draws them if they are left out):
+    one number for all images, or a sequence or tensor with one for each, from 0 to num_classes - 1.
+
+    Args:
+        flow: The network.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+    """
+
+    model_cpu_offload_seq = "flow"
+    flow: PlanarFlow | RadialFlow | NICE | RealNVP | Glow
+
+    def __init__(self, flow: PlanarFlow | RadialFlow | NICE | RealNVP | Glow, value_scale: float = 255.0) -> None:
+        super().__init__()
+        self.register_modules(flow=flow)
+        self.register_to_config(value_scale=value_scale)
+
+    @property
+    def latent_dim(self) -> int:
+        """Dimension of z, which is that of the data."""
+        return self.flow.dim
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of a class-conditional flow, else None."""
+        number: int | None = self.flow.config.get("num_classes")
+        return number
+
+    @property
+    def num_levels(self) -> int | None:
+        """Grey levels of the images that the flow models; None for continuous data."""
+        number: int | None = self.flow.config.get("num_levels")
+        return number
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        batch_size: int | None = None,
+        generator: Generators = None,
+        latents: Tensor | None = None,
+        temperature: float = 1.0,
+        class_labels: ClassLabels = None,
+        output_type: str | None = None,
+        return_dict: bool = True,
+    ) -> GenerativePipelineOutput | tuple[Any]:
+        """Samples: the inverse of the flow at z ~ N(0, T^2 I).
+
+        Args:
+            batch_size: How many; by default one for each of `class_labels`.
+            generator: One for all, or a sequence with one for each image, which reproduces each image alone.
+            latents: (batch, latent_dim), instead of random ones.
+            temperature: T, the standard deviation of the latents. Below 1 samples are more typical and less diverse
+                (Kingma & Dhariwal 2018, arXiv 1807.03039); at 0 there is one for each class.
+            class_labels: Of a class-conditional flow; by default each class is as likely as the others.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+
+        Raises:
+            UserError: The arguments' shapes do not fit, there is no such class, or `temperature` is negative, not
+                finite, or comes with given latents.
+        """
+        if not 0 <= temperature < math.inf:
+            raise UserError(f"temperature must be at least 0 and finite, got {temperature}")
+        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        if latents is not None:
+            latents = torch.atleast_1d(as_latents("latents", latents))
+            batch_size = len(latents)
+            if temperature != 1:
+                raise UserError("temperature is for random latents; leave it out where latents are given")
+        elif batch_size is None:
+            batch_size = 1 if labels is None else len(labels)
+        latents = self.random_latents(batch_size, (self.latent_dim,), generator, latents, self.dtype) * temperature
+        if labels is None and self.num_classes is not None:
+            labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
+        return self.finish(self._generate(latents, labels), output_type, return_dict)
+
+    @torch.no_grad()
+    def encode(self, images: Any, class_labels: ClassLabels = None) -> Tensor:
+        """The latent of each image, of the middles of its grey levels.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+            class_labels: Of a class-conditional flow.
+
+        Returns:
+            (batch, latent_dim).
+
+        Raises:
+            UserError: The images do not fit, or labels are missing.
+        """
+        sample = self.prepare_images(images, torch.float32)
+        labels = self._require_labels(class_labels, len(sample))
+        return self.flow(self._continuous(sample, torch.full_like(sample, 0.5)), labels).latents
+
+    @torch.no_grad()
+    def decode(
+        self, latents: Tensor, output_type: str | None = None, class_labels: ClassLabels = None
+    ) -> GenerativePipelineOutput:
+        """The images of given latents (batch, latent_dim).
+
+        Raises:
+            UserError: Latents of another shape, or labels are missing.
+        """
+        latents = torch.atleast_1d(as_latents("latents", latents))
+        latents = self.random_latents(len(latents), (self.latent_dim,), None, latents, self.dtype)
+        samples = self._generate(latents, self._require_labels(class_labels, len(latents)))
+        return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
+
+    @torch.no_grad()
+    def reconstruct(
+        self, images: Any, output_type: str | None = None, class_labels: ClassLabels = None
+    ) -> GenerativePipelineOutput:
+        """Decoded latents of the images: the images themselves, rounded to the model's grey levels."""
+        return self.decode(self.encode(images, class_labels), output_type, class_labels)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        a: Any,
+        b: Any,
+        num_steps: int = 8,
+        mode: str = "spherical",
+        output_type: str | None = None,
+        class_labels: ClassLabels = None,
+    ) -> GenerativePipelineOutput:
+        """Decode a path from the latent of image `a` to that of `b`, both included.
+
+        Args:
+            a: One image.
+            b: Another.
+            num_steps: Images on the path, at least 2.
+            mode: "linear" as in Kingma & Dhariwal 2018, or "spherical", see `latents.interpolate_latents`.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            class_labels: Of a class-conditional flow, one for the whole path.
+
+        Raises:
+            UserError: `a` or `b` is more than one image, another argument is impossible, or labels are missing.
+        """
+        start, end = self.encode(a, class_labels), self.encode(b, class_labels)
+        if len(start) != 1 or len(end) != 1:
+            raise UserError(f"interpolate goes from one image to one image, got {len(start)} and {len(end)}")
+        return self.decode(interpolate_latents(start[0], end[0], num_steps, mode), output_type, class_labels)
+
+    @torch.no_grad()
+    def log_likelihood(
+        self,
+        images: Any,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+        class_labels: ClassLabels = None,
+    ) -> Tensor:
+        """Log-likelihood: of vectors the exact log-density, of images a lower bound of the log-probability.
+
+        An image is a cell of the continuous space, and its probability the density's integral over it. With u_k
+        uniform in the cell that is estimated by log (1/K) sum_k p(x + u_k) / levels^dim: for K = 1 in the mean the
+        usual bound of uniform dequantisation (Theis et al. 2016, arXiv 1511.01844, section 3.1), for more the
+        importance-weighted one (Burda et al. 2015, arXiv 1509.00519, eq. 8), which is tighter.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+            num_samples: K, draws of u for each image; vectors need none.
+            generator: For the draws.
+            class_labels: Of a class-conditional flow, whose likelihood is that of the image given its class.
+
+        Returns:
+            (batch,) nats an image, float32.
+
+        Raises:
+            UserError: The images do not fit, `num_samples` is below 1, or labels are missing.
+        """
+        if num_samples < 1:
+            raise UserError(f"num_samples must be at least 1, got {num_samples}")
+        sample = self.prepare_images(images, torch.float32)
+        labels = self._require_labels(class_labels, len(sample))
+        if self.num_levels is None:
+            return self.flow(sample.to(self.dtype), labels).log_likelihood
+        device = self._execution_device if generator is None else generator.device
+        log_densities = []
+        for _ in self.progress_bar(range(num_samples)):
+            noise = torch.rand(sample.shape, generator=generator, device=device).to(sample)
+            log_densities.append(self.flow(self._continuous(sample, noise), labels).log_likelihood)
+        density = importance_weighted_log_likelihood(torch.stack(log_densities))
+        return discrete_log_likelihood(density, self.latent_dim, self.num_levels)
+
+    @torch.no_grad()
+    def bits_per_dim(
+        self,
+        images: Any,
+        num_samples: int = 1,
+        generator: torch.Generator | None = None,
+        class_labels: ClassLabels = None,
+    ) -> Tensor:
+        """`log_likelihood` as a code length, (batch,) bits for each number of a sample; of vectors, of the density."""
+        return bits_per_dim(self.log_likelihood(images, num_samples, generator, class_labels), self.latent_dim)
+
+    def _continuous(self, sample: Tensor, noise: Tensor) -> Tensor:
+        """(batch, ...) as `prepare_images` gives it, and noise in [0, 1) -> what the network takes."""
+        if self.num_levels is not None:
+            sample = dequantize(sample, noise, self.num_levels)
+        return sample.to(self.dtype)
+
+    def _generate(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """(batch, latent_dim), and (1,) or (batch,) labels -> images in [-1, 1], or vectors."""
+        sample, _ = self.flow.inverse(latents, match_labels(labels, len(latents)))
+        return sample if self.num_levels is None else quantize(sample, self.num_levels)
+
+    def _require_labels(self, class_labels: ClassLabels, batch_size: int) -> Tensor | None:
+        return match_labels(require_labels(class_labels, self.num_classes, self._execution_device), batch_size)

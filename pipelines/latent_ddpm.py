@@ -1,0 +1,68 @@
+"""Pipeline of a diffusion model of a VAE's latents."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from diffusers import SchedulerMixin, UNet2DModel
+from torch import Tensor
+
+from hf_genmodels.errors import UserError
+from hf_genmodels.models.vae import VAE
+
+from .denoising import DenoisingPipeline
+from .images import SampleShape
+
+
+class LatentDDPMPipeline(DenoisingPipeline):
+    """Samples of a VAE's decoder for latents that a DDPM makes (after Rombach et al. 2022, arXiv 2112.10752).
+
+    Different from the paper: our VAE has one latent vector for an image, no map of them. `encode` goes on from the
+    VAE's posterior mean to x_T, and `latents` are x_T, (batch, latent_dim).
+
+    Args:
+        vae: Between images and latents.
+        unet: Denoises latents of `in_channels` = latent_dim, `sample_size` 1. It may know classes.
+        scheduler: Of the training (a DDPMScheduler), or another sampler made from its configuration.
+        scaling_factor: The network denoises latents times this number, which makes their standard deviation 1.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+
+    Raises:
+        UserError: The network takes other latents.
+    """
+
+    model_cpu_offload_seq = "unet->vae"
+    vae: VAE
+
+    def __init__(
+        self,
+        vae: VAE,
+        unet: UNet2DModel,
+        scheduler: SchedulerMixin,
+        scaling_factor: float = 1.0,
+        value_scale: float = 255.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
+        self.register_to_config(scaling_factor=scaling_factor, value_scale=value_scale)
+        if self.latent_shape != (vae.config.latent_dim,):
+            raise UserError(
+                f"LatentDDPMPipeline: the network denoises {self.latent_shape}, "
+                f"the VAE's latents are ({vae.config.latent_dim},)"
+            )
+
+    @property
+    def sample_shape(self) -> SampleShape:
+        """Shape of one sample, (channels, height, width) or (dim,)."""
+        config = self.vae.config
+        channels, size = config.in_channels, config.sample_size
+        return (channels,) if size is None else (channels, size, size)
+
+    def to_diffused(self, images: Any) -> Tensor:
+        """The VAE's posterior means times `scaling_factor`, float32 (batch, latent_dim)."""
+        mean, _ = self.vae.posterior_parameters(self.prepare_images(images, self.vae.dtype))
+        return mean.float() * self.config.scaling_factor
+
+    def from_diffused(self, diffused: Tensor) -> Tensor:
+        """(batch, latent_dim) -> means of p(x|z), images in [-1, 1]."""
+        return self.vae.decode((diffused / self.config.scaling_factor).to(self.vae.dtype))

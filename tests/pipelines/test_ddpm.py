@@ -1,0 +1,317 @@
+"""Pipeline of the unconditional DDPM: samplers, likelihood against slow formulas, and diffusers' own pipeline."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler, EulerDiscreteScheduler
+from PIL import Image
+from scipy.stats import norm
+from torch.distributions import Normal, kl_divergence
+
+from hf_genmodels import DDPMPipeline, UserError
+from tests.testing_utils.denoising import (
+    SAMPLERS,
+    ConstantDenoiser,
+    DenoisingTesterMixin,
+    GaussianDenoiser,
+)
+from tests.testing_utils.pipelines import random_images, tiny_denoiser, tiny_pipeline
+
+TYPES = ["epsilon", "sample", "v_prediction"]
+
+
+class TestDDPMPipeline(DenoisingTesterMixin):
+    pipeline_class = DDPMPipeline
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def silent(pipeline: DDPMPipeline) -> DDPMPipeline:
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def schedule(steps: int, kind: str = "epsilon", **options) -> DDPMScheduler:
+    options = {"num_train_timesteps": steps, "prediction_type": kind, **options}
+    return DDPMScheduler(beta_schedule="squaredcos_cap_v2", **options)
+
+
+# diffusers -----------------------------------------------------------------------------------------------------------
+
+ELSEWHERE = """
+import importlib.abc, json, sys
+
+class Blocked(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_genmodels":
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Blocked())
+import numpy, torch
+from diffusers import DDPMPipeline
+
+pipe = DDPMPipeline.from_pretrained(sys.argv[1])
+pipe.set_progress_bar_config(disable=True)
+images = pipe(2, torch.Generator().manual_seed(5), num_inference_steps=3, output_type="np").images
+numpy.save(sys.argv[2], images)
+picture = pipe(1, torch.Generator().manual_seed(5), num_inference_steps=2).images[0]
+picture.save(sys.argv[3])
+assert not [name for name in sys.modules if name.startswith("hf_genmodels")]
+"""
+
+
+def test_plain_diffusers_loads_it_where_this_library_is_not_installed(tmp_path):
+    pipe = tiny_pipeline("DDPMPipeline", (3, 8, 8))
+    pipe.save_pretrained(tmp_path / "model")
+    index = json.loads((tmp_path / "model" / "model_index.json").read_text())
+    assert index["_class_name"] == "DDPMPipeline"
+    assert (index["unet"], index["scheduler"]) == (["diffusers", "UNet2DModel"], ["diffusers", "DDPMScheduler"])
+    paths = [str(tmp_path / name) for name in ("model", "images.npy", "picture.png")]
+    done = subprocess.run([sys.executable, "-c", ELSEWHERE, *paths], capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+    ours = pipe(2, generator(5), output_type="np").images
+    assert np.array_equal(np.load(paths[1]), ours)
+    picture = pipe(1, generator(5), num_inference_steps=2).images[0]
+    with Image.open(paths[2]) as theirs:
+        assert theirs.mode == picture.mode and theirs.tobytes() == picture.tobytes()
+
+
+def test_what_diffusers_saved_loads_and_gives_the_same(tmp_path):
+    theirs = diffusers.DDPMPipeline(*tiny_denoiser((1, 8, 8)))
+    theirs.save_pretrained(tmp_path)
+    ours = silent(DDPMPipeline.from_pretrained(tmp_path))
+    theirs.set_progress_bar_config(disable=True)
+    theirs.unet.eval()
+    assert ours.config.value_scale == 255.0
+    for seeds in (generator(1), [generator(1), generator(2)]):
+        again = generator(1) if isinstance(seeds, torch.Generator) else [generator(1), generator(2)]
+        expected = theirs(2, seeds, num_inference_steps=3, output_type="pt").images
+        assert torch.equal(ours(2, again, output_type="pt").images, expected)
+
+
+def test_a_network_of_oblong_images():
+    unet, scheduler = tiny_denoiser((1, 8, 8))
+    unet.register_to_config(sample_size=[4, 6])
+    pipe = silent(DDPMPipeline(unet, scheduler))
+    assert pipe.sample_shape == (1, 4, 6)
+    assert pipe(2, output_type="pt").images.shape == (2, 1, 4, 6)
+
+
+# samplers ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.__name__)
+def test_a_network_that_knows_the_only_picture_makes_it(sampler, kind):
+    picture = torch.linspace(-0.9, 0.9, 12).reshape(3, 2, 2)
+    trained = schedule(20, kind)
+    pipe = silent(DDPMPipeline(ConstantDenoiser(picture, trained), trained))
+    pipe.scheduler = sampler.from_config(trained.config, **SAMPLERS[sampler])
+    for steps in (15, 8):
+        images = pipe(2, generator(), num_inference_steps=steps, output_type="pt").images
+        torch.testing.assert_close(images, (picture + 1).expand_as(images) / 2, atol=1e-4, rtol=0)
+
+
+def test_steps_that_a_sampler_cannot_do():
+    """A DPM-Solver of as many steps as the training had takes one of them twice."""
+    trained = schedule(20)
+    pipe = silent(DDPMPipeline(ConstantDenoiser(torch.zeros(1, 2, 2), trained), trained))
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(trained.config)
+    with pytest.raises(UserError, match="20 steps of DPMSolverMultistepScheduler give numbers that are not finite"):
+        pipe()
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.__name__)
+def test_samples_of_gaussian_data_have_its_mean_and_spread(sampler):
+    trained = schedule(100, clip_sample=False)
+    pipe = silent(DDPMPipeline(GaussianDenoiser((3,), trained, 0.5, 0.3), trained, value_scale=1.0))
+    pipe.scheduler = sampler.from_config(trained.config, **SAMPLERS[sampler])
+    points = pipe(4000, generator(), num_inference_steps=100 if sampler is DDPMScheduler else 50).images
+    assert points.shape == (4000, 3)
+    assert points.mean(0).tolist() == pytest.approx([0.5] * 3, abs=0.02)
+    # a DDPM with the smaller of its variances, and Euler's method, spread too little in so few steps
+    assert points.std(0).tolist() == pytest.approx([0.3] * 3, rel=0.13)
+
+
+def test_eta_turns_ddim_into_a_random_sampler():
+    pipe = tiny_pipeline("DDPMPipeline")
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    latents = torch.randn(2, 1, 8, 8, generator=generator())
+    first, again = (pipe(generator=generator(s), latents=latents, output_type="pt").images for s in (1, 2))
+    assert torch.equal(first, again)
+    first, again, same = (
+        pipe(generator=generator(s), latents=latents, eta=1.0, output_type="pt").images for s in (1, 2, 1)
+    )
+    assert torch.equal(first, same) and not torch.equal(first, again)
+
+
+def test_latents_may_be_an_array():
+    pipe = tiny_pipeline("DDPMPipeline")
+    latents = torch.randn(2, 1, 8, 8, generator=generator())
+    given = pipe(generator=generator(), latents=latents.numpy(), output_type="pt").images
+    assert torch.equal(given, pipe(generator=generator(), latents=latents, output_type="pt").images)
+
+
+# inversion -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_ddim_comes_back_the_nearer_the_more_steps_it_takes(kind):
+    torch.manual_seed(0)
+    # a schedule that leaves some of the signal: an untrained network does not know that x_T is all noise
+    scheduler = DDPMScheduler(num_train_timesteps=100, prediction_type=kind)
+    unet, _ = tiny_denoiser((1, 4, 4))
+    if kind == "sample":  # nor that x_t is free of noise at the other end
+        unet = GaussianDenoiser((1, 4, 4), scheduler, 0.0, 0.5)
+    pipe = silent(DDPMPipeline(unet.eval(), scheduler))
+    images = random_images((1, 4, 4)) * 0.6 + 0.2
+    errors = [
+        (pipe.reconstruct(images, num_inference_steps=steps, output_type="pt").images - images).square().mean().item()
+        for steps in (2, 6, 25)
+    ]
+    assert errors[1] < errors[0] and errors[2] < errors[1] / 4 and errors[2] < 1e-4
+
+
+def test_codes_of_gaussian_data_are_standard_normal():
+    trained = schedule(100, clip_sample=False)
+    pipe = silent(DDPMPipeline(GaussianDenoiser((2,), trained, -0.4, 0.2), trained, value_scale=1.0))
+    points = torch.randn(3, 2, generator=generator())
+    codes = pipe.encode(-0.4 + 0.2 * points, num_inference_steps=100)
+    torch.testing.assert_close(codes, points, atol=0.1, rtol=0)
+    assert torch.equal(pipe.encode(points), pipe.encode(points, num_inference_steps=50))
+
+
+def test_predicted_samples_are_not_clipped_on_the_way_from_a_code():
+    trained = schedule(50)
+    picture = torch.tensor([1.5, -2.0])
+    pipe = silent(DDPMPipeline(ConstantDenoiser(picture[:, None, None], trained), trained, value_scale=1.0))
+    assert trained.config.clip_sample
+    assert pipe.decode(torch.zeros(1, 2), 10).images[0].tolist() == pytest.approx(picture.tolist(), abs=1e-3)
+
+
+# likelihood ----------------------------------------------------------------------------------------------------------
+
+
+def slow_bound(pipe: DDPMPipeline, sample: torch.Tensor, seed: int) -> list[float]:
+    """The bound of each sample in nats, from whole Gaussians in float64, for the same draws."""
+    config = pipe.scheduler.config
+    bars = pipe.scheduler.alphas_cumprod.double()
+    draws = generator(seed)
+    x0 = sample.double()
+    bound = kl_divergence(Normal(bars[-1].sqrt() * x0, (1 - bars[-1]).sqrt()), Normal(0.0, 1.0)).flatten(1).sum(1)
+    for t in range(len(bars)):
+        noise = torch.randn(sample.shape, generator=draws)
+        noisy = (bars[t].sqrt() * x0 + (1 - bars[t]).sqrt() * noise.double()).float()
+        with torch.no_grad():
+            output = pipe.unet(noisy, t).sample.double()
+        if config.prediction_type == "epsilon":
+            found = (noisy.double() - (1 - bars[t]).sqrt() * output) / bars[t].sqrt()
+        elif config.prediction_type == "sample":
+            found = output
+        else:
+            found = bars[t].sqrt() * noisy.double() - (1 - bars[t]).sqrt() * output
+        if config.clip_sample:
+            found = found.clamp(-1, 1)
+        if t == 0:
+            bound -= slow_decoder(x0, found, (1 - bars[0]).sqrt().item(), pipe.config.value_scale)
+            continue
+        alpha, variance = bars[t] / bars[t - 1], (1 - bars[t - 1]) / (1 - bars[t]) * (1 - bars[t] / bars[t - 1])
+
+        def step(x, t=t, alpha=alpha, variance=variance, noisy=noisy):
+            mean = bars[t - 1].sqrt() * (1 - alpha) * x + alpha.sqrt() * (1 - bars[t - 1]) * noisy.double()
+            return Normal(mean / (1 - bars[t]), variance.sqrt())
+
+        bound += kl_divergence(step(x0), step(found)).flatten(1).sum(1)
+    return (-bound).tolist()
+
+
+def slow_decoder(x0: torch.Tensor, mean: torch.Tensor, std: float, value_scale: float) -> torch.Tensor:
+    """Log-probability of each sample's grey levels, or its log-density."""
+    if value_scale == 1:
+        return Normal(mean, std).log_prob(x0).flatten(1).sum(1)
+    half = 1 / value_scale
+    upper = np.where(x0 > 1 - half, 1.0, norm.cdf(x0 + half, mean, std))
+    lower = np.where(x0 < -1 + half, 0.0, norm.cdf(x0 - half, mean, std))
+    return torch.tensor(np.log(upper - lower)).flatten(1).sum(1)
+
+
+@pytest.mark.parametrize("kind", TYPES)
+@pytest.mark.parametrize(("shape", "scale"), [((1, 4, 4), 4.0), ((2, 4, 4), 1.0), ((2,), 1.0)])
+def test_bound_is_that_of_whole_gaussians(kind, shape, scale):
+    torch.manual_seed(0)
+    unet, scheduler = tiny_denoiser(shape, steps=5, prediction_type=kind)
+    pipe = silent(DDPMPipeline(unet.eval(), scheduler, value_scale=scale))
+    shown = torch.randint(int(scale) + 1, (3, *shape), generator=generator()) / scale
+    sample = shown * 2 - 1 if len(shape) == 3 else shown
+    expected = slow_bound(pipe, sample.reshape(3, *pipe.network_shape), seed=4)
+    assert pipe.log_likelihood(shown, generator=generator(4)).tolist() == pytest.approx(expected, rel=1e-4)
+    bits = pipe.bits_per_dim(shown, generator=generator(4))
+    dims = float(np.prod(shape))
+    assert bits.tolist() == pytest.approx([-value / dims / np.log(2) for value in expected], rel=1e-4)
+    if scale > 1:  # values between levels are rounded
+        nearby = (shown + 0.1 / scale).clamp(max=1)
+        torch.testing.assert_close(pipe.bits_per_dim(nearby, generator=generator(4)), bits)
+    # it is the trained model's, whatever sampler is in use
+    pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
+    assert torch.equal(pipe.bits_per_dim(shown, generator=generator(4)), bits)
+
+
+def test_bound_of_a_network_that_knows_gaussian_data():
+    """Against its expectation, which has a closed form, and below the density."""
+    mean, std = 0.3, 0.4
+    trained = schedule(50, clip_sample=False)
+    pipe = silent(DDPMPipeline(GaussianDenoiser((2,), trained, mean, std), trained, value_scale=1.0))
+    points = mean + std * torch.randn(20_000, 2, generator=generator())
+    found = pipe.log_likelihood(points, generator=generator(1))
+    bars = trained.alphas_cumprod.double()
+    snr = bars / (1 - bars)
+    remaining = std**2 / (std**2 * snr + 1)  # variance of x_0 given x_t
+    last = 0.5 * (bars[-1] * (mean**2 + std**2) - bars[-1] - (1 - bars[-1]).log())
+    first = 0.5 * (2 * torch.pi * (1 - bars[0])).log() + 0.5 * remaining[0] / (1 - bars[0])
+    expected = -2 * (last + first + 0.5 * ((snr[:-1] - snr[1:]) * remaining[1:]).sum()).item()
+    assert found.mean().item() == pytest.approx(expected, abs=4 * found.std().item() / len(points) ** 0.5)
+    assert found.std().item() / len(points) ** 0.5 < 0.03
+    assert expected < Normal(mean, std).log_prob(points).sum(1).mean().item()
+
+
+def test_few_draws_of_time_steps_are_right_on_average():
+    trained = schedule(6, clip_sample=False)
+    pipe = silent(DDPMPipeline(GaussianDenoiser((2,), trained, 0.3, 0.8), trained, value_scale=1.0))
+    points = torch.tensor([[0.5, -1.0]]).expand(20_000, 2)
+    every = pipe.log_likelihood(points, generator=generator(1)).mean().item()
+    for number in (1, 3):
+        some = pipe.log_likelihood(points, num_timesteps=number, generator=generator(2))
+        error = some.std().item() / len(points) ** 0.5
+        assert abs(some.mean().item() - every) < 4 * error and error < 0.02 * abs(every)
+        steps = pipe.log_likelihood(points[:500], num_timesteps=number, generator=generator(2))
+        assert len(steps.unique()) == 500  # each image has time steps and noise of its own
+
+
+def test_impossible_numbers_of_time_steps():
+    pipe = tiny_pipeline("DDPMPipeline")
+    for number in (0, 3):
+        with pytest.raises(UserError, match="num_timesteps must be 1 to 2, the time steps after the first, got"):
+            pipe.bits_per_dim(torch.zeros(1, 8, 8), num_timesteps=number)
+
+
+# classes -------------------------------------------------------------------------------------------------------------
+
+
+def test_classes_and_guidance_are_for_networks_that_know_them():
+    pipe = tiny_pipeline("DDPMPipeline")
+    with pytest.raises(UserError, match="guidance_scale: the model was trained without classes"):
+        pipe(guidance_scale=2.0)
+    for call in (pipe, lambda **labels: pipe.encode(torch.zeros(1, 8, 8), **labels)):
+        with pytest.raises(UserError, match="class_labels: the model was trained without classes"):
+            call(class_labels=1)
+    with pytest.raises(UserError, match="DDPMPipeline: this network knows classes; use ConditionalDDPMPipeline"):
+        DDPMPipeline(*tiny_denoiser((1, 8, 8), num_classes=3))
