@@ -4,7 +4,7 @@
 
 Fits `builtin:textures`' first quarter (256x256) of brick, grass and gravel; prints the standard deviation of the
 exemplar, of its periodic component and of 64 samples, and the lag-one correlations of the last two; draws exemplar,
-periodic component, an ADSN and a random-phase sample to `textures.png`.
+periodic component, an ADSN and a random-phase sample (a quarter of each) to `textures.png`.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from hf_genmodels.plots import image_grid, stack_pictures
 from hf_genmodels.training.entry import train
 
 TEXTURES = {"brick": 0, "grass": 3, "gravel": 6}
-NUM_SAMPLES = 64
+NUM_SAMPLES, SHOWN = 64, 128
 
 
 def lag_one(images: Tensor) -> float:
@@ -52,6 +52,7 @@ def main() -> None:
         lines.append(f"| {name} | " + " | ".join(f"{value:.4f}" for value in [*deviations, *neighbours]) + " |")
         phases = pipe(latents=latents[:1], method="random_phase", output_type="pt").images
         shown = torch.cat([photographs[index][None], pipe.exemplar[None], samples[:1].clamp(0, 1), phases])
+        shown = shown[..., :SHOWN, :SHOWN]
         pictures[f"{name}: photograph, periodic component, ADSN, random phase"] = image_grid(shown, columns=4)
     stack_pictures(pictures).save(args.output_dir / "textures.png")
     (args.output_dir / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

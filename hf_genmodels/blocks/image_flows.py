@@ -64,7 +64,7 @@ class InvertibleConv1x1(FlowLayer):
         self.lower = nn.Parameter(torch.zeros(num_channels, num_channels))
         self.upper = nn.Parameter(torch.zeros(num_channels, num_channels))
         self.log_diagonal = nn.Parameter(torch.zeros(num_channels))
-        self.set_weight(nn.init.orthogonal_(torch.empty(num_channels, num_channels)))
+        self.set_weight(nn.init.orthogonal_(torch.empty(num_channels, num_channels, dtype=torch.float32)))
 
     @torch.no_grad()
     def set_weight(self, weight: Tensor) -> None:
