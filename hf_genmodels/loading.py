@@ -37,7 +37,7 @@ def load_network(
     saved_class = config.get("_class_name") or "".join(config.get("architectures", [])) or None
     if saved_class != network_class.__name__:
         raise UserError(f"{folder} holds a {saved_class}, not a {network_class.__name__}")
-    verbosity = diffusers_logging.get_verbosity()
+    verbosity, default_dtype = diffusers_logging.get_verbosity(), torch.get_default_dtype()
     diffusers_logging.set_verbosity(diffusers_logging.CRITICAL)
     try:
         network, info = network_class.from_pretrained(
@@ -51,6 +51,7 @@ def load_network(
         raise UserError(f"{folder}: the weights cannot be loaded: {reason}") from error
     finally:
         diffusers_logging.set_verbosity(verbosity)
+        torch.set_default_dtype(default_dtype)  # diffusers leaves another one behind where a constructor fails
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         if info[kind]:
             keys = [str(key) for key in info[kind]]

@@ -69,6 +69,12 @@ def test_another_pipelines_folder(folder):
         AutoencoderPipeline.from_pretrained(folder)
 
 
+def test_a_network_that_cannot_be_built_leaves_the_default_type_alone(folder: Path) -> None:
+    edit_json(folder / "vae" / "config.json", latent_dim=0)
+    refused(folder, "latent_dim", dtype=torch.bfloat16)
+    assert torch.get_default_dtype() == torch.float32
+
+
 @pytest.mark.parametrize("name", ["DDIMPipeline", "UserError", None, ["code", "VAEPipeline"]])
 def test_a_class_that_is_no_pipeline_of_ours(name, folder):
     edit_json(folder / "model_index.json", _class_name=name)
