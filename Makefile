@@ -61,7 +61,7 @@ FASHION_MNIST ?= zalando-datasets/fashion_mnist
 RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
-  reference-ddpm reference-texture
+  reference-ddpm reference-ddpm-digits reference-texture
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -116,6 +116,9 @@ reference-vae-32: $(STAMP)
 reference-ddpm: reference-classifier-32 reference-vae-32
 	$(BIN)/python benchmarks/reference_ddpm.py --dataset_name $(FASHION_MNIST) --extractor runs/reference-classifier-32 \
 	  --vae runs/reference-vae-32 --output_dir runs/reference-ddpm
+
+reference-ddpm-digits: $(STAMP)
+	$(BIN)/python benchmarks/reference_ddpm_digits.py --output_dir runs/reference-ddpm-digits
 
 reference-texture: $(STAMP)
 	$(BIN)/python benchmarks/reference_texture.py --output_dir runs/reference-texture

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import nflows.distributions
+import nflows.flows
 import nflows.nn.nets
 import nflows.transforms
 import normflows
@@ -146,7 +147,7 @@ def compare_glow(folder: Path, rounds: int, threads: int) -> None:
     losses: dict[str, Callable[[Tensor], Tensor]] = {
         "by hand": lambda x: -networks["by hand"](x).log_likelihood,
         "nflows": lambda x: -networks["nflows"].log_prob(x),
-        "normflows": lambda x: -networks["normflows"].log_prob(x),
+        "normflows": lambda x: -networks["normflows"].log_prob(x, None),
     }
     runs: dict[str, Run] = {"library": ours.training_step}
     for name, network in networks.items():
@@ -224,7 +225,7 @@ def normflows_realnvp() -> nn.Module:
 def compare_realnvp(folder: Path, rounds: int, threads: int) -> None:
     """Print the tables of RealNVP's step and of its sampling."""
     points = np.random.default_rng(0).standard_normal((NUM_EXAMPLES, DIM)).astype(np.float32)
-    options = FlowArguments(architecture="realnvp", num_couplings=COUPLINGS, hidden_dims=[HIDDEN, HIDDEN])
+    options = FlowArguments(architecture="realnvp", num_flow_steps=COUPLINGS, hidden_dims=[HIDDEN, HIDDEN])
     data = held_in_memory(points, None)
     ours = make_loop(
         FlowObjective, options, data, folder, threads, VECTOR_BATCH, learning_rate=RATE, max_grad_norm=None

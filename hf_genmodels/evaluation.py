@@ -272,6 +272,8 @@ def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batc
             raise UserError(f"{metric} needs reconstructions, and {kind} has no reconstruct()")
         if metric == "nll" and not hasattr(pipeline, "log_likelihood"):
             raise UserError(f"nll needs likelihoods, and {kind} has no log_likelihood()")
+        if metric == "nll" and getattr(pipeline, "num_classes", None) is not None:
+            raise UserError("nll is not measured of class-conditional models; call log_likelihood with class_labels")
         if metric in ("psnr", "ssim"):
             reconstruction.require_torchmetrics(metric)
         if metric == "lpips":

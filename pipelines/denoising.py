@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -137,8 +138,8 @@ class DenoisingPipeline(GenerativePipeline):
             generator: One for all, or a sequence with one for each image, which reproduces each image alone.
             latents: x_T, (batch, *latent_shape), instead of a random one. A DDPM scheduler draws more noise on the
                 way.
-            num_inference_steps: Steps of the scheduler, by default as many as the network was trained with. A
-                second-order scheduler (Heun) calls the network up to twice a step.
+            num_inference_steps: Steps of the scheduler; by default as many as the network was trained with for a
+                DDPMScheduler, 50 for others. A second-order scheduler (Heun) calls the network up to twice a step.
             class_labels: Of a conditional network; by default each class is as likely as the others.
             guidance_scale: Of a conditional network, 2 by default: how far a sample is pushed towards its class; 1
                 for the plain conditional distribution.
@@ -152,7 +153,12 @@ class DenoisingPipeline(GenerativePipeline):
         """
         labels = find_labels(class_labels, self.num_classes, self._execution_device)
         scale = self._guidance_scale(guidance_scale)
-        steps = self._num_steps(num_inference_steps, self.scheduler.config.num_train_timesteps)
+        if not hasattr(self.scheduler, "betas"):
+            raise UserError(f"a {type(self.scheduler).__name__} is for models of another training: it has no betas")
+        is_trained = isinstance(self.scheduler, DDPMScheduler)
+        steps = self._num_steps(
+            num_inference_steps, self.scheduler.config.num_train_timesteps if is_trained else DDIM_STEPS
+        )
         generator = list(generator) if isinstance(generator, Sequence) else generator
         options = self._step_options(generator, eta)
         if latents is not None:
@@ -164,7 +170,7 @@ class DenoisingPipeline(GenerativePipeline):
         labels = match_labels(labels, batch_size)
         if labels is None and self.num_classes is not None:
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
-        self.scheduler.set_timesteps(steps)
+        self._set_timesteps(steps)
         sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
         for timestep in self.progress_bar(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(sample, timestep)
@@ -177,9 +183,20 @@ class DenoisingPipeline(GenerativePipeline):
             )
         return self.finish(self.from_diffused(sample.reshape(noise.shape)), output_type, return_dict)
 
+    def _set_timesteps(self, steps: int) -> None:
+        try:
+            self.scheduler.set_timesteps(steps)
+        except (AssertionError, IndexError):
+            raise UserError(
+                f"a {type(self.scheduler).__name__} cannot do {steps} steps of a model that was trained with "
+                f"{self.scheduler.config.num_train_timesteps}; try fewer num_inference_steps"
+            ) from None
+
     def _guidance_scale(self, scale: float | None) -> float:
         if scale is not None and self.num_classes is None:
             raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
+        if scale is not None and not math.isfinite(scale):
+            raise UserError(f"guidance_scale must be finite, got {scale}")
         return GUIDANCE_SCALE if scale is None else scale
 
     def _num_steps(self, number: int | None, default: int) -> int:
@@ -194,6 +211,8 @@ class DenoisingPipeline(GenerativePipeline):
     def _step_options(self, generator: Any, eta: float) -> dict[str, Any]:
         """What the scheduler's `step` takes of these; not every one draws noise."""
         known = inspect.signature(self.scheduler.step).parameters
+        if not 0 <= eta <= 1:
+            raise UserError(f"eta must lie in [0, 1], got {eta}")
         if eta and "eta" not in known:
             raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {type(self.scheduler).__name__}")
         return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in known}

@@ -205,7 +205,7 @@ class FlowPipeline(GenerativePipeline):
             return self.flow(sample.to(self.dtype), labels).log_likelihood
         device = self._execution_device if generator is None else generator.device
         log_densities = []
-        for _ in self.progress_bar(range(num_samples)):
+        for _ in self.progress_bar(range(num_samples)) if num_samples > 1 else range(1):
             noise = torch.rand(sample.shape, generator=generator, device=device).to(sample)
             log_densities.append(self.flow(self._continuous(sample, noise), labels).log_likelihood)
         density = importance_weighted_log_likelihood(torch.stack(log_densities))

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_sample
-from hf_genmodels.operators import LinearOperator, MeasurementOperator
+from hf_genmodels.operators import Inpainting, LinearOperator, MeasurementOperator
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
 
+DEFAULT_STEPS = 100
 METHODS = ("dps", "pigdm")
 # See `InverseProblemPipeline`: of the gradient of |y - A(x0_hat)|^2, and in units of [-1, 1].
 LONGEST_STEP = 0.5
@@ -115,7 +116,7 @@ class InverseProblemPipeline(GenerativePipeline):
         operator: MeasurementOperator,
         method: str = "dps",
         num_samples: int = 1,
-        num_inference_steps: int = 100,
+        num_inference_steps: int | None = None,
         step_size: float = 1.0,
         noise_std: float = 0.0,
         prior_std: float | None = None,
@@ -131,7 +132,8 @@ class InverseProblemPipeline(GenerativePipeline):
             operator: A, of images in [0, 1].
             method: "dps" or "pigdm".
             num_samples: Posterior samples for each measurement.
-            num_inference_steps: Steps of the sampler, each a forward and a backward pass of the UNet.
+            num_inference_steps: Steps of the sampler, each a forward and a backward pass of the UNet; 100 by default,
+                or as many as the model was trained with if that is less.
             step_size: zeta of "dps"; of "pigdm" a factor of the measurement's score, 1 being Bayes' rule.
             noise_std: Standard deviation of the measurement's noise, for "pigdm" alone: "dps" has its step size.
             prior_std: s of "pigdm", in units of [-1, 1], 0.25 by default; a smaller one trusts y earlier.
@@ -150,6 +152,8 @@ class InverseProblemPipeline(GenerativePipeline):
             raise UserError(f"num_samples must be at least 1, got {num_samples}")
         operator.check_image_shape(self.sample_shape, "the model makes")
         target = self._prepare_measurement(measurement, operator.measurement_shape(self.sample_shape))
+        if isinstance(operator, Inpainting):
+            target = operator(target)  # a damaged picture has something where nothing is known
         target = target.repeat_interleave(num_samples, dim=0)
         # of our own: the pipeline's scheduler may be shared, or another solver
         ddim = DDIMScheduler.from_config(self.scheduler.config)
@@ -180,11 +184,14 @@ class InverseProblemPipeline(GenerativePipeline):
                 f"measurement must be ([n,] {', '.join(map(str, shape))}), which the operator makes of the model's "
                 f"images, got {tuple(measurement.shape)}"
             )
+        if not batch.isfinite().all():
+            raise UserError("measurement: there are values that are not finite")
         return batch.to(self._execution_device, torch.float32)
 
-    def _noise_levels(self, ddim: DDIMScheduler, num_inference_steps: int) -> list[tuple[int, Tensor, Tensor]]:
+    def _noise_levels(self, ddim: DDIMScheduler, num_inference_steps: int | None) -> list[tuple[int, Tensor, Tensor]]:
         """Of each step the timestep, alpha-bar there, and alpha-bar where it leads."""
         longest = ddim.config.num_train_timesteps
+        num_inference_steps = min(DEFAULT_STEPS, longest) if num_inference_steps is None else num_inference_steps
         if not 1 <= num_inference_steps <= longest:
             raise UserError(
                 f"num_inference_steps must be 1 to {longest} (num_train_timesteps), got {num_inference_steps}"
@@ -226,6 +233,8 @@ class _Problem:
     prior_std: float | None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.operator, MeasurementOperator):
+            raise UserError(f"operator must be one of hf_genmodels.operators, got {type(self.operator).__name__}")
         if self.method not in METHODS:
             raise UserError(f"method must be 'dps' or 'pigdm', got {self.method!r}")
         if self.method == "pigdm" and not isinstance(self.operator, LinearOperator):
@@ -234,7 +243,7 @@ class _Problem:
             )
         if self.method == "dps" and (self.noise_std or self.prior_std is not None):
             raise UserError("noise_std and prior_std are for method 'pigdm'; of 'dps' choose step_size")
-        if self.noise_std < 0:
+        if not self.noise_std >= 0:
             raise UserError(f"noise_std must be at least 0, got {self.noise_std}")
         for name in ("step_size", "prior_std"):
             value = getattr(self, name)

@@ -33,8 +33,9 @@ def check_fit_options(family_name: str, data_args: DataArguments, args: Training
         *((data_args, option) for option in fields(data_args) if option.name in NOT_OF_A_FIT),
     ]
     for group, option in given:
-        # "no" is what the saved options of an earlier fit say of --mixed_precision
-        if getattr(group, option.name) not in (option.default, "no"):
+        # what the saved options of an earlier fit say of it
+        is_saved = option.name == "mixed_precision" and getattr(group, option.name) == "no"
+        if getattr(group, option.name) != option.default and not is_saved:
             raise UserError(
                 f"--{option.name} has no meaning for {family_name}, which is fitted to all data at once; leave it out"
             )

@@ -26,7 +26,9 @@ def check_couplings(num_couplings: int, dim: int) -> None:
         UserError: One line.
     """
     if num_couplings < 2:
-        raise UserError(f"num_couplings must be at least 2, so that both halves change, got {num_couplings}")
+        raise UserError(
+            f"at least 2 couplings, --num_flow_steps, are needed to change both halves, got {num_couplings}"
+        )
     if dim < 2:
         raise UserError(f"couplings need at least 2 numbers to a sample, one for each half, got {dim}")
 

@@ -21,6 +21,9 @@ from .autoencoding import check_sample
 
 Reduce = Callable[[Tensor], Tensor]
 
+# What keeps ActNorm's initialisation from blowing up channels that a first batch shows as constant.
+FEWEST_VALUES, LARGEST_LOG_SCALE = 16, 3.0
+
 
 class FlowLayer(nn.Module):
     """A bijection x -> z of whole batches.
@@ -91,12 +94,21 @@ class ActNorm(FlowLayer):
 
     @torch.no_grad()
     def initialize(self, sample: Tensor, reduce: Reduce) -> None:
-        """Take mean and standard deviation of this batch, over all processes."""
+        """Take mean and standard deviation of this batch, over all processes.
+
+        Raises:
+            UserError: The batch says too little of a channel.
+        """
+        if sample[:, 0].numel() < FEWEST_VALUES:
+            raise UserError(
+                f"a first batch of {len(sample)} leaves {sample[:, 0].numel()} values to set an ActNorm's channel by; "
+                f"give at least {math.ceil(FEWEST_VALUES / sample[0, 0].numel())} examples (--train_batch_size)"
+            )
         dims = [dim for dim in range(sample.ndim) if dim != 1]
         mean = reduce(sample.float().mean(dims))
         variance = reduce(sample.float().square().mean(dims)) - mean.square()
         self.bias.copy_(-mean)
-        self.log_scale.copy_(-0.5 * torch.log(variance.clamp(min=0) + 1e-6))
+        self.log_scale.copy_(-0.5 * torch.log(variance.clamp(min=math.exp(-2 * LARGEST_LOG_SCALE))))
         self.initialized.fill_(True)
 
     def log_det(self, sample: Tensor) -> Tensor:
@@ -174,7 +186,7 @@ class FlowModel(ModelMixin, ConfigMixin):
             UserError: The sample has another shape than the network was built for, or labels are missing or too many.
         """
         check_sample(sample, self.config.in_channels, self.config.sample_size)
-        self.check_labels(labels)
+        self.check_labels(labels, len(sample))
         latents, log_det = self.encode(sample, labels)
         output = FlowOutput(latents, log_det, standard_normal_log_density(latents) + log_det)
         return output if return_dict else output.to_tuple()
@@ -187,7 +199,7 @@ class FlowModel(ModelMixin, ConfigMixin):
         """
         if latents.ndim != 2 or latents.shape[1] != self.dim:
             raise UserError(f"latents must be (batch, {self.dim}), got {tuple(latents.shape)}")
-        self.check_labels(labels)
+        self.check_labels(labels, len(latents))
         return self.decode(latents, labels)
 
     @property
@@ -196,7 +208,7 @@ class FlowModel(ModelMixin, ConfigMixin):
         channels, size = self.config.in_channels, self.config.sample_size
         return int(channels if size is None else channels * size**2)
 
-    def check_labels(self, labels: Tensor | None) -> None:
+    def check_labels(self, labels: Tensor | None, batch_size: int) -> None:
         """Refuse labels that do not go with the network.
 
         Raises:
@@ -205,9 +217,9 @@ class FlowModel(ModelMixin, ConfigMixin):
         num_classes = self.config.get("num_classes")
         if (labels is None) != (num_classes is None):
             trained = "without classes" if num_classes is None else f"with {num_classes} classes"
-            raise UserError(
-                f"the flow was built {trained}: {'leave labels out' if labels is not None else 'give labels'}"
-            )
+            raise UserError(f"the flow was built {trained}: {'give labels' if labels is None else 'leave labels out'}")
+        if labels is not None and (labels.is_floating_point() or labels.shape != (batch_size,)):
+            raise UserError(f"labels must be {batch_size} whole numbers, got {tuple(labels.shape)} {labels.dtype}")
 
     @torch.no_grad()
     def initialize(self, sample: Tensor, labels: Tensor | None, reduce: Reduce) -> None:
@@ -221,6 +233,8 @@ class FlowModel(ModelMixin, ConfigMixin):
         norms = [module for module in self.modules() if isinstance(module, ActNorm)]
         for norm in norms:
             norm.reduce = reduce
-        self(sample, labels)
-        for norm in norms:
-            norm.reduce = None
+        try:
+            self(sample, labels)
+        finally:
+            for norm in norms:
+                norm.reduce = None

@@ -24,8 +24,8 @@ def check_squeezable(sample_size: int, num_scales: int) -> None:
     """
     if sample_size % 2**num_scales:
         raise UserError(
-            f"sample_size {sample_size} cannot be halved {num_scales} times: give a multiple of {2**num_scales} or a "
-            "smaller num_scales"
+            f"images of size {sample_size} do not divide by {2**num_scales}, which {num_scales} squeezes need: "
+            "give another --resolution, or fewer --num_scales"
         )
 
 

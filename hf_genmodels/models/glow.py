@@ -25,8 +25,8 @@ class Glow(FlowModel):
     for each number, of its class where there are classes. All of it starts as the standard normal. Standardising by
     these priors is part of the network, so that all latents are standard normal.
 
-    Of the paper's network (its section 3 and figure 2) this differs in: bounded log-scales in couplings and priors
-    (see `FlowStep`); no ActNorm inside the couplings; a table in place of the last prior's convolution of zeros
+    Of the paper's network (its section 3 and figure 2) this differs in: bounded log-scales in couplings and split
+    priors (see `FlowStep`); no ActNorm inside the couplings; a table in place of the last prior's convolution of zeros
     and class embedding; no classifier on the latents.
 
     Args:
@@ -38,7 +38,7 @@ class Glow(FlowModel):
         num_scales: L.
         hidden_channels: Width of the couplings' networks.
         learned_prior: Learn the priors; False makes them standard normal.
-        scale_limit: Bound of the couplings' |log-scale|.
+        scale_limit: Bound of |log-scale| in couplings and in the priors of the channels that leave.
 
     Raises:
         UserError: A `sample_size` that cannot be halved `num_scales` times, a width or number below 1, a

@@ -71,7 +71,7 @@ class StationaryTexture(ModelMixin, ConfigMixin):
       uniform; so for the same W the two methods differ by the moduli only. Mean and autocorrelation of each sample
       are exactly the exemplar's.
 
-    Samples have the exemplar's size and are periodic. Until it is fitted the model is white noise.
+    Samples have the exemplar's size and are periodic. Until it is fitted the model is a random texture.
 
     Args:
         in_channels: Channels of the exemplar.

@@ -36,7 +36,7 @@ class GaussianMixtureArguments(DensityArguments):
 class GaussianMixtureObjective(DensityObjective):
     """Expectation-maximisation from a k-means start (Dempster, Laird & Rubin 1977), as scikit-learn does it.
 
-    Images are dequantised by one draw of the noise, which the fit then takes for data.
+    Images are dequantised by one draw of the noise, which the fit then takes for data: its figures are of that draw.
     """
 
     Arguments = GaussianMixtureArguments
@@ -51,9 +51,10 @@ class GaussianMixtureObjective(DensityObjective):
         check_minimums(args, num_components=1, reg_covar=0, max_iter=1, num_init=1)
         if find_spec("sklearn") is None:
             raise UserError("a Gaussian mixture is fitted by scikit-learn: pip install hf_genmodels[builtin]")
-        if data.num_examples is not None and args.num_components > data.num_examples:
+        needed = max(2, args.num_components)
+        if data.num_examples is not None and needed > data.num_examples:
             raise UserError(
-                f"--num_components {args.num_components} needs as many examples, {data.name} has {data.num_examples}"
+                f"--num_components {args.num_components} needs {needed} examples, {data.name} has {data.num_examples}"
             )
         if args.covariance_type != "diag":
             check_covariance_size(data, "choose a smaller --resolution, or --covariance_type diag")

@@ -92,9 +92,14 @@ def test_actnorm_normalises_the_batch_of_both_processes(shape):
 
 def test_a_channel_that_is_constant_stays_finite():
     norm = ActNorm(2)
-    norm.initialize(torch.full((4, 2), 7.0), itself)
-    assert norm(torch.full((4, 2), 7.0))[0].abs().max() < 1e-3
-    assert norm.log_scale.isfinite().all()
+    norm.initialize(torch.full((16, 2), 7.0), itself)
+    assert norm(torch.full((16, 2), 7.0))[0].abs().max() < 1e-3
+    assert norm.log_scale.tolist() == pytest.approx([3.0, 3.0])
+
+
+def test_a_batch_that_says_too_little_of_a_channel_is_refused():
+    with pytest.raises(UserError, match=r"a first batch of 3 leaves 12 values .* give at least 4 examples"):
+        ActNorm(2).initialize(torch.randn(3, 2, 2, 2), itself)
 
 
 def image_flow():
@@ -196,7 +201,10 @@ def test_fresh_couplings_are_the_identity():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: check_couplings(1, 4), "num_couplings must be at least 2, so that both halves change, got 1"),
+        (
+            lambda: check_couplings(1, 4),
+            "at least 2 couplings, --num_flow_steps, are needed to change both halves, got 1",
+        ),
         (lambda: check_couplings(2, 1), "couplings need at least 2 numbers to a sample, one for each half, got 1"),
         (lambda: coupling_mlp(2, 2, (8, 0)), "hidden_dims must be at least 1, got 8 0"),
     ],

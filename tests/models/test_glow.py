@@ -155,9 +155,9 @@ def test_mixed_precision_keeps_the_bijection_in_float32():
     [
         (
             {"sample_size": 28, "num_scales": 3},
-            "sample_size 28 cannot be halved 3 times: give a multiple of 8 or a smaller num_scales",
+            "images of size 28 do not divide by 8, which 3 squeezes need",
         ),
-        ({"sample_size": 7, "num_scales": 1}, "sample_size 7 cannot be halved 1 times"),
+        ({"sample_size": 7, "num_scales": 1}, "images of size 7 do not divide by 2, which 1 squeezes need"),
         ({"num_scales": 0}, "num_scales must be at least 1, got 0"),
         ({"num_flow_steps": 0}, "num_flow_steps must be at least 1, got 0"),
         ({"scale_limit": 0.0}, "scale_limit must be positive and finite, got 0.0"),

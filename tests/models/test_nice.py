@@ -46,7 +46,10 @@ def test_a_fresh_network_only_orders_the_pixels():
     ("build", "message"),
     [
         (lambda: NICE(1), "couplings need at least 2 numbers to a sample, one for each half, got 1"),
-        (lambda: NICE(2, num_couplings=1), "num_couplings must be at least 2, so that both halves change, got 1"),
+        (
+            lambda: NICE(2, num_couplings=1),
+            "at least 2 couplings, --num_flow_steps, are needed to change both halves, got 1",
+        ),
         (lambda: NICE(2, hidden_dims=(0,)), "hidden_dims must be at least 1, got 0"),
         (lambda: NICE(2)(torch.zeros(1, 2), torch.zeros(1)), "the flow was built without classes: leave labels out"),
     ],

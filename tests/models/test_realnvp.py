@@ -83,14 +83,17 @@ def test_scales_are_the_papers():
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (lambda: RealNVP(1, 27), "sample_size 27 cannot be halved 1 times: .*"),
-        (lambda: RealNVP(1, 28, num_scales=4), "sample_size 28 cannot be halved 3 times: .*"),
+        (lambda: RealNVP(1, 27), "images of size 27 do not divide by 2, which 1 squeezes need: .*"),
+        (lambda: RealNVP(1, 28, num_scales=4), "images of size 28 do not divide by 8, which 3 squeezes need: .*"),
         (lambda: RealNVP(1, 8, num_scales=4), "sample_size 8 leaves scale 4 one pixel, which is no checkerboard: .*"),
         (lambda: RealNVP(1, 8, num_scales=0), "num_scales must be at least 1, got 0"),
         (lambda: RealNVP(1, 8, hidden_channels=0), "hidden_channels must be at least 1, got 0"),
         (lambda: RealNVP(1, 8, num_blocks=-1), "num_blocks must be at least 0, got -1"),
         (lambda: RealNVP(1), "couplings need at least 2 numbers to a sample, one for each half, got 1"),
-        (lambda: RealNVP(2, num_couplings=1), "num_couplings must be at least 2, so that both halves change, got 1"),
+        (
+            lambda: RealNVP(2, num_couplings=1),
+            "at least 2 couplings, --num_flow_steps, are needed to change both halves, got 1",
+        ),
         (lambda: RealNVP(2, hidden_dims=(0,)), "hidden_dims must be at least 1, got 0"),
         (lambda: RealNVP(2, scale_limit=0.0), "scale_limit must be positive and finite, got 0.0"),
         (

@@ -205,7 +205,7 @@ UNLABELLED = dataclasses.replace(IMAGES, class_names=None)
         (IMAGES, {"scale_limit": 0.0}, "--scale_limit must be positive, got 0.0"),
         (VECTORS, {"hidden_dims": [0]}, "--hidden_dims must be at least 1, got 0"),
         (IMAGES, {"num_levels": 1}, "--num_levels must be at least 2, got 1"),
-        (IMAGES, {"num_scales": 4}, "sample_size 8 cannot be halved 4 times"),
+        (IMAGES, {"num_scales": 4}, "images of size 8 do not divide by 16, which 4 squeezes need"),
     ],
 )
 def test_refused_options(data, options, message):

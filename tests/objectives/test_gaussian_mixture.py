@@ -116,7 +116,7 @@ def test_a_component_that_shrinks_to_a_point():
     ("data", "options", "said"),
     [
         (VECTORS, {"num_components": 0}, "--num_components must be at least 1, got 0"),
-        (VECTORS, {"num_components": 101}, "--num_components 101 needs as many examples, builtin:toy2d has 100"),
+        (VECTORS, {"num_components": 101}, "--num_components 101 needs 101 examples, builtin:toy2d has 100"),
         (VECTORS, {"reg_covar": -1.0}, "--reg_covar must be at least 0"),
         (VECTORS, {"max_iter": 0}, "--max_iter must be at least 1"),
         (VECTORS, {"num_init": 0}, "--num_init must be at least 1"),

@@ -315,3 +315,22 @@ def test_classes_and_guidance_are_for_networks_that_know_them():
             call(class_labels=1)
     with pytest.raises(UserError, match="DDPMPipeline: this network knows classes; use ConditionalDDPMPipeline"):
         DDPMPipeline(*tiny_denoiser((1, 8, 8), num_classes=3))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"eta": -1.0}, r"eta must lie in \[0, 1\], got -1.0"),
+        ({"eta": float("nan")}, r"eta must lie in \[0, 1\], got nan"),
+    ],
+)
+def test_impossible_numbers(options, message):
+    with pytest.raises(UserError, match=message):
+        tiny_pipeline("DDPMPipeline")(**options)
+
+
+def test_a_scheduler_of_another_training_is_refused():
+    pipeline = tiny_pipeline("DDPMPipeline")
+    pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(UserError, match="a FlowMatchEulerDiscreteScheduler is for models of another training"):
+        pipeline()

@@ -353,3 +353,36 @@ def test_impossible_calls(options, message):
     with pytest.raises(UserError) as error:
         draw(tiny(), **options)
     assert message in str(error.value) and "\n" not in str(error.value)
+
+
+# impossible and unusual arguments -----------------------------------------------------------------------------------
+
+
+def test_what_a_damaged_picture_has_in_the_hole_does_not_matter():
+    pipe = tiny()
+    picture = torch.rand(1, 8, 8, generator=generator(3))
+    damaged = torch.where(MASK == 1, picture, torch.ones(1, 8, 8))
+    outputs = [draw(pipe, measurement=measured) for measured in (picture * MASK, damaged)]
+    assert torch.equal(outputs[0].images, outputs[1].images)
+    assert torch.equal(outputs[0].consistency_error, outputs[1].consistency_error)
+
+
+def test_fewer_trained_steps_than_the_default():
+    pipe = InverseProblemPipeline(
+        tiny_unet(), DDPMScheduler(num_train_timesteps=30, beta_schedule="squaredcos_cap_v2")
+    )
+    pipe.set_progress_bar_config(disable=True)
+    assert pipe(MASK * 0.5, Inpainting(MASK), output_type="pt").images.isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"measurement": torch.full((1, 8, 8), torch.nan)}, "measurement: there are values that are not finite"),
+        ({"operator": lambda image: image}, "operator must be one of hf_genmodels.operators, got function"),
+        ({"method": "pigdm", "noise_std": torch.nan}, "noise_std must be at least 0, got nan"),
+    ],
+)
+def test_impossible_values(changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny()(**{"measurement": MASK * 0.5, "operator": Inpainting(MASK), **changes})
