@@ -37,6 +37,8 @@ OPTIONS = {
     "bigan": NARROW,
     "vaegan": NARROW,
     "aae": NARROW,
+    "flow": "--num_flow_steps 4 --hidden_channels 32",
+    "ddpm": "--block_out_channels 16 32 32 --layers_per_block 1",
     "classifier": "",
 }
 WAYS = {"float32": "no", "bf16": "bf16", "compiled": "no", "compiled, bf16": "bf16"}
