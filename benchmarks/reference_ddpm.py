@@ -6,7 +6,7 @@
 Trains a DDPM, and a GAN for as many seconds (at the speed it had in its first steps); FID compares the 64 features of
 its own classifier, of all test images and of 1,000 samples, for the DDPM by sampler, for the GAN and the VAE.
 Inversion, inpainting and super-resolution are of test images. What is done is not done again: results are kept in
-`results.json`, the table in `table.md`, pictures in `ddpm.png` and `inverse.png`.
+`results.json`, the table in `table.md`, pictures in `ddpm.png` and `<problem>-<method>.png`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import argparse
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,12 +185,12 @@ def main() -> None:
         cells = []
         for steps in STEPS:
             name = f"FID of {sampler}, {steps} steps"
-            fid = results.get(name, lambda: judge.fid(use(pipe, sampler), num_inference_steps=steps))  # noqa: B023
+            fid = results.get(name, partial(judge.fid, use(pipe, sampler), num_inference_steps=steps))
             cells.append(f"{fid:.1f}")
         lines.append(f"| {sampler} | {' | '.join(cells)} |")
     images = next(test_images(args, INVERTED))
     for steps in (20, 50, 100):
-        results.get(f"PSNR of inversion, {steps} steps", lambda: inversion(pipe, images, steps))  # noqa: B023
+        results.get(f"PSNR of inversion, {steps} steps", partial(inversion, pipe, images, steps))
     solver = InverseProblemPipeline.from_pipe(pipe)
     solver.set_progress_bar_config(disable=True)
     for problem in ("inpainting", "super-resolution"):
@@ -197,7 +198,7 @@ def main() -> None:
             picture = args.output_dir / f"{problem}-{method}.png"
             results.get(
                 f"{problem}, {method}",
-                lambda: solve(solver, images[:SOLVED], problem, method, picture),  # noqa: B023
+                partial(solve, solver, images[:SOLVED], problem, method, picture),
             )
     generator = torch.Generator().manual_seed(SEED)
     shown = use(pipe, "DDIM")(batch_size=48, num_inference_steps=50, generator=generator, output_type="pt").images

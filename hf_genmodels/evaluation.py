@@ -119,20 +119,17 @@ def evaluate_pipeline(
             before anything is sampled), or samples that are not finite.
     """
     _check_request(pipeline, metrics, num_samples, batch_size)
+    sampling = check_sampling_options(pipeline, sampling or {})
     pipeline.set_progress_bar_config(disable=True)  # ours are in _collect_real and _collect_samples
     looked_through = _find_extractor(extractor, metrics, pipeline.device)
     dataset = load_split(data_args, split)
-    sampling = check_sampling_options(pipeline, sampling or {})
     request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress, sampling)
     about = {"seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
-    batches = _real_batches(dataset, batch_size, num_samples)
-    first = next(batches, None)
-    if first is None:
-        raise UserError(f"split {split} of {about['dataset']} is empty")
+    first, batches = _first_batch(_real_batches(dataset, batch_size, num_samples), f"{split} of {about['dataset']}")
     shape = tuple(first.shape[1:])
     _check_shape(pipeline, shape, metrics)
     description = looked_through.describe(shape) if looked_through else {}
-    real = _collect_real(request, itertools.chain([first], batches), f"real ({split})")
+    real = _collect_real(request, batches, f"real ({split})")
     made = _collect_samples(request)
     return [
         {"name": name, "value": value, "settings": {**settings, "num_real": real.count, **about}}
@@ -300,6 +297,14 @@ def _find_extractor(
     if "inception_score" in needing and not found.has_probabilities:
         raise UserError(f"inception_score needs class probabilities, and extractor {found.name} gives none")
     return found
+
+
+def _first_batch(batches: Iterator[Tensor], name: str) -> tuple[Tensor, Iterator[Tensor]]:
+    """The first batch, and all of them."""
+    first = next(batches, None)
+    if first is None:
+        raise UserError(f"split {name} is empty")
+    return first, itertools.chain([first], batches)
 
 
 def _check_shape(pipeline: Any, shape: tuple[int, ...], metrics: Sequence[str]) -> None:

@@ -153,12 +153,7 @@ class DenoisingPipeline(GenerativePipeline):
         """
         labels = find_labels(class_labels, self.num_classes, self._execution_device)
         scale = self._guidance_scale(guidance_scale)
-        if not hasattr(self.scheduler, "betas"):
-            raise UserError(f"a {type(self.scheduler).__name__} is for models of another training: it has no betas")
-        is_trained = isinstance(self.scheduler, DDPMScheduler)
-        steps = self._num_steps(
-            num_inference_steps, self.scheduler.config.num_train_timesteps if is_trained else DDIM_STEPS
-        )
+        steps = self._sampling_steps(num_inference_steps)
         generator = list(generator) if isinstance(generator, Sequence) else generator
         options = self._step_options(generator, eta)
         if latents is not None:
@@ -198,6 +193,12 @@ class DenoisingPipeline(GenerativePipeline):
         if scale is not None and not math.isfinite(scale):
             raise UserError(f"guidance_scale must be finite, got {scale}")
         return GUIDANCE_SCALE if scale is None else scale
+
+    def _sampling_steps(self, number: int | None) -> int:
+        if not hasattr(self.scheduler, "betas"):
+            raise UserError(f"a {type(self.scheduler).__name__} is for models of another training: it has no betas")
+        is_trained = isinstance(self.scheduler, DDPMScheduler)
+        return self._num_steps(number, self.scheduler.config.num_train_timesteps if is_trained else DDIM_STEPS)
 
     def _num_steps(self, number: int | None, default: int) -> int:
         trained: int = self.scheduler.config.num_train_timesteps
