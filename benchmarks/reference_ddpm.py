@@ -3,8 +3,8 @@
     python benchmarks/reference_ddpm.py --dataset_name FOLDER --extractor runs/reference-classifier-32 \
         --vae runs/reference-vae-32 --output_dir runs/reference-ddpm
 
-Trains a DDPM, and a GAN for as many seconds (at the speed it had in its first steps); FID compares the 64 features of
-its own classifier, of all test images and of 1,000 samples, for the DDPM by sampler, for the GAN and the VAE.
+Trains a DDPM, and a GAN for as long (by the time that steps of both take in turn); FID compares the 64 features of its
+own classifier, of all test images and of 1,000 samples, for the DDPM by sampler, for the GAN and the VAE.
 Inversion, inpainting and super-resolution are of test images. What is done is not done again: results are kept in
 `results.json`, the table in `table.md`, pictures in `ddpm.png` and `<problem>-<method>.png`.
 """
@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -25,14 +27,18 @@ from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
 from torch import Tensor
 
 from hf_genmodels import AutoPipeline, DDPMPipeline, InverseProblemPipeline
-from hf_genmodels.data import DataArguments, evaluation_batches, load_split
+from hf_genmodels.data import DataArguments, evaluation_batches, load_data, load_split
+from hf_genmodels.families import get_family
 from hf_genmodels.files import read_json
 from hf_genmodels.metrics.distribution import frechet_distance_from_features
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.metrics.reconstruction import psnr
 from hf_genmodels.operators import Inpainting, SuperResolution
 from hf_genmodels.plots import image_grid, stack_pictures
+from hf_genmodels.training.arguments import parse
 from hf_genmodels.training.entry import train
+
+from timing import interleave, make_loop  # isort: skip
 
 SIZE, SEED, NUM_SAMPLES, BATCH = 32, 0, 1000, 100
 DDPM = "--block_out_channels 16 32 64 64 --layers_per_block 1 --train_batch_size 64 --learning_rate 1e-3"
@@ -76,6 +82,22 @@ def seconds_of(folder: Path) -> float:
     """Time a run took to train."""
     seconds: float = read_json(folder / "metrics.json")["seconds"]
     return seconds
+
+
+def steps_of_equal_time(args: argparse.Namespace) -> int:
+    """GAN steps that take as long as the DDPM's, by 10 steps of each in turn."""
+    data = load_data(DataArguments(dataset_name=args.dataset_name, resolution=SIZE), SEED)
+    runs: dict[str, Callable[[], Any]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for family, options in (("ddpm", DDPM), ("gan", GAN)):
+            objective_class = get_family(family).load_objective()
+            words = ["--output_dir", folder, "--dataset_name", args.dataset_name, *options.split()]
+            _, loop_args, family_args = parse(words, objective_class.Arguments, family)
+            batch = loop_args.train_batch_size
+            loop = make_loop(objective_class, family_args, data, Path(folder), args.threads, batch)
+            runs[family] = loop.training_step
+        seconds = interleave(runs, rounds=10)
+    return round(args.steps * statistics.median(seconds["ddpm"]) / statistics.median(seconds["gan"]))
 
 
 def test_images(args: argparse.Namespace, number: int | None = None) -> Iterator[Tensor]:
@@ -170,15 +192,7 @@ def main() -> None:
     results = Results(args.output_dir / "results.json")
     results.get("seconds of DDPM", lambda: seconds_of(folder))
 
-    def gan_steps() -> int:
-        pilot = train_run("gan", args, GAN, 100)
-        return int(100 * seconds_of(folder) / seconds_of(pilot))
-
-    gan = train_run("gan", args, GAN, results.get("steps of GAN", gan_steps))
-    results.get("seconds of GAN", lambda: seconds_of(gan))
     judge = Judge(args)
-    results.get("FID of VAE", lambda: judge.fid(AutoPipeline.from_pretrained(args.vae)))
-    results.get("FID of GAN", lambda: judge.fid(AutoPipeline.from_pretrained(gan)))
     pipe = DDPMPipeline.from_pretrained(folder)
     lines = ["| Sampler | " + " | ".join(f"{steps} steps" for steps in STEPS) + " |", "|--" * (len(STEPS) + 1) + "|"]
     for sampler in SAMPLERS:
@@ -200,6 +214,10 @@ def main() -> None:
                 f"{problem}, {method}",
                 partial(solve, solver, images[:SOLVED], problem, method, picture),
             )
+    results.get("FID of VAE", lambda: judge.fid(AutoPipeline.from_pretrained(args.vae)))
+    gan = train_run("gan", args, GAN, results.get("steps of GAN", lambda: steps_of_equal_time(args)))
+    results.get("seconds of GAN", lambda: seconds_of(gan))
+    results.get("FID of GAN", lambda: judge.fid(AutoPipeline.from_pretrained(gan)))
     generator = torch.Generator().manual_seed(SEED)
     shown = use(pipe, "DDIM")(batch_size=48, num_inference_steps=50, generator=generator, output_type="pt").images
     again = pipe.reconstruct(images[:12], num_inference_steps=50, output_type="pt").images

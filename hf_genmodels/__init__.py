@@ -39,12 +39,16 @@ _PUBLIC = {
     "MLPEncoder": "hf_genmodels.models.mlp",
     "MLPGenerator": "hf_genmodels.models.mlp",
     "NICE": "hf_genmodels.models.nice",
+    "PatchDiscriminator": "hf_genmodels.models.patch_discriminator",
+    "PixelwiseGenerator": "hf_genmodels.models.pixelwise",
     "PlanarFlow": "hf_genmodels.models.residual_flows",
     "RadialFlow": "hf_genmodels.models.residual_flows",
     "RealNVP": "hf_genmodels.models.realnvp",
+    "ResNetTranslator": "hf_genmodels.models.resnet_translator",
     "SNGANDiscriminator": "hf_genmodels.models.sngan",
     "SNGANGenerator": "hf_genmodels.models.sngan",
     "StationaryTexture": "hf_genmodels.models.texture",
+    "UNetTranslator": "hf_genmodels.models.unet_translator",
     "VAE": "hf_genmodels.models.vae",
     # pipelines
     "AAEPipeline": "hf_genmodels.pipelines.aae",
@@ -53,6 +57,7 @@ _PUBLIC = {
     "AutoencoderPipeline": "hf_genmodels.pipelines.autoencoder",
     "BiGANPipeline": "hf_genmodels.pipelines.bigan",
     "ConditionalDDPMPipeline": "hf_genmodels.pipelines.conditional_ddpm",
+    "CycleGANPipeline": "hf_genmodels.pipelines.cyclegan",
     "DDPMPipeline": "hf_genmodels.pipelines.ddpm",
     "EncodingPipeline": "hf_genmodels.pipelines.encoding",
     "FlowPipeline": "hf_genmodels.pipelines.flow",
@@ -62,6 +67,9 @@ _PUBLIC = {
     "GenerativePipeline": "hf_genmodels.pipelines.base",
     "InverseProblemPipeline": "hf_genmodels.pipelines.inverse_problem",
     "LatentDDPMPipeline": "hf_genmodels.pipelines.latent_ddpm",
+    "Pix2PixPipeline": "hf_genmodels.pipelines.pix2pix",
+    "PixelwisePipeline": "hf_genmodels.pipelines.pixelwise",
+    "PolarimetricPipeline": "hf_genmodels.pipelines.polarimetric",
     "TexturePipeline": "hf_genmodels.pipelines.texture",
     "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
     "VAEPipeline": "hf_genmodels.pipelines.vae",
@@ -95,10 +103,14 @@ if TYPE_CHECKING:
     from .models.lens import LensNetwork
     from .models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
     from .models.nice import NICE
+    from .models.patch_discriminator import PatchDiscriminator
+    from .models.pixelwise import PixelwiseGenerator
     from .models.realnvp import RealNVP
     from .models.residual_flows import PlanarFlow, RadialFlow
+    from .models.resnet_translator import ResNetTranslator
     from .models.sngan import SNGANDiscriminator, SNGANGenerator
     from .models.texture import StationaryTexture
+    from .models.unet_translator import UNetTranslator
     from .models.vae import VAE
     from .pipelines.aae import AAEPipeline
     from .pipelines.auto import AutoPipeline
@@ -107,6 +119,7 @@ if TYPE_CHECKING:
     from .pipelines.base import GenerativePipeline
     from .pipelines.bigan import BiGANPipeline
     from .pipelines.conditional_ddpm import ConditionalDDPMPipeline
+    from .pipelines.cyclegan import CycleGANPipeline
     from .pipelines.ddpm import DDPMPipeline
     from .pipelines.encoding import EncodingPipeline
     from .pipelines.flow import FlowPipeline
@@ -115,6 +128,9 @@ if TYPE_CHECKING:
     from .pipelines.gaussian_mixture import GaussianMixturePipeline
     from .pipelines.inverse_problem import InverseProblemPipeline
     from .pipelines.latent_ddpm import LatentDDPMPipeline
+    from .pipelines.pix2pix import Pix2PixPipeline
+    from .pipelines.pixelwise import PixelwisePipeline
+    from .pipelines.polarimetric import PolarimetricPipeline
     from .pipelines.texture import TexturePipeline
     from .pipelines.vae import VAEPipeline
     from .pipelines.vaegan import VAEGANPipeline

@@ -210,6 +210,13 @@ def evaluate(args: argparse.Namespace) -> None:
     print(f"written to {target / 'metrics.json'} and {card_path}")
 
 
+def convert(args: argparse.Namespace) -> None:
+    """`convert KIND CHECKPOINT OUTPUT_DIR`: make a pipeline of the authors' published weights."""
+    from .convert import command
+
+    command(args)
+
+
 def card(args: argparse.Namespace) -> None:
     """`card FOLDER`: write the model card of a training output folder."""
     from .hub import write_card
@@ -230,7 +237,12 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "dataset_config_name": {"help": "configuration of the data set"},
     "revision": {"help": "branch, tag or commit of a data set on the Hub"},
     "train_data_dir": {"help": "image folder, instead of --dataset_name"},
+    "dataset_name_b": {"help": "translators: data set of domain B"},
+    "train_data_dir_b": {"help": "translators: image folder of domain B"},
     "image_column": {"default": "image", "help": "column of the images (default: image)"},
+    "conditioning_image_column": {"default": "conditioning_image", "help": "translators: column of what they take"},
+    "target_image_column": {"default": "target_image", "help": "translators: column of what they shall make"},
+    "image_columns": {"nargs": "+", "help": "columns that are the channels of one image (of a target)"},
     "label_column": {"default": "label", "help": "column of the labels (default: label)"},
     "cache_dir": {"help": "where downloaded data sets are kept"},
     "streaming": {"action": "store_true", "help": "read the data set without downloading it first"},
@@ -245,6 +257,7 @@ SAMPLING_OPTIONS: dict[str, dict[str, Any]] = {
     "guidance_scale": {"type": float, "help": "classifier-free guidance of a conditional diffusion model"},
     "truncation": {"type": float, "help": "of a GAN's latents"},
     "temperature": {"type": float, "help": "of a flow's latents"},
+    "project": {"action": "store_true", "default": None, "help": "make polarimetric images physically admissible"},
 }
 
 
@@ -287,6 +300,15 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
     for name, settings in SAMPLING_OPTIONS.items():
         command.add_argument(f"--{name}", **settings)
+
+    command = _command(commands, "convert", convert, "make a pipeline of published pix2pix or CycleGAN weights")
+    command.add_argument("kind", choices=["pix2pix", "cyclegan"])
+    command.add_argument("checkpoint", help="a generator's .pth file; no code in it is run")
+    command.add_argument("output_dir", help="where the pipeline is written; empty, or to be created")
+    command.add_argument(
+        "--direction", default="AtoB", choices=["AtoB", "BtoA"], help="of cyclegan (default: %(default)s)"
+    )
+    command.add_argument("--reverse", help="cyclegan: .pth file of the other direction")
 
     command = _command(commands, "card", card, "write the model card of a training output folder")
     command.add_argument("folder", metavar="FOLDER")

@@ -17,7 +17,8 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .data import DataArguments, evaluation_batches, load_split
+from .data import DataArguments, Layout, evaluation_batches, load_split
+from .data.layouts import LayoutKind, TwoImageDataset
 from .errors import UserError
 from .files import read_json
 from .metrics import distribution, likelihood, reconstruction
@@ -31,7 +32,7 @@ RECONSTRUCTION_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ssim": reconstruction.ssim,
     "lpips": reconstruction.lpips,
 }
-METRICS = (*FEATURE_METRICS, *RECONSTRUCTION_METRICS, "parzen", "nll")
+METRICS = (*FEATURE_METRICS, *RECONSTRUCTION_METRICS, "parzen", "nll", "violations")
 SAMPLING_METRICS = (*FEATURE_METRICS, "parzen")
 
 _SMALLEST = 4  # precision and recall look at the third neighbour
@@ -97,7 +98,8 @@ def evaluate_pipeline(
 
     Args:
         pipeline: Answers `pipeline(batch_size=, generator=, output_type="pt").images`, and `reconstruct` and
-            `log_likelihood` where a metric needs them.
+            `log_likelihood` where a metric needs them; or, of images to translate, `pipeline(image=,
+            output_type="pt").images`, which are compared with their targets (or the images of the other domain).
         data_args: The data set; nothing is augmented.
         split: Which split is the real side.
         metrics: Some of `METRICS`.
@@ -112,7 +114,7 @@ def evaluate_pipeline(
     Returns:
         A dict for each number: "name", "value", "settings". "swd" has the units of the features, "MSE" those of [0, 1]
         squared, "PSNR" decibels, "negative log-likelihood" and "Parzen log-likelihood" nats for each example, the
-        latter a density over [0, 1] values.
+        latter a density over [0, 1] values; "C1" to "C3" see `PolarimetricPipeline.violations`.
 
     Raises:
         UserError: A metric that is unknown, that this pipeline or data cannot serve, or whose package is missing (all
@@ -122,15 +124,20 @@ def evaluate_pipeline(
     sampling = check_sampling_options(pipeline, sampling or {})
     pipeline.set_progress_bar_config(disable=True)  # ours are in _collect_real and _collect_samples
     looked_through = _find_extractor(extractor, metrics, pipeline.device)
-    dataset = load_split(data_args, split)
+    dataset = load_split(data_args, split, _layout(pipeline, data_args, metrics))
     request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress, sampling)
     about = {"seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
-    first, batches = _first_batch(_real_batches(dataset, batch_size, num_samples), f"{split} of {about['dataset']}")
-    shape = tuple(first.shape[1:])
-    _check_shape(pipeline, shape, metrics)
-    description = looked_through.describe(shape) if looked_through else {}
-    real = _collect_real(request, batches, f"real ({split})")
-    made = _collect_samples(request)
+    if isinstance(dataset, TwoImageDataset):
+        description = looked_through.describe(pipeline.sample_shape) if looked_through else {}
+        real, made = _collect_translations(request, dataset)
+    else:
+        where = f"{split} of {about['dataset']}"
+        first, batches = _first_batch(_real_batches(dataset, batch_size, num_samples), where)
+        shape = tuple(first.shape[1:])
+        _check_shape(pipeline, shape, metrics)
+        description = looked_through.describe(shape) if looked_through else {}
+        real = _collect_real(request, batches, f"real ({split})")
+        made = _collect_samples(request)
     return [
         {"name": name, "value": value, "settings": {**settings, "num_real": real.count, **about}}
         for metric in metrics
@@ -167,6 +174,40 @@ def _collect_samples(request: _Request) -> _Collected:
     return made
 
 
+def _layout(pipeline: Any, data_args: DataArguments, metrics: Sequence[str]) -> Layout:
+    """What an example consists of: for a translator of two domains pairs, where both are columns of one set."""
+    kind: LayoutKind = getattr(pipeline, "data_layout", "image")
+    if kind == "domains":
+        if data_args.dataset_name_b is None and data_args.train_data_dir_b is None:
+            return Layout("pair")
+        for metric in metrics:
+            if metric in RECONSTRUCTION_METRICS:
+                raise UserError(f"{metric} needs pairs, two columns of one data set: leave out the second data set")
+    return Layout(kind)
+
+
+def _collect_translations(request: _Request, dataset: TwoImageDataset) -> tuple[_Collected, _Collected]:
+    """One pass over the targets and the translations."""
+    real, made = _Collected(), _Collected()
+    total = min(len(dataset), request.num_samples)
+    with tqdm(total=total, desc="translations", unit="example", disable=not request.progress) as bar:
+        for batch in evaluation_batches(dataset, batch_size=request.batch_size):
+            source, target = ((batch[name][: total - real.count] + 1) / 2 for name in dataset.names)
+            images = request.pipeline(image=source, output_type="pt", **request.sampling).images.cpu()
+            real.add(target, request.extractor, keep_values="parzen" in request.metrics)
+            made.add(images, request.extractor, keep_values="parzen" in request.metrics)
+            for metric in request.metrics:
+                if metric in RECONSTRUCTION_METRICS:
+                    real.scores[metric].append(RECONSTRUCTION_METRICS[metric](target, images).double())
+                elif metric == "violations":
+                    for name, values in request.pipeline.violations(images).items():
+                        real.scores[name].append(values.double().cpu())
+            bar.update(len(source))
+            if real.count == total:
+                break
+    return real, made
+
+
 def _report(
     request: _Request, metric: str, real: _Collected, made: _Collected, description: dict[str, Any]
 ) -> Iterator[tuple[str, float, dict[str, Any]]]:
@@ -181,6 +222,12 @@ def _report(
         if metric == "lpips":
             settings["extractor"] = "lpips-alex"
         yield metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings
+    elif metric == "violations":
+        for name in ("C1", "C2", "C3"):
+            values = torch.cat(real.scores[name])
+            settings = {**without_extractor, "num_samples": made.count, **request.sampling}
+            yield name, values.mean().item(), settings
+            yield f"{name} median", values.quantile(0.5).item(), settings
     elif metric == "nll":
         # how many draws stand behind each example's bound; an exact likelihood has no such argument
         draws = inspect.signature(request.pipeline.log_likelihood).parameters.get("num_samples")
@@ -263,9 +310,12 @@ def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batc
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"unknown metric {metric!r}; choose from {' '.join(METRICS)}")
-        if metric in SAMPLING_METRICS and not can_sample(pipeline):
+        translates = hasattr(pipeline, "data_layout")
+        if metric in SAMPLING_METRICS and not (translates or can_sample(pipeline)):
             raise UserError(f"{metric} needs samples, and {kind} cannot sample by itself")
-        if metric in RECONSTRUCTION_METRICS and not hasattr(pipeline, "reconstruct"):
+        if metric == "violations" and not hasattr(pipeline, "violations"):
+            raise UserError(f"violations needs polarimetric images, and {kind} makes none")
+        if metric in RECONSTRUCTION_METRICS and not (translates or hasattr(pipeline, "reconstruct")):
             raise UserError(f"{metric} needs reconstructions, and {kind} has no reconstruct()")
         if metric == "nll" and not hasattr(pipeline, "log_likelihood"):
             raise UserError(f"nll needs likelihoods, and {kind} has no log_likelihood()")

@@ -88,6 +88,16 @@ FAMILIES: dict[str, Family] = {
             "unconditional-image-generation",
             variants=("ConditionalDDPMPipeline", "LatentDDPMPipeline", "InverseProblemPipeline"),
         ),
+        Family("pix2pix", "Pix2Pix", "Pix2PixObjective", "Pix2PixPipeline", "image-to-image"),
+        Family("cyclegan", "CycleGAN", "CycleGANObjective", "CycleGANPipeline", "image-to-image"),
+        Family(
+            "polarimetric",
+            "Polarimetric CycleGAN",
+            "PolarimetricObjective",
+            "PolarimetricPipeline",
+            "image-to-image",
+        ),
+        Family("pixelwise", "Pixel-wise conditioned GAN", "PixelwiseObjective", "PixelwisePipeline", "image-to-image"),
         Family(
             "gaussian",
             "Gaussian (PCA) model",

@@ -1,7 +1,7 @@
 """Checkpoints: complete or not there at all, checked when read, named in every error.
 
 `checkpoint-<step>/` holds `networks/<name>/` and `ema/<name>/` (as `save_pretrained` writes them), `state.pt`
-(optimisers, gradient scaler, the objective's own state, how far the run was), `random-<rank>.pt`, and
+(optimisers, gradient scaler, how far the run was), `process-<rank>.pt` (random state, the objective's own state), and
 `checkpoint.json`: its step, what run it belongs to and the size and SHA-256 of every other file.
 """
 

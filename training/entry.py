@@ -59,7 +59,7 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
 
     with accelerator.main_process_first():
-        data = load_data(data_args, args.seed)
+        data = load_data(data_args, args.seed, objective_class.layout(family_args))
     data_args.validation_split = data.validation_split  # the card says which split was held out
     torch.manual_seed(args.seed)
     if args.pretrained_model_name_or_path is None:

@@ -11,6 +11,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
+from hf_genmodels.data.layouts import TwoImageDataset
 from hf_genmodels.data.sets import ORDER, ImageDataset, StreamedDataset, generator
 from hf_genmodels.objectives.base import Objective
 
@@ -37,7 +38,7 @@ class SampleWatch:
         seed: Of the samples' latents, the same at every measurement, and of the order.
     """
 
-    def __init__(self, objective: Objective, train: ImageDataset, seed: int) -> None:
+    def __init__(self, objective: Objective, train: ImageDataset | TwoImageDataset, seed: int) -> None:
         self.objective = objective
         self.train = train
         self.seed = seed

@@ -54,7 +54,6 @@ def save_checkpoint(loop: TrainingLoop) -> None:
                 "optimizers": {name: optimizer.state_dict() for name, optimizer in loop.optimizers.items()},
                 "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
                 "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-                "objective": loop.objective.state_dict(),
                 "step": step,
                 "consumed": loop.consumed,
                 "history": loop.history,
@@ -62,7 +61,8 @@ def save_checkpoint(loop: TrainingLoop) -> None:
             }
             save_state(state, folder / "state.pt")
         accelerator.wait_for_everyone()
-        save_state(random_state(), folder / f"random-{accelerator.process_index}.pt")
+        mine = {"random": random_state(), "objective": loop.objective.state_dict()}
+        save_state(mine, folder / f"process-{accelerator.process_index}.pt")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
             checkpointing.finish(folder, loop.output_dir, step, identity(loop))
@@ -83,9 +83,10 @@ def restore(loop: TrainingLoop, checkpoint: Path) -> None:
         optimizer.load_state_dict(state["optimizers"][name])
     if loop.accelerator.scaler is not None:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
-    loop.objective.load_state_dict(state["objective"])
-    rank = loop.accelerator.process_index
-    set_random_state(torch.load(checkpoint / f"random-{rank}.pt", weights_only=True))
+    process_file = checkpoint / f"process-{loop.accelerator.process_index}.pt"
+    mine = torch.load(process_file, map_location="cpu", weights_only=True)
+    loop.objective.load_state_dict(mine["objective"])
+    set_random_state(mine["random"])
     loop.step, loop.consumed = state["step"], state["consumed"]
     loop.history, loop.seconds = state["history"], state["seconds"]
 

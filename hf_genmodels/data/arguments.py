@@ -13,7 +13,7 @@ class DataArguments:
         metadata={
             "help": "The data: a data set on the Hub (`user/name`), a local folder of images or of parquet files, or "
             "a set that comes with the library (`builtin:digits`, `builtin:toy2d`, `builtin:shapes`, "
-            "`builtin:textures`)."
+            "`builtin:textures`, `builtin:edges`, `builtin:polarimetric`)."
         },
     )
     dataset_config_name: str | None = field(
@@ -27,7 +27,31 @@ class DataArguments:
         default=None,
         metadata={"help": "A local folder of images; the names of its sub-folders, if it has any, become the labels."},
     )
+    dataset_name_b: str | None = field(
+        default=None,
+        metadata={
+            "help": "Families of two domains: the data of domain B, as --dataset_name; the latter are domain A."
+        },
+    )
+    train_data_dir_b: str | None = field(
+        default=None, metadata={"help": "Families of two domains: a local folder of the images of domain B."}
+    )
     image_column: str = field(default="image", metadata={"help": "The column that holds the images."})
+    conditioning_image_column: str = field(
+        default="conditioning_image",
+        metadata={"help": "Image to image: the column of the images to translate (domain A, where both are columns)."},
+    )
+    target_image_column: str = field(
+        default="target_image",
+        metadata={"help": "Image to image: the column of the images to translate to (domain B)."},
+    )
+    image_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Several columns whose images are the channels of one, in this order, such as `i000 i045 i090 "
+            "i135`; image to image: of the target (domain B)."
+        },
+    )
     label_column: str = field(
         default="label",
         metadata={"help": "The column that holds the classes. A set without a `label` column has no classes."},

@@ -16,13 +16,14 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from .layouts import TwoImageDataset
 from .sets import AUGMENTATION, NUM_DRAWS, ORDER, Batch, ImageDataset, StreamedDataset, generator
 
 
 class _Collate(torch.utils.data.Dataset):
     """What a worker process does: work in, batch out. A user's error is handed back, for it to arrive as one line."""
 
-    def __init__(self, dataset: ImageDataset) -> None:
+    def __init__(self, dataset: ImageDataset | TwoImageDataset) -> None:
         self.dataset = dataset
 
     def __getitem__(self, work: Any) -> Batch | UserError:
@@ -53,7 +54,7 @@ class TrainingBatches:
 
     def __init__(
         self,
-        dataset: ImageDataset,
+        dataset: ImageDataset | TwoImageDataset,
         *,
         batch_size: int,
         accumulation: int = 1,
@@ -164,7 +165,7 @@ def _grouped(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def evaluation_batches(
-    dataset: ImageDataset, *, batch_size: int, rank: int = 0, world_size: int = 1
+    dataset: ImageDataset | TwoImageDataset, *, batch_size: int, rank: int = 0, world_size: int = 1
 ) -> Iterator[Batch]:
     """Every example once, in order and without augmentation; the last batch may be short.
 

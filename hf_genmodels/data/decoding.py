@@ -6,7 +6,7 @@ Pillow opens a file lazily, so its mode and size cost one header; only `pixels` 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import IO, NamedTuple
 
@@ -32,8 +32,15 @@ class Encoded:
     path: str | None
 
 
-# An image column holds files; an array column holds arrays.
-Record = Encoded | np.ndarray
+@dataclass(frozen=True)
+class Stack:
+    """An image whose channels are stored as several ones."""
+
+    parts: tuple[Encoded | np.ndarray, ...]
+
+
+# An image column holds files; an array column holds arrays; several columns hold the channels of one image.
+Record = Encoded | np.ndarray | Stack
 
 
 class Kind(NamedTuple):
@@ -133,6 +140,12 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
     Raises:
         BadImage: It cannot be read, or has a mode that would have to be changed to be used.
     """
+    if isinstance(record, Stack):
+        with ExitStack() as files:
+            parts = [files.enter_context(_opened_part(part)) for part in record.parts]
+            header = _stacked_header([header for header, _ in parts])
+            yield header, lambda: np.concatenate([pixels() for _, pixels in parts], axis=2)
+        return
     if isinstance(record, np.ndarray):
         array = record
         yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
@@ -154,6 +167,34 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
         raise BadImage("is no image: remove it, or save it again") from error
     except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImage(f"cannot be read ({_first_line(error)}): remove it, or save it again") from error
+
+
+@contextmanager
+def _opened_part(part: Encoded | np.ndarray) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
+    """`opened` of one image of a stack; says which file is bad."""
+    try:
+        with opened(part) as found:
+            yield found
+    except BadImage as error:
+        if isinstance(part, Encoded) and part.path is not None:
+            raise BadImage(f"has a part, {part.path}, which {error}") from error
+        raise
+
+
+def _stacked_header(headers: list[Header]) -> Header:
+    first = headers[0]
+    if first.kind.vector:
+        raise BadImage("is stacked from vectors: name columns of images in --image_columns")
+    for header in headers[1:]:
+        if header != first:
+            raise BadImage(
+                f"is stacked from {first.kind.label} of {first.height}x{first.width} and {header.kind.label} of "
+                f"{header.height}x{header.width}: all columns of --image_columns must be alike"
+            )
+    kind = first.kind
+    return first._replace(
+        kind=kind._replace(label=f"{len(headers)} x {kind.label}", channels=kind.channels * len(headers))
+    )
 
 
 def _first_line(error: Exception) -> str:
@@ -265,4 +306,16 @@ class Reader:
             raise BadImage(f"holds values from {pixels.min():.4g} to {pixels.max():.4g}: scale float images to [0, 1]")
 
 
-__all__ = ["BadImage", "Encoded", "Header", "Kind", "Reader", "Record", "center", "opened", "resize", "resized_shape"]
+__all__ = [
+    "BadImage",
+    "Encoded",
+    "Header",
+    "Kind",
+    "Reader",
+    "Record",
+    "Stack",
+    "center",
+    "opened",
+    "resize",
+    "resized_shape",
+]

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import UserError
 from .decoding import BadImage, Reader, Record
-from .sources import ImageColumn, no_class
+from .sources import ImageColumn, Images, no_class
 from .spec import DataSpec
 
 logger = logging.getLogger(__name__)
@@ -25,10 +25,11 @@ logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
 
 SHUFFLE_BUFFER = 1000
-NUM_DRAWS = 3
+# Uniform numbers of an example: flip, top and left of the crop; partner, and the same three of its own image.
+NUM_DRAWS = 7
 
 # What random numbers are for: the last part of a generator's seed.
-ORDER, AUGMENTATION, SUBSET = 1, 2, 3
+ORDER, AUGMENTATION, SUBSET, RESERVED = 1, 2, 3, 4
 
 SKIP_HINT = "or pass --on_bad_image skip to leave such images out"
 
@@ -43,7 +44,7 @@ def crop_square(pixels: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
 
     Args:
         pixels: `(batch, channels, height, width)`.
-        draws: `(3, batch)` in [0, 1); rows 1 and 2 place the crop. None means the centre.
+        draws: `(3 or more, batch)` in [0, 1); rows 1 and 2 place the crop. None means the centre.
     """
     height, width = pixels.shape[2:]
     side = min(height, width)
@@ -71,7 +72,10 @@ def to_tensor(pixels: np.ndarray, spec: DataSpec, flips: np.ndarray | None) -> t
     image = values.to(torch.float32).div_(spec.value_scale).mul_(2).sub_(1)
     if flips is None:
         return image
-    return torch.where(torch.from_numpy(flips)[:, None, None, None], image.flip(-1), image)
+    mirrored = image.flip(-1)
+    if spec.mirrored_channels is not None:
+        mirrored = mirrored[:, list(spec.mirrored_channels)]
+    return torch.where(torch.from_numpy(flips)[:, None, None, None], mirrored, image)
 
 
 class MapDataset:
@@ -102,12 +106,17 @@ class MapDataset:
         assert self.spec.num_examples is not None
         return self.spec.num_examples
 
+    @property
+    def augmented(self) -> bool:
+        """Whether training batches depend on random draws."""
+        raise NotImplementedError
+
     def collate(self, work: tuple[np.ndarray, np.ndarray | None]) -> Batch:
         """Makes a batch.
 
         Args:
-            work: `(indices, draws)`: the examples, and `(3, batch)` uniform numbers that decide about flips and crops;
-                None for no augmentation.
+            work: `(indices, draws)`: the examples, and `(NUM_DRAWS, batch)` uniform numbers that decide about flips
+                and crops; None for no augmentation.
         """
         indices, draws = work
         pixels = self._pixels(indices, draws)
@@ -173,7 +182,7 @@ class LazyDataset(MapDataset):
 
     def __init__(
         self,
-        images: ImageColumn,
+        images: Images,
         rows: np.ndarray,
         reader: Reader,
         spec: DataSpec,
@@ -321,8 +330,8 @@ class StreamedDataset:
         """Makes a batch.
 
         Args:
-            work: `(examples, draws)`: the examples, and `(3, batch)` uniform numbers that decide about flips and
-                crops; None for no augmentation.
+            work: `(examples, draws)`: the examples, and `(NUM_DRAWS, batch)` uniform numbers that decide about flips
+                and crops; None for no augmentation.
         """
         examples, draws = work
         pixels = np.stack(

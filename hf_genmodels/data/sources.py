@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 
 from ..errors import UserError
 from .arguments import DataArguments
-from .decoding import Encoded, Record
+from .decoding import Encoded, Record, Stack
 
 Split: TypeAlias = datasets.Dataset | datasets.IterableDataset
 
@@ -167,17 +167,18 @@ class ImageColumn:
         split: The split, streamed or not.
         column: Name of the column.
         place: Words for the split in error messages.
+        option: Which option named the column.
 
     Raises:
         UserError: There is no such column, or it holds no images.
     """
 
-    def __init__(self, split: Split, column: str, place: str) -> None:
+    def __init__(self, split: Split, column: str, place: str, option: str = "image_column") -> None:
         features = split.features
         if features is None:
             raise UserError(f"{place} does not say which columns it has when streamed: leave out --streaming")
         if column not in features:
-            raise UserError(f"{place} has no column {column!r}: choose --image_column from {', '.join(features)}")
+            raise UserError(f"{place} has no column {column!r}: choose --{option} from {', '.join(features)}")
         self.column = column
         self.place = place
         feature = features[column]
@@ -189,7 +190,7 @@ class ImageColumn:
         elif isinstance(feature, datasets.Image) or feature == datasets.Value("binary"):
             split = split.cast_column(column, datasets.Image(decode=False))
         elif not (isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()):
-            raise UserError(f"column {column!r} of {place} holds {feature}, not images: choose another --image_column")
+            raise UserError(f"column {column!r} of {place} holds {feature}, not images: choose another --{option}")
         self.split = split
         self._table = (
             split.select_columns([column]).with_format("arrow") if isinstance(split, datasets.Dataset) else None
@@ -226,6 +227,38 @@ class ImageColumn:
             return record.path
         path = f" ({record.path})" if isinstance(record, Encoded) and record.path is not None else ""
         return f"row {row}{path} of column {self.column!r} of {self.place}"
+
+
+class StackedColumns:
+    """Reads images whose channels are the images of several columns. As `ImageColumn`, but never streamed.
+
+    Args:
+        split: The split.
+        columns: Names of the columns, in the order of the channels.
+        place: Words for the split in error messages.
+
+    Raises:
+        UserError: There is no such column, it holds no images, or the split is streamed.
+    """
+
+    def __init__(self, split: Split, columns: Sequence[str], place: str) -> None:
+        if isinstance(split, datasets.IterableDataset):
+            raise UserError("--image_columns and --streaming exclude each other: leave out --streaming")
+        self.split = split
+        self.place = place
+        self.parts = [ImageColumn(split, column, place, "image_columns") for column in columns]
+
+    def fetch(self, rows: np.ndarray) -> Sequence[Record]:
+        """The images of some rows; `rows` is ascending."""
+        parts = zip(*(part.fetch(rows) for part in self.parts), strict=True)
+        return [Stack(tuple(records)) for records in parts]
+
+    def where(self, row: int, record: Record) -> str:
+        """Words that tell a user which image is meant."""
+        return f"row {row} of columns {', '.join(part.column for part in self.parts)} of {self.place}"
+
+
+Images: TypeAlias = ImageColumn | StackedColumns
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,9 @@ class DataSpec:
         num_examples: Examples in the split; None when it is streamed.
         fingerprint: 12 hexadecimal digits that stand for name, variant, split, shape and, where the data are held in
             memory, their decoded content. The same in every process and on every machine.
+        other: The second image of an example, see `Layout`; None where an example has one image.
+        mirrored_channels: The channels in the order they have in an image that is mirrored left to right; None where
+            they keep theirs. Light seen through a polariser at 45 degrees is seen at 135 degrees in a mirror.
     """
 
     name: str
@@ -30,6 +33,8 @@ class DataSpec:
     class_names: tuple[str, ...] | None
     num_examples: int | None
     fingerprint: str
+    other: DataSpec | None = None
+    mirrored_channels: tuple[int, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

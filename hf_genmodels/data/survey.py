@@ -16,7 +16,7 @@ from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import BadImage, Header, Kind, Reader, Record, opened
 from .sets import SKIP_HINT
-from .sources import ImageColumn
+from .sources import ImageColumn, Images
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Survey:
 
     CHUNK = 1000
 
-    def __init__(self, args: DataArguments, images: ImageColumn) -> None:
+    def __init__(self, args: DataArguments, images: Images) -> None:
         self.args = args
         self.images = images
         self.skipped: list[str] = []

@@ -11,7 +11,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
+from ..data import DataSpec, Layout
 from ..errors import UserError
 from ..files import read_json
 from ..loading import load_network
@@ -104,6 +104,11 @@ class Objective:
     data: DataSpec
     batch_multiple: int = 1
     schedule: tuple[str, int] | None = None
+
+    @classmethod
+    def layout(cls, args: Any) -> Layout:
+        """What an example consists of, given the family's options."""
+        return Layout()
 
     @classmethod
     def from_args(cls, args: Any, data: DataSpec) -> Objective:

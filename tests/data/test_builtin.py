@@ -134,7 +134,7 @@ def test_no_shape_is_cut_off_by_its_radius():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"dataset_name": "builtin:faces"}, ["faces", "digits, shapes, textures, toy2d"]),
+        ({"dataset_name": "builtin:faces"}, ["faces", "digits, edges, polarimetric, shapes, textures, toy2d"]),
         ({"dataset_name": "builtin:toy2d", "dataset_config_name": "ring9"}, ["ring9", "ring8, grid25"]),
         ({"dataset_name": "builtin:shapes", "dataset_config_name": "ring8"}, ["builtin:shapes", "no variants"]),
         ({"dataset_name": "builtin:shapes", "train_split": "dev"}, ["'dev'", "train, test"]),

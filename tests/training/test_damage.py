@@ -53,7 +53,7 @@ def no_manifest(path: Path) -> None:
         ("state.pt", truncate),
         ("state.pt", flip_a_bit),
         ("state.pt", remove),
-        ("random-0.pt", truncate),
+        ("process-0.pt", truncate),
         ("checkpoint.json", truncate),
         ("checkpoint.json", empty),
         ("checkpoint.json", remove),

@@ -79,7 +79,7 @@ def assert_same_run(whole: Path, other: Path, step: int) -> None:
         assert names
         for name in names:
             assert same_bytes(whole / part / name, other / part / name), name
-    states = [torch.load(run / last / "state.pt", weights_only=True) for run in (whole, other)]
+    states = [torch.load(run / last / "process-0.pt", weights_only=True) for run in (whole, other)]
     torch.testing.assert_close(*(state["objective"] for state in states), rtol=0, atol=0)
     assert states[0]["consumed"] == states[1]["consumed"]
     assert states[0]["history"] == states[1]["history"]

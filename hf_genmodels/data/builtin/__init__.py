@@ -10,12 +10,16 @@ from collections.abc import Callable
 from ...errors import UserError
 from .base import SPLITS, BuiltinSplit
 from .digits import load_digits
+from .edges import load_edges
+from .polarimetric import load_polarimetric
 from .shapes import load_shapes
 from .textures import load_textures
 from .toy2d import load_toy2d
 
 BUILTIN_SETS: dict[str, Callable[[str | None, str], BuiltinSplit]] = {
     "digits": load_digits,
+    "edges": load_edges,
+    "polarimetric": load_polarimetric,
     "shapes": load_shapes,
     "textures": load_textures,
     "toy2d": load_toy2d,

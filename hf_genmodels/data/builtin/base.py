@@ -17,11 +17,15 @@ class BuiltinSplit:
     """One split of a built-in set.
 
     Attributes:
-        pixels: `(examples, channels, height, width)` of uint8, or `(examples, dim)` of float32 for vectors.
+        pixels: `(examples, channels, height, width)` of uint8 or float32, or `(examples, dim)` of float32 for vectors.
         value_scale: The stored value that means white; 1.0 for vectors.
         labels: `(examples,)` of int64, None where the set has no classes.
         class_names: Names of the labels.
         extras: Further columns of a batch, `(examples, ...)` each.
+        columns: Further image columns, `(examples, channels, height, width)` each, with the `value_scale` of `pixels`.
+            A name of `pixels` in its part of a pair is among them.
+        mirrored_channels: For a column whose channels change places when the image is mirrored left to right, the
+            order they then have: `mirrored = image[order][..., ::-1]`.
     """
 
     pixels: np.ndarray
@@ -29,6 +33,8 @@ class BuiltinSplit:
     labels: np.ndarray | None = None
     class_names: tuple[str, ...] | None = None
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    mirrored_channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def refuse_config(name: str, config: str | None) -> None:

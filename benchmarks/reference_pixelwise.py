@@ -1,0 +1,234 @@
+"""Images from 0.5 % known pixels on Fashion-MNIST at 32x32: how lambda trades fidelity for the constraints.
+
+    python benchmarks/reference_pixelwise.py --dataset_name FOLDER --extractor runs/reference-classifier-32 \
+        --output_dir runs/reference-pixelwise
+
+For each seed: a run for each lambda, the CGAN baseline (whose discriminator sees the known pixels), and an
+unconditional GAN of the same width, packing and discriminator, with whose spread over z theirs is compared. The maps
+are of test images. MSE and satisfied share (squared error below 0.1) are on the scale of [-1, 1]; FID compares the
+features of its own classifier, of all test images and of 1,000 samples, one for each map; the spread is the standard
+deviation of a pixel over 16 samples of one map, mean over pixels and 64 maps. `--texture` does the same on patches of
+a brick wall at 64x64, with HOG and LBP chi-square distances in place of FID. What is done is not done again: results
+are kept in `results.json`, tables in `table.md`, pictures in `pixelwise.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from tables import mean_and_spread
+from torch import Tensor
+
+from hf_genmodels import GANPipeline, PixelwisePipeline
+from hf_genmodels.data import DataArguments, evaluation_batches, load_split
+from hf_genmodels.files import read_json
+from hf_genmodels.losses.constraints import sample_mask
+from hf_genmodels.metrics.constraints import spread
+from hf_genmodels.metrics.distribution import frechet_distance_from_features
+from hf_genmodels.metrics.extractors import load_extractor
+from hf_genmodels.metrics.texture import hog_distance, lbp_distance
+from hf_genmodels.plots import image_grid, stack_pictures
+from hf_genmodels.training.entry import train
+
+KNOWN_PIXELS, PACKING, SEED = 0.005, 2, 0
+NUM_SAMPLES, BATCH, NUM_MAPS, SAMPLES_OF_MAP, SHOWN = 1000, 100, 64, 16, 8
+LAMBDAS = (0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
+LOOP = "--log_steps 100 --checkpointing_steps 500 --checkpoints_total_limit 1 --resume_from_checkpoint latest"
+DISCRIMINATOR = f"--discriminator_norm instance --packing {PACKING}"
+
+
+class Results:
+    """Figures by name, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.values: dict[str, Any] = read_json(path) if path.is_file() else {}
+
+    def get(self, name: str, measure: Callable[[], Any]) -> Any:
+        """The figure, measured unless it is known."""
+        if name not in self.values:
+            start = time.monotonic()
+            self.values[name] = measure()
+            self.path.write_text(json.dumps(self.values, indent=2), encoding="utf-8")
+            print(f"{name}: {self.values[name]} ({time.monotonic() - start:.0f} s)", flush=True)
+        return self.values[name]
+
+
+@dataclass
+class Study:
+    """One data set, its runs and how their samples are judged.
+
+    Attributes:
+        args: The command line.
+        data: Options of the data set for the training scripts.
+        texture: Judge samples as textures instead of by FID.
+    """
+
+    args: argparse.Namespace
+    data: DataArguments
+    texture: bool
+
+    @property
+    def folder(self) -> Path:
+        """Where everything of this data set is."""
+        place: Path = self.args.output_dir / "texture" if self.texture else self.args.output_dir
+        place.mkdir(parents=True, exist_ok=True)
+        return place
+
+    @cached_property
+    def real(self) -> Tensor:
+        """Test images in [0, 1]."""
+        batches = evaluation_batches(load_split(self.data, "test"), batch_size=500)
+        return torch.cat([(batch["image"] + 1) / 2 for batch in batches])
+
+    @cached_property
+    def extractor(self) -> Any:
+        """Of FID."""
+        return load_extractor(self.args.extractor, torch.device("cpu"))
+
+    @cached_property
+    def real_features(self) -> Tensor:
+        """Of all test images."""
+        return torch.cat([self.extractor(images).features for images in self.real.split(500)])
+
+    def train(self, name: str, family: str, options: str, seed: int) -> Path:
+        """Train one run, unless that is done."""
+        args = self.args
+        folder = self.folder / f"{name}-seed{seed}"
+        if not (folder / "metrics.json").is_file():
+            words = ["--output_dir", str(folder), "--seed", str(seed), "--num_threads", str(args.threads)]
+            words += ["--dataset_name", self.data.dataset_name or "", "--max_train_steps", str(args.steps)]
+            if self.data.dataset_config_name is not None:
+                words += ["--dataset_config_name", self.data.dataset_config_name]
+            if self.data.resolution is not None:
+                words += ["--resolution", str(self.data.resolution)]
+            if not self.texture:
+                words += ["--max_train_samples", str(args.max_train_samples)]
+            shape = f"--width {args.width} --train_batch_size {args.batch_size} --learning_rate {args.learning_rate}"
+            train(family, [*words, *shape.split(), *DISCRIMINATOR.split(), *options.split(), *LOOP.split()])
+        return folder
+
+    def maps(self, number: int) -> tuple[Tensor, Tensor]:
+        """Test images spread evenly over the split, (number, channels, size, size), and masks (number, size, size)."""
+        images = self.real[torch.linspace(0, len(self.real) - 1, number).long()]
+        generator = torch.Generator().manual_seed(SEED)
+        uniform = torch.rand(number, 1, *images.shape[2:], generator=generator)
+        return images, sample_mask(uniform, KNOWN_PIXELS)[:, 0] > 0
+
+    def quality(self, samples: Tensor) -> dict[str, float]:
+        """FID; of textures the distances of HOG and LBP."""
+        if self.texture:
+            by_radius = {f"LBP {radius}": lbp_distance(self.real, samples, radius) for radius in (1, 2)}
+            return {"HOG": hog_distance(self.real, samples), **by_radius}
+        features = torch.cat([self.extractor(images).features for images in samples.split(500)])
+        return {"FID": frechet_distance_from_features(self.real_features, features)}
+
+    def judge(self, folder: Path) -> dict[str, float]:
+        """Of a run of the family pixelwise."""
+        pipe = PixelwisePipeline.from_pretrained(folder)
+        generator = torch.Generator().manual_seed(SEED)
+        images, masks = self.maps(NUM_SAMPLES)
+        outputs = [
+            pipe(values, mask, generator=generator, output_type="pt")
+            for values, mask in zip(images.split(BATCH), masks.split(BATCH), strict=True)
+        ]
+        images, masks = self.maps(NUM_MAPS)
+        of_maps = pipe(images, masks, num_samples=SAMPLES_OF_MAP, generator=generator, output_type="pt").images
+        return {
+            "MSE": torch.cat([output.mse for output in outputs]).mean().item(),
+            "satisfied": torch.cat([output.satisfied for output in outputs]).mean().item(),
+            "spread": spread(2 * of_maps.unflatten(0, (NUM_MAPS, SAMPLES_OF_MAP))).mean().item(),
+            **self.quality(torch.cat([output.images for output in outputs])),
+        }
+
+    def judge_unconditional(self, folder: Path) -> dict[str, float]:
+        """Of a run of the family gan."""
+        pipe = GANPipeline.from_pretrained(folder)
+        generator = torch.Generator().manual_seed(SEED)
+        batches = range(max(NUM_SAMPLES, NUM_MAPS * SAMPLES_OF_MAP) // BATCH + 1)
+        made = torch.cat([pipe(batch_size=BATCH, generator=generator, output_type="pt").images for _ in batches])
+        groups = made[: NUM_MAPS * SAMPLES_OF_MAP].unflatten(0, (NUM_MAPS, SAMPLES_OF_MAP))
+        return {"spread": spread(2 * groups).mean().item(), **self.quality(made[:NUM_SAMPLES])}
+
+    def run(self) -> str:
+        """Train and judge everything; the table, and the picture of the first seed's runs."""
+        results = Results(self.folder / "results.json")
+        runs = {f"lambda {weight:g}": f"--constraint_weight {weight}" for weight in self.args.lambdas}
+        runs["CGAN"] = "--conditioning cgan"
+        shape = f"--known_pixels {KNOWN_PIXELS} --latent_channels {self.args.latent_channels}"
+        figures: dict[str, list[dict[str, float]]] = {name: [] for name in (*runs, "unconditional GAN")}
+        for seed in range(self.args.seeds):
+            for name, options in runs.items():
+                folder = self.train(name.replace(" ", "-"), "pixelwise", f"{shape} {options}", seed)
+                figures[name].append(results.get(f"{name}, seed {seed}", partial(self.judge, folder)))
+            folder = self.train("gan", "gan", "", seed)
+            measure = partial(self.judge_unconditional, folder)
+            figures["unconditional GAN"].append(results.get(f"unconditional GAN, seed {seed}", measure))
+        self.picture([name.replace(" ", "-") for name in runs])
+        return table(figures)
+
+    def picture(self, names: list[str]) -> None:
+        """Of each run of the first seed: test images, their known pixels on grey, and samples."""
+        images, masks = self.maps(SHOWN)
+        known = torch.where(masks[:, None], images, torch.full_like(images, 0.5))
+        pictures = {}
+        for name in names:
+            pipe = PixelwisePipeline.from_pretrained(self.folder / f"{name}-seed0")
+            generator = torch.Generator().manual_seed(SEED)
+            samples = pipe(images, masks, num_samples=6, generator=generator, output_type="pt").images
+            rows = torch.cat([images[:, None], known[:, None], samples.unflatten(0, (SHOWN, 6))], 1)
+            pictures[name] = image_grid(rows.flatten(0, 1), columns=16)
+        stack_pictures(pictures).save(self.folder / "pixelwise.png")
+
+
+def table(figures: dict[str, list[dict[str, float]]]) -> str:
+    """Mean and standard deviation over the seeds; the spread also relative to that of the unconditional GAN."""
+    columns = list(next(iter(figures.values()))[0])
+    reference = [of_seed["spread"] for of_seed in figures["unconditional GAN"]]
+    lines = [f"| Run | {' | '.join(columns)} | spread / GAN's |", "|--" * (len(columns) + 2) + "|"]
+    for name, of_seeds in figures.items():
+        cells = [mean_and_spread([of_seed[c] for of_seed in of_seeds if c in of_seed]) for c in columns]
+        ratios = [of_seed["spread"] / other for of_seed, other in zip(of_seeds, reference, strict=True)]
+        lines.append(f"| {name} | {' | '.join(cells)} | {mean_and_spread(ratios)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dataset_name", help="Fashion-MNIST: folder or Hub id; not with --texture")
+    parser.add_argument("--extractor", help="folder of the classifier; not with --texture")
+    parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--texture", action="store_true", help="brick patches instead of Fashion-MNIST")
+    parser.add_argument("--lambdas", type=float, nargs="+", default=LAMBDAS)
+    parser.add_argument("--seeds", type=int, default=3, help="how many")
+    parser.add_argument("--steps", type=int, default=1000)
+    parser.add_argument("--max_train_samples", type=int, default=20000, help="of Fashion-MNIST: each run decodes them")
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--learning_rate", type=float, default=5e-4)
+    parser.add_argument("--width", type=int, default=8)
+    parser.add_argument("--latent_channels", type=int, default=4)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args()
+    if not args.texture and None in (args.dataset_name, args.extractor):
+        parser.error("--dataset_name and --extractor are needed without --texture")
+    torch.set_num_threads(args.threads)
+    if args.texture:
+        data = DataArguments(dataset_name="builtin:textures", dataset_config_name="brick")
+    else:
+        data = DataArguments(dataset_name=args.dataset_name, resolution=32)
+    study = Study(args, data, args.texture)
+    lines = study.run()
+    (study.folder / "table.md").write_text(lines, encoding="utf-8")
+    print(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,279 @@
+"""One column of images of an opened data set, or several stacked, -> a data set of single images."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import zlib
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+import datasets
+import numpy as np
+
+from ..errors import UserError
+from . import builtin
+from .arguments import DataArguments
+from .decoding import Header, Reader, resize
+from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
+from .sources import ImageColumn, Images, LabelColumn, Source, StackedColumns, find_labels, open_source, unlabelled
+from .spec import DataSpec, fingerprint
+from .survey import Expected, Survey, preview
+
+# Sets whose decoded size is at most this are held in memory.
+IN_MEMORY_BYTES = 2 * 1024**3
+# "training" is augmented and cut to max_train_samples; neither it nor "validation" holds the excluded label.
+Role = Literal["training", "validation", "evaluation"]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Columns by name, and the option that named them; several are the channels of one image."""
+
+    columns: tuple[str, ...]
+    option: str
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """One side of the examples.
+
+    Attributes:
+        dataset: The images.
+        rows: Their rows in the split, ascending; empty for a stream.
+        expected: What every image of another split must be.
+        headers: Kind and size of the image in each row, as stored; empty for a stream and for built-in sets.
+        images: Where they are read from; None for built-in sets.
+    """
+
+    dataset: ImageDataset
+    rows: np.ndarray
+    expected: Expected | None = None
+    headers: dict[int, Header] = field(default_factory=dict)
+    images: Images | None = None
+
+
+class Origin(Protocol):
+    """An opened data set."""
+
+    splits: Collection[str]
+
+    def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
+        """The rows to use, ascending; empty for a stream, which is used as it comes."""
+
+    def load(self, choice: Choice, split: str, role: Role, rows: np.ndarray, expected: Expected | None) -> Loaded:
+        """The images of one column in these rows."""
+
+
+def open_origin(args: DataArguments) -> Origin:
+    """Opens the data set that the arguments name."""
+    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args)
+
+
+def is_builtin(dataset_name: str | None) -> bool:
+    """Whether a set comes with the library."""
+    return dataset_name is not None and dataset_name.startswith(builtin.PREFIX)
+
+
+def _choose(
+    args: DataArguments, role: Role, seed: int, count: int, labels: np.ndarray | None, names: tuple[str, ...] | None
+) -> np.ndarray:
+    rows = np.arange(count)
+    if role != "evaluation" and args.exclude_label is not None:
+        if labels is None:
+            raise UserError(f"--exclude_label {args.exclude_label}: the data have no column {args.label_column!r}")
+        rows = rows[labels != _excluded(args, names)]
+    if role == "training" and args.max_train_samples is not None:
+        rows = np.sort(generator(seed, 0, SUBSET).permutation(rows)[: args.max_train_samples])
+    return rows
+
+
+def _excluded(args: DataArguments, class_names: tuple[str, ...] | None) -> int | None:
+    if args.exclude_label is None:
+        return None
+    if class_names is not None and args.exclude_label in class_names:
+        return class_names.index(args.exclude_label)
+    if args.exclude_label.isdecimal() and (class_names is None or int(args.exclude_label) < len(class_names)):
+        return int(args.exclude_label)
+    known = "an index" if class_names is None else f"one of {', '.join(class_names)} or an index"
+    raise UserError(f"--exclude_label {args.exclude_label} is no class of the data: give {known}")
+
+
+def _refuse_image_options(args: DataArguments, name: str) -> None:
+    for option in ("resolution", "random_flip"):
+        if getattr(args, option):
+            raise UserError(f"{name} holds vectors, not images: leave out --{option}")
+
+
+def _spec(
+    name: str,
+    config: str | None,
+    split: str,
+    shape: tuple[int, ...],
+    value_scale: float,
+    class_names: tuple[str, ...] | None,
+    content: np.ndarray | int | None,
+) -> DataSpec:
+    """A spec from the content in memory, the number of examples, or None for a stream."""
+    count = len(content) if isinstance(content, np.ndarray) else content
+    crc = zlib.crc32(np.ascontiguousarray(content).data) if isinstance(content, np.ndarray) else None
+    return DataSpec(
+        name=name,
+        channels=shape[0],
+        size=min(shape[1:]) if len(shape) > 1 else None,
+        value_scale=value_scale,
+        class_names=class_names,
+        num_examples=count,
+        fingerprint=fingerprint(name, config, split, shape, count, crc),
+    )
+
+
+class BuiltinOrigin:
+    """A set that comes with the library."""
+
+    splits: Collection[str] = builtin.SPLITS
+
+    def __init__(self, args: DataArguments) -> None:
+        assert args.dataset_name is not None
+        self.args = args
+        self.name = args.dataset_name
+        self._contents: dict[str, builtin.BuiltinSplit] = {}
+        if args.streaming:
+            raise UserError(f"{self.name} is generated in memory: leave out --streaming")
+        if args.label_column != "label":
+            raise UserError(f"{self.name} has no column {args.label_column!r}: leave out --label_column")
+        if args.image_columns is not None:
+            raise UserError(f"{self.name} holds whole images: leave out --image_columns")
+
+    def _content(self, split: str) -> builtin.BuiltinSplit:
+        if split not in self._contents:
+            self._contents[split] = builtin.load_builtin(self.name, self.args.dataset_config_name, split)
+        return self._contents[split]
+
+    def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
+        content = self._content(split)
+        rows = _choose(self.args, role, seed, len(content.pixels), content.labels, content.class_names)
+        if len(rows) == 0:
+            raise UserError(f"no example is left in split {split!r} of {self.name}")
+        return rows
+
+    def load(self, choice: Choice, split: str, role: Role, rows: np.ndarray, expected: Expected | None) -> Loaded:
+        args, content = self.args, self._content(split)
+        columns = {"image": content.pixels, **content.columns}
+        (column,) = choice.columns
+        if column not in columns:
+            raise UserError(
+                f"{self.name} has no column {column!r}: choose --{choice.option} from {', '.join(columns)}"
+            )
+        pixels = columns[column][rows]
+        if pixels.ndim == 2:
+            _refuse_image_options(args, self.name)
+        elif args.resolution is not None and args.resolution != pixels.shape[2]:
+            images = [resize(np.moveaxis(image, 0, 2), args.resolution, content.value_scale) for image in pixels]
+            pixels = np.moveaxis(np.stack(images), 3, 1)
+        config, scale = args.dataset_config_name, content.value_scale
+        spec = _spec(self.name, config, split, pixels.shape[1:], scale, content.class_names, pixels)
+        spec = dataclasses.replace(spec, mirrored_channels=content.mirrored_channels.get(column))
+        labels = None if content.labels is None else content.labels[rows]
+        extras = {name: values[rows] for name, values in content.extras.items()}
+        return Loaded(ArrayDataset(pixels, spec, labels, args.random_flip and role == "training", extras), rows)
+
+
+class SourceOrigin:
+    """A set on the Hub, or in local files."""
+
+    def __init__(self, args: DataArguments) -> None:
+        self.args = args
+        self.source: Source = open_source(args)
+        self.splits: Collection[str] = self.source.splits
+
+    def _labels(self, split: str) -> tuple[LabelColumn | None, np.ndarray | None]:
+        column = find_labels(self.source, self.args)
+        data = self.source.splits[split]
+        if column is None or isinstance(data, datasets.IterableDataset):
+            return column, None
+        return column, column.labels(data, self._place(split))
+
+    def _place(self, split: str) -> str:
+        return f"split {split!r} of {self.source.name}"
+
+    def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
+        if split not in self.splits:
+            raise UserError(f"{self.source.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
+        data = self.source.splits[split]
+        if isinstance(data, datasets.IterableDataset):
+            return np.arange(0)
+        column, labels = self._labels(split)
+        rows = _choose(self.args, role, seed, len(data), labels, None if column is None else column.class_names)
+        if len(rows) == 0:
+            raise UserError(f"no example is left in {self._place(split)}")
+        return rows
+
+    def load(self, choice: Choice, split: str, role: Role, rows: np.ndarray, expected: Expected | None) -> Loaded:
+        args, data, place = self.args, self.source.splits[split], self._place(split)
+        images: Images
+        if choice.option == "image_columns":
+            images = StackedColumns(data, choice.columns, place)
+        else:
+            images = ImageColumn(data, choice.columns[0], place, choice.option)
+        column, labels = self._labels(split)
+        if isinstance(images, ImageColumn) and isinstance(data, datasets.IterableDataset):
+            return self._streamed(images, split, role, column, expected)
+        names = None if column is None else column.class_names
+        survey = Survey(args, images)
+        headers = survey.headers(rows)
+        rows = np.array([row for row in rows if row in headers])
+        expected = expected or survey.expected(headers)
+        if expected.kind.vector:
+            _refuse_image_options(args, self.source.name)
+        reader = Reader(expected.kind, expected.size, args.resolution, args.center_crop or role != "training")
+        rows = survey.matching(rows, headers, reader)
+        shapes = {reader.target_shape(headers[row]) for row in rows.tolist()}
+        shape = next(iter(shapes))
+        small = len(rows) * math.prod(shape) * np.dtype(expected.kind.dtype).itemsize <= IN_MEMORY_BYTES
+        flip = args.random_flip and role == "training"
+        described = (self.source.name, args.dataset_config_name, split)
+        if small and len(shapes) == 1:
+            rows, pixels = survey.decode(rows, reader, shape)
+            survey.report()
+            spec = _spec(*described, shape, expected.kind.value_scale, names, pixels)
+            dataset: ImageDataset = ArrayDataset(pixels, spec, None if labels is None else labels[rows], flip)
+            return Loaded(dataset, rows, expected, headers, images)
+        if args.on_bad_image == "skip":
+            rows = survey.readable(rows, reader)
+        survey.report()
+        square = shape if expected.kind.vector else (shape[0], *2 * (min(shape[1:]),))
+        spec = _spec(*described, square, expected.kind.value_scale, names, len(rows))
+        dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
+        return Loaded(dataset, rows, expected, headers, images)
+
+    def _streamed(
+        self, images: ImageColumn, split: str, role: Role, labels: LabelColumn | None, expected: Expected | None
+    ) -> Loaded:
+        args = self.args
+        if labels is not None and unlabelled(images.split, labels.column):
+            labels = None
+        if role != "evaluation" and args.exclude_label is not None and labels is None:
+            raise UserError(f"--exclude_label {args.exclude_label}: the data have no column {args.label_column!r}")
+        class_names = None if labels is None else labels.class_names
+        expected = expected or preview(args, images)
+        kind = expected.kind
+        if kind.vector:
+            _refuse_image_options(args, self.source.name)
+            shape: tuple[int, ...] = (kind.channels,)
+        else:
+            side = args.resolution or expected.size
+            assert side is not None
+            shape = (kind.channels, side, side)
+        dataset = StreamedDataset(
+            images,
+            None if labels is None else labels.column,
+            Reader(kind, expected.size, args.resolution, args.center_crop or role != "training"),
+            _spec(self.source.name, args.dataset_config_name, split, shape, kind.value_scale, class_names, None),
+            skip_bad=args.on_bad_image == "skip",
+            excluded=None if role == "evaluation" else _excluded(args, class_names),
+            limit=args.max_train_samples if role == "training" else None,
+            random_flip=args.random_flip and role == "training",
+        )
+        return Loaded(dataset, np.arange(0), expected)

@@ -1,0 +1,73 @@
+"""Pipeline of Pix2Pix."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from hf_genmodels.models.resnet_translator import ResNetTranslator
+from hf_genmodels.models.unet_translator import UNetTranslator
+
+from .base import GenerativePipelineOutput
+from .translation import TranslationPipeline
+
+
+class Pix2PixPipeline(TranslationPipeline):
+    """Translates images.
+
+    Args:
+        generator: G, x -> y.
+        value_scale: What 1 stands for in the data that it makes: 255 for 8-bit images, 65535 for 16-bit ones.
+        source_value_scale: The same of the images that it takes.
+    """
+
+    model_cpu_offload_seq = "generator"
+    generator: UNetTranslator | ResNetTranslator
+
+    def __init__(
+        self,
+        generator: UNetTranslator | ResNetTranslator,
+        value_scale: float = 255.0,
+        source_value_scale: float = 255.0,
+    ) -> None:
+        super().__init__()
+        self.register_modules(generator=generator)
+        self.register_to_config(value_scale=value_scale, source_value_scale=source_value_scale)
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        image: Any,
+        stochastic: bool = False,
+        tile_size: int | None = None,
+        tile_overlap: int = 32,
+        generator: torch.Generator | None = None,
+        output_type: str | None = None,
+        return_dict: bool = True,
+    ) -> GenerativePipelineOutput | tuple[Any]:
+        """Translations, one of each image.
+
+        Args:
+            image: One or a list of PIL images, arrays (height, width[, channels]) or tensors (channels, height, width)
+                in [0, 1], all of one size; the sides must be multiples of what the network halves.
+            stochastic: Keep dropout, the paper's only noise (Isola et al. 2017, section 2.1), so that each call gives
+                another translation.
+            tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
+            tile_overlap: Pixels by which tiles overlap; there they are blended.
+            generator: For dropout, with `stochastic`.
+            output_type: "pil", "np" or "pt"; by default "pil" where that exists.
+            return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+
+        Raises:
+            UserError: The image's mode, channels or size do not fit, or the network has no dropout.
+        """
+        sample = self.translate(
+            self.generator,
+            image,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            stochastic=stochastic,
+            generator=generator,
+        )
+        return self.finish(sample, output_type, return_dict)

@@ -1,0 +1,19 @@
+"""Train a generator of images from a few known pixels.
+
+    accelerate launch training/train_pixelwise.py --dataset_name builtin:digits --output_dir runs/pixelwise
+
+The losses are in `hf_genmodels/objectives/pixelwise.py`, the loop in `training/loop.py`.
+"""
+
+from __future__ import annotations
+
+from hf_genmodels.training.entry import script, train
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run with the options in `argv`, by default the command line's."""
+    train("pixelwise", argv)
+
+
+if __name__ == "__main__":
+    script(main)
