@@ -134,7 +134,8 @@ class PolarimetricPipeline(TranslationPipeline):
         sample = self.translate(self.generator_ab, image, tile_size=tile_size, tile_overlap=tile_overlap)
         intensities: Tensor = from_network(sample, "pt", self.config.value_scale)
         if project:
-            intensities = project_intensities(intensities, *self.matrices(), maximum=1.0)
+            # rounding leaves values just below 0 where a polariser is crossed with the light
+            intensities = project_intensities(intensities, *self.matrices(), maximum=1.0).clamp(min=0)
         if not return_dict:
             return (_as(output_type, intensities),)
         stokes = stokes_vector(intensities, self.matrices()[1])

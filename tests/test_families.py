@@ -31,7 +31,10 @@ from hf_genmodels.training.arguments import parse
 from tests.testing_utils.pipelines import ROOT, draw
 from tests.testing_utils.training import largest_difference, weights
 
-# the smallest network of a family, on builtin:digits
+# the data of a family, where they are not builtin:digits
+DATASETS = {"pix2pix": "builtin:edges", "cyclegan": "builtin:edges", "polarimetric": "builtin:polarimetric"}
+TRANSLATOR = "--resolution 8 --max_train_samples 32 --width 2 --discriminator_width 2 --receptive_field 16"
+# the smallest network of a family, on its data
 OPTIONS = {
     "autoencoder": "--latent_dim 2 --block_out_channels 4 8 --classification_weight 0.1 --corruption gaussian",
     "vae": "--latent_dim 2 --block_out_channels 4 8 --learn_std",
@@ -45,6 +48,10 @@ OPTIONS = {
     "aae": "--latent_dim 2 --width 2 --latent_hidden_dims 8 --prior mixture --num_components 3",
     "flow": "--num_flow_steps 1 --num_scales 1 --hidden_channels 4",
     "ddpm": "--block_out_channels 8 8 --layers_per_block 1 --ddpm_num_steps 25 --ddpm_num_inference_steps 5",
+    "pix2pix": f"{TRANSLATOR} --num_downs 2 --random_flip",
+    "cyclegan": f"{TRANSLATOR} --num_blocks 1 --pool_size 16 --norm batch",
+    "polarimetric": f"{TRANSLATOR} --num_blocks 1 --norm batch --dataset_config_name 32 --random_flip",
+    "pixelwise": "--width 2 --num_residual_blocks 1 --known_pixels 0.05",
     "gaussian": "",
     "gaussian_mixture": "--num_components 2",
     "texture": "",
@@ -96,9 +103,13 @@ class Run:
         """The objective with the networks as they were before the first step."""
         objective_class = FAMILIES[self.family].load_objective()
         data_args, args, family_args = parse(self.arguments, objective_class.Arguments, "")
-        data = load_data(data_args, args.seed)
+        data = load_data(data_args, args.seed, objective_class.layout(family_args))
         torch.manual_seed(args.seed)
         return objective_class.from_args(family_args, data.spec)
+
+
+def dataset_of(family: str) -> str:
+    return DATASETS.get(family, "builtin:digits")
 
 
 def train(family: str, dataset: str, options: str, folder: Path) -> Run:
@@ -110,7 +121,7 @@ def train(family: str, dataset: str, options: str, folder: Path) -> Run:
 @pytest.fixture(scope="module", params=FAMILIES)
 def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp(request.param) / "run"
-    return train(request.param, "builtin:digits", OPTIONS[request.param], folder)
+    return train(request.param, dataset_of(request.param), OPTIONS[request.param], folder)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -135,7 +146,8 @@ def test_every_piece_is_there(name: str) -> None:
 def test_no_script_or_objective_is_outside_the_registry() -> None:
     scripts = {path.stem.removeprefix("train_") for path in (ROOT / "training").glob("train_*.py")}
     modules = (ROOT / "hf_genmodels" / "objectives").glob("*.py")
-    objectives = {path.stem for path in modules if re.search(r"^    Arguments = \w+$", path.read_text(), re.M)}
+    pattern = r"^    Arguments(: ClassVar\[type\])? = (?!NoArguments)\w+$"
+    objectives = {path.stem for path in modules if re.search(pattern, path.read_text(), re.M)}
     assert scripts == objectives == set(FAMILIES)
 
 
@@ -175,7 +187,9 @@ def test_what_was_saved_reloads_and_works(run: Run) -> None:
     else:
         pipeline = AutoPipeline.from_pretrained(run.folder)
         assert type(pipeline).__name__ == FAMILIES[run.family].pipeline
-        assert pipeline.sample_shape == (1, 8, 8) and pipeline.config.value_scale == 16.0
+        data = run.objective().data
+        made = data.other or data
+        assert pipeline.sample_shape == made.shape and pipeline.config.value_scale == made.value_scale
         images = draw(pipeline, output_type="pt").images
         assert images.shape[0] == 3 and images.isfinite().all()
 
@@ -191,7 +205,7 @@ def test_the_saved_networks_are_the_averages(run: Run) -> None:
 
 @pytest.mark.parametrize("run", TRAINED, indirect=True)
 def test_bf16(run: Run, tmp_path: Path) -> None:
-    half = train(run.family, "builtin:digits", f"{OPTIONS[run.family]} --mixed_precision bf16", tmp_path / "run")
+    half = train(run.family, dataset_of(run.family), f"{OPTIONS[run.family]} --mixed_precision bf16", tmp_path / "run")
     metrics = json.loads((half.folder / "metrics.json").read_text())
     assert torch.tensor([*metrics["train"].values(), *metrics["validation"].values()]).isfinite().all()
     parts = [path for part in ("networks", "ema") for path in (run.folder / "checkpoint-2" / part).iterdir()]
@@ -212,7 +226,7 @@ def test_the_card_shows_how_to_load_it(run: Run) -> None:
     assert snippet is not None
     names = {node.id for node in ast.walk(ast.parse(snippet[1])) if isinstance(node, ast.Name)}
     assert (FAMILIES[run.family].pipeline or "Classifier") in names
-    assert f"training/train_{run.family}.py --dataset_name builtin:digits" in card
+    assert f"training/train_{run.family}.py --dataset_name {dataset_of(run.family)}" in card
 
 
 @pytest.mark.parametrize("family", VECTOR_OPTIONS)
@@ -227,8 +241,11 @@ def test_vectors(family: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES.keys() - VECTOR_OPTIONS.keys()))
 def test_families_that_take_no_vectors_say_so_and_write_nothing(family: str, tmp_path: Path) -> None:
+    options = OPTIONS[family]
+    if family in DATASETS:  # of two images
+        options = "--conditioning_image_column image --target_image_column image"
     with pytest.raises(UserError, match="builtin:toy2d has vectors") as error:
-        train(family, "builtin:toy2d", OPTIONS[family], tmp_path / "run")
+        train(family, "builtin:toy2d", options, tmp_path / "run")
     assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
@@ -243,9 +260,9 @@ def test_families_without_steps_refuse_options_of_training(family: str, option: 
 
 @pytest.mark.parametrize("family", TRAINED)
 def test_training_goes_on_from_a_saved_model(family: str, tmp_path: Path) -> None:
-    run = train(family, "builtin:digits", OPTIONS[family], tmp_path / "first")
+    run = train(family, dataset_of(family), OPTIONS[family], tmp_path / "first")
     options = f"{OPTIONS[family]} --pretrained_model_name_or_path {run.folder} --learning_rate 1e-12"
-    train(family, "builtin:digits", options, tmp_path / "second")
+    train(family, dataset_of(family), options, tmp_path / "second")
     saved = [path.relative_to(run.folder) for path in run.folder.rglob("*.safetensors")]
     for path in (path for path in saved if path.parts[0] != "checkpoint-2"):
         after = load_file(tmp_path / "second" / path)

@@ -40,7 +40,7 @@ class ImagePool:
         filled = self._filled.get(share, 0)
         if filled == 0:
             self._stored[share] = fakes.new_zeros((self.size, *fakes.shape))
-        stored = self._stored[share].to(fakes.device)
+        stored = self._stored[share] = self._stored[share].to(fakes.device)
         if filled < self.size:
             stored[filled] = fakes
             self._filled[share] = filled + 1

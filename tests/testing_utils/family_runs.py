@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from hf_genmodels import VAE, DCGANDiscriminator, MLPGenerator
-from hf_genmodels.data import DataArguments, DataSpec, load_data
+from hf_genmodels.data import DataArguments, DataSpec, LoadedData, load_data
 from hf_genmodels.families import get_family
 from hf_genmodels.objectives.base import Objective
 from hf_genmodels.objectives.closed_form import ClosedFormObjective
@@ -29,6 +30,23 @@ STEPS = 10
 MLP: dict[str, Any] = {"architecture": "mlp", "hidden_dims": [16], "latent_dim": 2}
 
 
+class InFloat64:
+    """A data set whose images have another precision."""
+
+    def __init__(self, dataset: Any) -> None:
+        self.dataset = dataset
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def collate(self, work: Any) -> dict[str, torch.Tensor]:
+        batch = self.dataset.collate(work)
+        return {name: values.double() if values.is_floating_point() else values for name, values in batch.items()}
+
+
 @dataclass(frozen=True)
 class Case:
     """A family with options; none of the networks has batch norm, whose statistics are each process's own."""
@@ -37,6 +55,18 @@ class Case:
     options: dict[str, Any]
     dataset_name: str = "builtin:toy2d"
     build: Callable[[DataSpec], Objective] | None = None
+    resolution: int | None = None
+    # Instance norms make networks blind to the scale of their weights, and rounding grows tenfold in a step or two.
+    float64: bool = False
+
+    def data(self) -> LoadedData:
+        """96 training examples."""
+        args = DataArguments(dataset_name=self.dataset_name, max_train_samples=96, resolution=self.resolution)
+        objective_class = get_family(self.family).load_objective()
+        data = load_data(args, 0, objective_class.layout(objective_class.Arguments(**self.options)))
+        if not self.float64:
+            return data
+        return dataclasses.replace(data, train=InFloat64(data.train), validation=None)
 
     def objective(self, data: DataSpec) -> Objective:
         """The objective with the weights of seed 0."""
@@ -44,7 +74,10 @@ class Case:
         if self.build is not None:
             return self.build(data)
         objective_class = get_family(self.family).load_objective()
-        return objective_class.from_args(objective_class.Arguments(**self.options), data)
+        objective = objective_class.from_args(objective_class.Arguments(**self.options), data)
+        for network in objective.networks.values() if self.float64 else ():
+            network.double()
+        return objective
 
 
 def spectral(data: DataSpec) -> Objective:
@@ -66,6 +99,9 @@ def latent(data: DataSpec) -> Objective:
     return DDPMObjective(unet, build_scheduler(args, is_image=False), data, args, vae)
 
 
+TRANSLATOR: dict[str, Any] = {"width": 2, "discriminator_width": 2, "receptive_field": 16, "norm": "instance"}
+RESNET: dict[str, Any] = {"num_blocks": 1}
+EDGES: dict[str, Any] = {"dataset_name": "builtin:edges", "resolution": 8, "float64": True}
 GLOW: dict[str, Any] = {"num_flow_steps": 2, "num_scales": 1, "hidden_channels": 4}
 CASES = {
     "wgan_gp": Case("gan", MLP | {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "critic_updates": 5}),
@@ -90,6 +126,19 @@ CASES = {
     "gaussian_mixture": Case("gaussian_mixture", {"num_components": 3, "covariance_type": "diag"}, "builtin:digits"),
     "texture": Case("texture", {}, "builtin:digits"),
     "latent": Case("ddpm", {}, "builtin:digits", latent),
+    "pix2pix": Case("pix2pix", TRANSLATOR | {"dropout": 0.0, "num_downs": 2}, **EDGES),
+    "cyclegan": Case("cyclegan", TRANSLATOR | RESNET | {"pool_size": 3}, **EDGES),
+    "polarimetric": Case(
+        "polarimetric",
+        TRANSLATOR | RESNET | {"pool_size": 0, "paired_weight": 1.0, "cone_weight": 0.01},
+        **EDGES | {"dataset_name": "builtin:polarimetric"},
+    ),
+    "pixelwise": Case(
+        "pixelwise",
+        {"width": 2, "num_residual_blocks": 1, "known_pixels": 0.05, "discriminator_norm": "instance"},
+        "builtin:digits",
+        float64=True,
+    ),
 }
 
 
@@ -99,7 +148,7 @@ CLOSED_FORM = ("gaussian", "gaussian_mixture", "texture")
 def train(case: Case, folder: Path) -> None:
     """Ten steps on global batches of 16; the main process leaves networks, `losses.pt` and `state.pt` in `folder`."""
     accelerator = Accelerator()
-    data = load_data(DataArguments(dataset_name=case.dataset_name, max_train_samples=96), 0)
+    data = case.data()
     args = TrainingArguments(
         output_dir=str(folder),
         train_batch_size=GLOBAL_BATCH // accelerator.num_processes,

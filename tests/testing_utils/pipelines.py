@@ -29,6 +29,7 @@ from hf_genmodels import (
     AVAEPipeline,
     BiGANPipeline,
     ConditionalDDPMPipeline,
+    CycleGANPipeline,
     DCGANEncoder,
     DCGANGenerator,
     DDPMPipeline,
@@ -44,9 +45,15 @@ from hf_genmodels import (
     LatentDDPMPipeline,
     MLPEncoder,
     MLPGenerator,
+    Pix2PixPipeline,
+    PixelwiseGenerator,
+    PixelwisePipeline,
+    PolarimetricPipeline,
     RealNVP,
+    ResNetTranslator,
     StationaryTexture,
     TexturePipeline,
+    UNetTranslator,
     UserError,
     VAEGANPipeline,
     VAEPipeline,
@@ -106,6 +113,10 @@ def _mixture(shape: Shape) -> GaussianMixtureModel:
     )
 
 
+def _resnet(shape: Shape, out_channels: int | None = None) -> ResNetTranslator:
+    return ResNetTranslator(shape[0], out_channels or shape[0], shape[1], width=2, num_blocks=1)
+
+
 # pipeline class -> its smallest pipeline for samples of a shape
 TINY: dict[str, Callable[[Shape, float], GenerativePipeline]] = {
     "AAEPipeline": lambda shape, scale: AAEPipeline(_encoder(shape), _generator(shape), value_scale=scale),
@@ -126,11 +137,26 @@ TINY: dict[str, Callable[[Shape, float], GenerativePipeline]] = {
     ),
     "GaussianMixturePipeline": lambda shape, scale: GaussianMixturePipeline(_mixture(shape), value_scale=scale),
     "GaussianPipeline": lambda shape, scale: GaussianPipeline(_gaussian(shape), value_scale=scale),
+    "CycleGANPipeline": lambda shape, scale: CycleGANPipeline(_resnet(shape), _resnet(shape), value_scale=scale),
+    "Pix2PixPipeline": lambda shape, scale: Pix2PixPipeline(
+        UNetTranslator(shape[0], shape[0], shape[1], width=2, num_downs=2), value_scale=scale
+    ),
+    "PixelwisePipeline": lambda shape, scale: PixelwisePipeline(
+        PixelwiseGenerator(shape[0], shape[1], width=2, num_residual_blocks=1), value_scale=scale
+    ),
+    "PolarimetricPipeline": lambda shape, scale: PolarimetricPipeline(_resnet(shape, 4), value_scale=scale),
     "TexturePipeline": lambda shape, scale: TexturePipeline(StationaryTexture(*shape[:2]), value_scale=scale),
     "VAEGANPipeline": lambda shape, scale: VAEGANPipeline(_encoder(shape, True), _generator(shape), value_scale=scale),
     "VAEPipeline": lambda shape, scale: VAEPipeline(_network(VAE, shape), value_scale=scale),
 }
-IMAGES_ONLY = {"InverseProblemPipeline", "TexturePipeline"}
+IMAGES_ONLY = {
+    "CycleGANPipeline",
+    "InverseProblemPipeline",
+    "Pix2PixPipeline",
+    "PixelwisePipeline",
+    "PolarimetricPipeline",
+    "TexturePipeline",
+}
 
 
 def tiny_pipeline(name: str, shape: Shape = (1, 8, 8), value_scale: float = 255.0) -> GenerativePipeline:
@@ -160,7 +186,13 @@ def draw(pipeline: GenerativePipeline, **options: Any) -> Any:
     """What a pipeline's call gives for three images or three samples, the same each time."""
     known = inspect.signature(type(pipeline).__call__).parameters
     if "image" in known:
-        return pipeline(image=random_images(pipeline.sample_shape), **options)
+        network = next(iter(networks(pipeline).values()))
+        shape = (network.config.in_channels, *pipeline.sample_shape[1:])
+        return pipeline(image=random_images(shape), **options)
+    if "mask" in known:
+        mask = torch.eye(pipeline.sample_shape[-1])
+        generator = torch.Generator().manual_seed(0)
+        return pipeline(random_images(pipeline.sample_shape), mask, generator=generator, **options)
     if "measurement" in known:
         operator = Inpainting(torch.eye(pipeline.sample_shape[-1])[None])
         generator = torch.Generator().manual_seed(0)

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from hf_genmodels.data import DataArguments, load_data
 from tests.testing_utils.family_runs import CASES, CLOSED_FORM, STEPS, main
 from tests.testing_utils.training import largest_difference, launch_two_of
 
@@ -49,14 +48,14 @@ def test_two_processes_equal_one(runs: Path, name: str) -> None:
         points = dict(ours[figure])
         assert list(points) == [5, STEPS] or CASES[name].family in CLOSED_FORM
         assert dict(theirs[figure]) == pytest.approx(points, rel=1e-3, abs=1e-5), figure
-    states = [torch.load(folder / "state.pt") for folder in (one, two)]
-    torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+    if CASES[name].options.get("pool_size", 0) == 0:  # of a pool each process holds its own rows
+        states = [torch.load(folder / "state.pt") for folder in (one, two)]
+        torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_every_network_of_the_runs_moved(runs: Path, name: str, tmp_path: Path) -> None:
-    data = load_data(DataArguments(dataset_name=CASES[name].dataset_name, max_train_samples=96), 0)
-    objective = CASES[name].objective(data.spec)
+    objective = CASES[name].objective(CASES[name].data().spec)
     trained = {trained for phase in objective.phases for trained in phase.trains}
     for network_name in trained or objective.networks:
         network = objective.networks[network_name]

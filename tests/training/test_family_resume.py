@@ -38,6 +38,8 @@ DIGITS: dict[str, Any] = {"resolution": 16, "width": 2}
 GLOW: dict[str, Any] = {"num_flow_steps": 1, "num_scales": 1, "hidden_channels": 4, "latent_dim": None}
 UNET: dict[str, Any] = {"block_out_channels": (8, 8), "layers_per_block": 1, "ddpm_num_steps": 25}
 UNET |= {"ddpm_num_inference_steps": 2, "latent_dim": None}
+TRANSLATOR: dict[str, Any] = {"dataset_name": "builtin:edges", "resolution": 8, "width": 2, "discriminator_width": 2}
+TRANSLATOR |= {"receptive_field": 16, "latent_dim": None, "random_flip": True}
 CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "gan": ("gan", DIGITS | {"lr_scheduler": "cosine", "random_flip": True}),
     "spectral": ("gan", DIGITS | {"discriminator_norm": "spectral", "gan_loss": "hinge", "critic_updates": 3}),
@@ -55,6 +57,13 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
     "glow": ("flow", GLOW | {"lr_scheduler": "cosine"}),
     "classes of glow": ("flow", GLOW | {"class_conditional": True, "gradient_accumulation_steps": 2}),
     "ddpm": ("ddpm", UNET | {"dropout": 0.1, "random_flip": True}),
+    "pix2pix": ("pix2pix", TRANSLATOR | {"num_downs": 2}),
+    "cyclegan": ("cyclegan", TRANSLATOR | {"num_blocks": 1, "pool_size": 2, "gradient_accumulation_steps": 2}),
+    "polarimetric": (
+        "polarimetric",
+        TRANSLATOR | {"num_blocks": 1, "dataset_name": "builtin:polarimetric", "dataset_config_name": "32"},
+    ),
+    "pixelwise": ("pixelwise", {"width": 2, "num_residual_blocks": 1, "latent_dim": None}),
     "classes of ddpm": ("ddpm", UNET | {"class_conditional": True, "snr_gamma": 5}),
 }
 
@@ -79,8 +88,9 @@ def assert_same_run(whole: Path, other: Path, step: int) -> None:
         assert names
         for name in names:
             assert same_bytes(whole / part / name, other / part / name), name
-    states = [torch.load(run / last / "process-0.pt", weights_only=True) for run in (whole, other)]
-    torch.testing.assert_close(*(state["objective"] for state in states), rtol=0, atol=0)
+    own = [torch.load(run / last / "process-0.pt", weights_only=True)["objective"] for run in (whole, other)]
+    torch.testing.assert_close(*own, rtol=0, atol=0)
+    states = [torch.load(run / last / "state.pt", weights_only=True) for run in (whole, other)]
     assert states[0]["consumed"] == states[1]["consumed"]
     assert states[0]["history"] == states[1]["history"]
     assert history(whole) == history(other)

@@ -1,0 +1,310 @@
+"""Pix2Pix: both losses against formulas written out, which networks a phase trains, saved runs, pictures, figures."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+import torch
+
+from hf_genmodels import DataSpec, UserError
+from hf_genmodels.models.patch_discriminator import PatchDiscriminator
+from hf_genmodels.models.resnet_translator import ResNetTranslator
+from hf_genmodels.models.unet_translator import UNetTranslator
+from hf_genmodels.objectives.pix2pix import Pix2PixArguments, Pix2PixObjective
+from tests.testing_utils.adversarial_objectives import (
+    assert_only_trains,
+    assert_same_loss,
+    assert_same_networks,
+    phase_losses,
+    save_run,
+)
+
+COLOUR = DataSpec("builtin:edges", 3, 8, 65535.0, None, 100, "1" * 12)
+PAIRS = DataSpec("builtin:edges", 1, 8, 255.0, None, 100, "0" * 12, other=COLOUR)
+TINY = {"width": 2, "num_downs": 2}
+JUDGE = {"receptive_field": 16, "discriminator_width": 2}
+RESNET = {"architecture": "resnet", "width": 2, "num_blocks": 1}
+
+
+def pix2pix(**options):
+    torch.manual_seed(0)
+    shape = {} if "architecture" in options else TINY
+    judge = {} if options.get("adversarial_weight") == 0 else JUDGE
+    args = Pix2PixArguments(**{**shape, **judge, "dropout": 0.0, **options})
+    return Pix2PixObjective.from_args(args, PAIRS)
+
+
+def pairs(seed=0, count=3):
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "conditioning_image": torch.rand(count, 1, 8, 8, generator=generator) * 2 - 1,
+        "target_image": torch.rand(count, 3, 8, 8, generator=generator) * 2 - 1,
+    }
+
+
+def judged(objective, condition, image):
+    """D's logits of each pair, one list of scalars; the condition's channels come first."""
+    both = torch.zeros(len(image), 4, 8, 8)
+    both[:, 0], both[:, 1:] = condition[:, 0], image
+    return list(objective.networks["discriminator"](both).logits.flatten())
+
+
+def mean(values):
+    return sum(values, torch.zeros(())) / len(values)
+
+
+def fooled(kind, logits):
+    if kind == "least_squares":
+        return mean([(d - 1) ** 2 for d in logits])
+    if kind == "non_saturating":
+        return mean([-torch.log(1 / (1 + torch.exp(-d))) for d in logits])
+    return mean([-d for d in logits])
+
+
+def judging(kind, real, fake):
+    if kind == "least_squares":
+        return (mean([(d - 1) ** 2 for d in real]) + mean([d**2 for d in fake])) / 2
+    if kind == "non_saturating":
+        real = [-torch.log(1 / (1 + torch.exp(-d))) for d in real]
+        return (mean(real) + mean([-torch.log(1 - 1 / (1 + torch.exp(-d))) for d in fake])) / 2
+    if kind == "hinge":
+        return (mean([(1 - d).clamp(min=0) for d in real]) + mean([(1 + d).clamp(min=0) for d in fake])) / 2
+    return (mean(fake) - mean(real)) / 2
+
+
+# losses --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["non_saturating", "least_squares", "hinge", "wasserstein"])
+@pytest.mark.parametrize(
+    "options", [{}, {"reconstruction_loss": "mse", "adversarial_weight": 0.3, "reconstruction_weight": 7.0, **RESNET}]
+)
+def test_losses_of_both_phases(kind, options):
+    objective, batch, cache = pix2pix(gan_loss=kind, **options), pairs(), {}
+    condition, target = batch["conditioning_image"], batch["target_image"]
+    fake = objective.networks["generator"](condition).sample
+    differences = list((fake - target).flatten())
+    distance = mean([abs(d) if "reconstruction_loss" not in options else d * d for d in differences])
+    adversarial = fooled(kind, judged(objective, condition, fake))
+    expected = options.get("adversarial_weight", 1.0) * adversarial
+    expected = expected + options.get("reconstruction_weight", 100.0) * distance
+
+    losses = phase_losses(objective, "generator", batch, cache)
+    assert_same_loss(losses["loss"], expected, objective, ("generator",))
+    assert losses["reconstruction"].item() == pytest.approx(distance.item(), rel=1e-5)
+    assert losses["adversarial"].item() == pytest.approx(adversarial.item(), rel=1e-5)
+
+    losses = phase_losses(objective, "discriminator", batch, cache)
+    fake = fake.detach()
+    real_logits, fake_logits = judged(objective, condition, target), judged(objective, condition, fake)
+    assert_same_loss(losses["loss"], judging(kind, real_logits, fake_logits), objective, ("discriminator",))
+    assert 0 <= losses["accuracy"].item() <= 1
+    assert not cache
+
+
+@pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "none"}, RESNET | {"norm": "batch"}])
+def test_a_phase_trains_all_of_its_network_and_no_other(options):
+    objective, batch, cache = pix2pix(**options), pairs(count=8), {}
+    assert [(phase.name, phase.trains, phase.reuse_batch) for phase in objective.phases] == [
+        ("generator", ("generator",), False),
+        ("discriminator", ("discriminator",), True),
+    ]
+    for phase in objective.phases:
+        for network in objective.networks.values():
+            network.zero_grad(set_to_none=True)
+        phase_losses(objective, phase.name, batch, cache)["loss"].backward()
+        for name, network in objective.networks.items():
+            for key, parameter in network.named_parameters():
+                reached = parameter.grad is not None and parameter.grad.abs().sum() > 0
+                assert reached == (name in phase.trains), f"{phase.name}: {name}.{key}"
+    assert_only_trains(objective, "discriminator", batch)
+
+
+def test_the_discriminator_learns_from_the_translations_that_the_generator_learnt_from():
+    objective, batch, cache, seen = pix2pix(dropout=0.5), pairs(), {}, []
+    objective.networks["generator"].train().register_forward_hook(lambda *call: seen.append(call[2].sample))
+    phase_losses(objective, "generator", batch, cache)
+    losses = phase_losses(objective, "discriminator", batch, cache)
+    assert len(seen) == 1
+    condition = batch["conditioning_image"]
+    logits = [judged(objective, condition, image) for image in (batch["target_image"], seen[0].detach())]
+    assert losses["loss"].item() == pytest.approx(judging("non_saturating", *logits).item(), rel=1e-5)
+
+
+def test_the_discriminator_sees_the_condition():
+    objective, batch = pix2pix(), pairs()
+    fake = pairs(1)["target_image"]
+    other = batch | {"conditioning_image": pairs(2)["conditioning_image"]}
+    one, two = (phase_losses(objective, "discriminator", b, {"fake": fake})["loss"].item() for b in (batch, other))
+    assert one != pytest.approx(two, rel=1e-4)
+    one, two = (
+        phase_losses(objective, "generator", b)["adversarial"].item() for b in (batch, batch | {"target_image": fake})
+    )
+    assert one == two
+
+
+def test_dropout_is_noise_in_training():
+    for probability, same in ((0.0, True), (0.5, False)):
+        objective = pix2pix(dropout=probability)
+        objective.networks["generator"].train()
+        one, two = (phase_losses(objective, "generator", pairs())["loss"].item() for _ in range(2))
+        assert (one == two) == same
+    assert Pix2PixArguments().dropout == 0.5
+
+
+def test_without_adversarial_loss_there_is_no_discriminator():
+    objective, batch = pix2pix(adversarial_weight=0, reconstruction_weight=2.0), pairs()
+    assert set(objective.networks) == {"generator"}
+    (phase,) = objective.phases
+    assert phase.trains == ("generator",)
+    cache = {}
+    losses = phase_losses(objective, "generator", batch, cache)
+    assert set(losses) == {"loss", "reconstruction"} and not cache
+    fake = objective.networks["generator"](batch["conditioning_image"]).sample
+    expected = 2 * mean([abs(d) for d in (fake - batch["target_image"]).flatten()])
+    assert_same_loss(losses["loss"], expected, objective, ("generator",))
+
+
+# options -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_papers_options_are_the_defaults():
+    args = Pix2PixArguments()
+    assert (args.architecture, args.norm, args.dropout, args.gan_loss) == ("unet", "batch", 0.5, "non_saturating")
+    assert (args.adversarial_weight, args.reconstruction_weight, args.reconstruction_loss) == (1.0, 100.0, "l1")
+    assert (args.receptive_field, args.width, args.discriminator_width) == (70, 64, 64)
+    assert args.loop_defaults == {"learning_rate": 2e-4, "adam_beta1": 0.5}
+    assert Pix2PixObjective.layout(args).kind == "pair"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"adversarial_weight": -1.0}, "--adversarial_weight must be at least 0, got -1.0"),
+        ({"reconstruction_weight": -1.0}, "--reconstruction_weight must be at least 0, got -1.0"),
+        (
+            {"adversarial_weight": 0.0, "reconstruction_weight": 0.0},
+            "--adversarial_weight and --reconstruction_weight are both 0: there is nothing to learn",
+        ),
+        *(
+            ({"adversarial_weight": 0.0, name: value}, f"--{name} has no meaning with --adversarial_weight 0; leave")
+            for name, value in [
+                ("gan_loss", "hinge"),
+                ("receptive_field", 16),
+                ("discriminator_width", 2),
+                ("discriminator_learning_rate", 0.1),
+            ]
+        ),
+    ],
+)
+def test_options_that_mean_nothing(options, message):
+    with pytest.raises(UserError) as error:
+        Pix2PixObjective.from_args(Pix2PixArguments(**options), PAIRS)
+    assert str(error.value).startswith(message) and "\n" not in str(error.value)
+
+
+# saved runs ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("layout", ["output", "checkpoint"])
+@pytest.mark.parametrize(
+    "options",
+    [{"norm_statistics": "batch", "dropout": 0.25}, RESNET | {"norm": "instance"}, {"adversarial_weight": 0.0}],
+)
+def test_from_saved_networks(options, layout, tmp_path):
+    first = pix2pix(**options)
+    save_run(first, tmp_path, layout)
+    without = {"adversarial_weight": 0.0} if "adversarial_weight" in options else {}
+    given = Pix2PixArguments(**without)
+    again = Pix2PixObjective.from_pretrained(tmp_path, given, PAIRS)
+    assert_same_networks(again, first)
+    assert dataclasses.asdict(given) == dataclasses.asdict(first.args)
+    batch = pairs()
+    for objective in (first, again):
+        for network in objective.networks.values():
+            network.train()
+    one, two = (phase_losses(o, "generator", batch) for o in (first, again))
+    if "norm_statistics" not in options:  # which has dropout
+        assert one["loss"].item() == pytest.approx(two["loss"].item())
+
+
+def test_a_saved_generator_gets_no_discriminator_if_it_needs_none(tmp_path):
+    save_run(pix2pix(), tmp_path, "output")
+    args = Pix2PixArguments(adversarial_weight=0.0)
+    assert set(Pix2PixObjective.from_pretrained(tmp_path, args, PAIRS).networks) == {"generator"}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 3}, "--width cannot be changed with --pretrained.*; the saved network has 2"),
+        ({"architecture": "resnet"}, "--architecture cannot be changed with .*; the saved network has unet"),
+        ({"num_downs": 3}, "--num_downs cannot be changed with .*; the saved network has 2"),
+        ({"norm": "instance"}, "--norm cannot be changed with .*; the saved network has batch"),
+        ({"dropout": 0.1}, "--dropout cannot be changed with .*; the saved network has 0.0"),
+        ({"receptive_field": 1}, "--receptive_field cannot be changed with .*; the saved network has 16"),
+        ({"discriminator_width": 4}, "--discriminator_width cannot be changed with .*; the saved network has 2"),
+        ({"reconstruction_weight": -1.0}, "--reconstruction_weight must be at least 0, got -1.0"),
+    ],
+)
+def test_saved_networks_and_options_that_contradict_them(options, message, tmp_path):
+    save_run(pix2pix(), tmp_path, "output")
+    with pytest.raises(UserError, match=message) as error:
+        Pix2PixObjective.from_pretrained(tmp_path, Pix2PixArguments(**options), PAIRS)
+    assert "\n" not in str(error.value)
+
+
+def test_saved_networks_that_do_not_fit(tmp_path):
+    objective = pix2pix()
+    save_run(objective, tmp_path, "output")
+    for data in (
+        dataclasses.replace(PAIRS, channels=3),
+        dataclasses.replace(PAIRS, other=dataclasses.replace(COLOUR, channels=1)),
+    ):
+        with pytest.raises(UserError) as error:
+            Pix2PixObjective.from_pretrained(tmp_path, Pix2PixArguments(), data)
+        assert str(error.value) == (
+            "the pretrained network translates 1 channels to 3, "
+            f"builtin:edges has {data.channels} and {data.other.channels}"
+        )
+    place = tmp_path / "training_networks" / "discriminator"
+    objective.networks["generator"].save_pretrained(str(place))
+    with pytest.raises(UserError, match="holds a UNetTranslator; discriminator must be PatchDiscriminator"):
+        Pix2PixObjective.from_pretrained(tmp_path, Pix2PixArguments(), PAIRS)
+    place.rename(tmp_path / "elsewhere")
+    with pytest.raises(UserError, match=r"holds no discriminator \(discriminator/ or training_networks/disc") as error:
+        Pix2PixObjective.from_pretrained(tmp_path, Pix2PixArguments(), PAIRS)
+    assert "\n" not in str(error.value)
+
+
+# inference -----------------------------------------------------------------------------------------------------------
+
+
+def test_pictures_and_held_out_errors():
+    objective, batch = pix2pix(), pairs()
+    for network in objective.networks.values():
+        network.eval()
+    generator = objective.networks["generator"]
+    assert isinstance(generator, UNetTranslator)
+    assert isinstance(objective.networks["discriminator"], PatchDiscriminator)
+    assert isinstance(pix2pix(**RESNET).networks["generator"], ResNetTranslator)
+    pipeline = objective.pipeline(objective.networks)
+    assert pipeline.generator is generator and objective.ema == ("generator",)
+    assert (pipeline.config.source_value_scale, pipeline.config.value_scale) == (255.0, 65535.0)
+
+    with torch.no_grad():
+        fake = generator(batch["conditioning_image"]).sample
+        figures = objective.evaluate(objective.networks, batch, torch.Generator())
+    pictures = objective.sample_grid(pipeline, batch, torch.Generator())
+    assert pictures.keys() == {"image, translation, target"}
+    (shown,) = pictures.values()
+    assert shown.shape == (9, 3, 8, 8)
+    condition = (batch["conditioning_image"] + 1) / 2
+    assert torch.equal(shown[0], condition[0].expand(3, 8, 8))
+    torch.testing.assert_close(shown[1::3], (fake + 1) / 2)
+    torch.testing.assert_close(shown[2::3], (batch["target_image"] + 1) / 2)
+
+    expected = (fake.double().numpy() - batch["target_image"].double().numpy()).__abs__().mean((1, 2, 3)) / 2
+    assert figures.keys() == {"L1"}
+    assert figures["L1"].tolist() == pytest.approx(expected.tolist(), rel=1e-5)

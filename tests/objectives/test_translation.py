@@ -1,0 +1,183 @@
+"""What translating families share: losses against the papers' formulas, networks that options build, their checks."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from hf_genmodels import DataSpec, UserError
+from hf_genmodels.models.resnet_translator import ResNetTranslator
+from hf_genmodels.models.unet_translator import UNetTranslator
+from hf_genmodels.objectives.translation import (
+    TranslationObjective,
+    TranslatorArguments,
+    absolute_error,
+    build_patch_discriminator,
+    build_translator,
+    fooling_loss,
+    judging_loss,
+    pixel_loss,
+    side_by_side,
+)
+
+
+def spec(channels: int = 1, size: int | None = 8, other: DataSpec | None = None) -> DataSpec:
+    return DataSpec("builtin:edges", channels, size, 255.0, None, 100, "0" * 12, other)
+
+
+def logits(seed: int) -> torch.Tensor:
+    return torch.randn(3, 1, 2, 4, generator=torch.Generator().manual_seed(seed)) * 2
+
+
+def log_d(logit: float) -> float:
+    return math.log(1 / (1 + math.exp(-logit)))
+
+
+def log_not_d(logit: float) -> float:
+    return math.log(1 - 1 / (1 + math.exp(-logit)))
+
+
+# The losses of one logit: of a translator, of a discriminator on data, on fakes.
+PAPERS = {
+    "non_saturating": (lambda d: -log_d(d), lambda d: -log_d(d), lambda d: -log_not_d(d)),
+    "least_squares": (lambda d: (d - 1) ** 2, lambda d: (d - 1) ** 2, lambda d: d**2),
+    "wasserstein": (lambda d: -d, lambda d: -d, lambda d: d),
+    "hinge": (lambda d: -d, lambda d: max(0.0, 1 - d), lambda d: max(0.0, 1 + d)),
+}
+
+
+# losses --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_adversarial_losses(kind):
+    """A discriminator's is the mean of data and fakes: both papers halve it."""
+    real, fake = logits(0), logits(1)
+    fooling, on_real, on_fake = PAPERS[kind]
+    ones, others = real.flatten().tolist(), fake.flatten().tolist()
+    assert fooling_loss(kind, fake).item() == pytest.approx(sum(map(fooling, others)) / 24, rel=1e-5)
+    expected = (sum(map(on_real, ones)) / 24 + sum(map(on_fake, others)) / 24) / 2
+    assert judging_loss(kind, real, fake).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_least_squares_translator_loss_is_no_half():
+    assert fooling_loss("least_squares", torch.tensor([[3.0], [-1.0]])).item() == 4.0
+    assert judging_loss("least_squares", torch.tensor([[2.0]]), torch.tensor([[3.0]])).item() == 5.0
+
+
+def test_distances_between_images():
+    one, other = torch.rand(2, 3, 4, 5) * 2 - 1, torch.rand(2, 3, 4, 5) * 2 - 1
+    pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
+    assert pixel_loss("l1", one, other).item() == pytest.approx(sum(abs(a - b) for a, b in pairs) / 120, rel=1e-5)
+    assert pixel_loss("mse", one, other).item() == pytest.approx(sum((a - b) ** 2 for a, b in pairs) / 120, rel=1e-5)
+    half = pixel_loss("l1", one.bfloat16(), other)
+    assert half.dtype == torch.float32
+    assert half.item() == pytest.approx((one.bfloat16().double() - other.double()).abs().mean().item(), rel=1e-5)
+
+
+def test_the_held_out_error_is_on_the_scale_of_0_to_1():
+    image = torch.tensor([[[[-3.0, 0.5]]], [[[0.2, 1.0]]]])
+    target = torch.tensor([[[[-1.0, -0.5]]], [[[0.0, -1.0]]]])
+    assert absolute_error(image, target).tolist() == pytest.approx([(0 + 0.5) / 2, (0.1 + 1.0) / 2])
+
+
+def test_images_side_by_side():
+    grey, colour, angles = torch.rand(2, 1, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2, 4, 4, 4)
+    shown = side_by_side(grey, colour, angles)
+    assert shown.shape == (6, 3, 4, 4)
+    for index in range(2):
+        assert torch.equal(shown[3 * index], grey[index].expand(3, 4, 4))
+        assert torch.equal(shown[3 * index + 1], colour[index])
+        assert torch.equal(shown[3 * index + 2], angles[index, :1].expand(3, 4, 4))
+    assert side_by_side(grey, grey).shape == (4, 1, 4, 4)
+
+
+# networks ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("size", "downs"), [(8, 3), (12, 2), (24, 3), (512, 8)])
+def test_a_unet_halves_an_image_as_often_as_it_can(size, downs):
+    network = build_translator(TranslatorArguments(architecture="unet", width=1), spec(1, size), spec(3, size))
+    assert isinstance(network, UNetTranslator)
+    config = network.config
+    assert (config.num_downs, config.in_channels, config.out_channels, config.sample_size) == (downs, 1, 3, size)
+
+
+@pytest.mark.parametrize(("size", "given", "blocks"), [(8, None, 6), (252, None, 6), (256, None, 9), (256, 0, 0)])
+def test_a_residual_translator_has_more_blocks_for_large_images(size, given, blocks):
+    args = TranslatorArguments(architecture="resnet", width=1, num_blocks=given)
+    network = build_translator(args, spec(1, size), spec(3, size))
+    assert isinstance(network, ResNetTranslator)
+    assert network.config.num_blocks == blocks
+
+
+@pytest.mark.parametrize("architecture", ["unet", "resnet"])
+def test_options_reach_the_networks(architecture):
+    args = TranslatorArguments(
+        architecture=architecture, width=3, norm="batch", norm_statistics="batch", dropout=0.25,
+        num_downs=2 if architecture == "unet" else None, receptive_field=16, discriminator_width=5,
+    )  # fmt: skip
+    config = build_translator(args, spec(), spec()).config
+    assert (config.width, config.norm, config.norm_statistics, config.dropout) == (3, "batch", "batch", 0.25)
+    config = build_patch_discriminator(args, 7).config
+    assert (config.in_channels, config.width, config.receptive_field, config.norm) == (7, 5, 16, "batch")
+
+
+@pytest.mark.parametrize(
+    ("options", "size", "advice"),
+    [
+        ({"architecture": "unet"}, 10, "multiples of 4, builtin:edges has 10; use --resolution 8"),
+        ({"architecture": "unet", "num_downs": 3}, 12, "multiples of 8, builtin:edges has 12; use --resolution 16"),
+        ({"architecture": "unet", "num_downs": 4}, 5, "multiples of 16, builtin:edges has 5; use --resolution 16"),
+        ({"architecture": "resnet"}, 31, "multiples of 4, builtin:edges has 31; use --resolution 32"),
+    ],
+)
+def test_sizes_that_the_levels_do_not_divide(options, size, advice):
+    with pytest.raises(UserError) as error:
+        build_translator(TranslatorArguments(**options), spec(1, size), spec(1, size))
+    assert str(error.value) == f"--architecture {options['architecture']} needs images whose sides are {advice}"
+
+
+# options -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"width": 0}, "--width must be at least 1, got 0"),
+        ({"discriminator_width": 0}, "--discriminator_width must be at least 1, got 0"),
+        ({"dropout": -0.1}, "--dropout must be at least 0, got -0.1"),
+        ({"dropout": 1.0}, "--dropout must be below 1, got 1.0"),
+        ({"num_downs": 3}, "--num_downs has no meaning with --architecture resnet; leave it out"),
+        (
+            {"architecture": "unet", "num_blocks": 3},
+            "--num_blocks has no meaning with --architecture unet; leave it out",
+        ),
+        ({"norm_statistics": "batch"}, "--norm_statistics has no meaning with --norm instance; leave it out"),
+        ({"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
+    ],
+)
+def test_options_that_mean_nothing(options, message):
+    with pytest.raises(UserError) as error:
+        TranslatorArguments(**options).check(spec(other=spec()))
+    assert str(error.value) == message
+
+
+def test_vectors_are_no_images():
+    for data in (spec(2, None, spec()), spec(other=spec(2, None))):
+        with pytest.raises(UserError) as error:
+            TranslatorArguments().check(data)
+        assert str(error.value) == "builtin:edges has vectors; image to image needs images"
+
+
+def test_discriminators_may_have_a_learning_rate_of_their_own():
+    networks = {name: torch.nn.Linear(1, 1) for name in ("generator", "discriminator", "discriminator_a")}
+    for rate in (None, 0.5):
+        args = TranslatorArguments(discriminator_learning_rate=rate)
+        objective = TranslationObjective(networks, spec(other=spec()), args)
+        for name, network in networks.items():
+            (group,) = objective.param_groups(name)
+            assert list(map(id, group["params"])) == list(map(id, network.parameters()))
+            assert group.get("lr") == (None if name == "generator" else rate)
