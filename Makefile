@@ -53,6 +53,7 @@ bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_gan.py
 	$(BIN)/python benchmarks/bench_families.py
 	$(BIN)/python benchmarks/bench_ddpm.py
+	$(BIN)/python benchmarks/bench_translation.py  # the authors' code beside it: --official_dir FOLDER
 	$(BIN)/python benchmarks/bench_flow.py  # needs nflows, normflows and zuko: pip install .[bench]
 
 # Reference runs: long, resumable (interrupt one and call it again). They read Fashion-MNIST (columns image and label, splits
@@ -61,7 +62,7 @@ FASHION_MNIST ?= zalando-datasets/fashion_mnist
 RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
-  reference-ddpm reference-ddpm-digits reference-texture
+  reference-ddpm reference-ddpm-digits reference-texture reference-pix2pix reference-polarimetric reference-pixelwise
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -122,6 +123,19 @@ reference-ddpm-digits: $(STAMP)
 
 reference-texture: $(STAMP)
 	$(BIN)/python benchmarks/reference_texture.py --output_dir runs/reference-texture
+
+# NUCLEI: a data set with columns image and mask, CAPTURES: a folder of scenes, each with raw_mosaic.png
+reference-pix2pix: $(STAMP)
+	$(BIN)/python benchmarks/reference_pix2pix.py --nuclei $(NUCLEI) --output_dir runs/reference-pix2pix
+
+reference-polarimetric: $(STAMP)
+	$(BIN)/python benchmarks/reference_polarimetric.py $(if $(CAPTURES),--captures $(CAPTURES)) \
+	  --output_dir runs/reference-polarimetric
+
+reference-pixelwise: reference-classifier-32
+	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) \
+	  --extractor runs/reference-classifier-32 --output_dir runs/reference-pixelwise
+	$(BIN)/python benchmarks/reference_pixelwise.py --texture --output_dir runs/reference-pixelwise
 
 clean:
 	rm -rf .typing .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

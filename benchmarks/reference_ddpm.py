@@ -12,10 +12,8 @@ Inversion, inpainting and super-resolution are of test images. What is done is n
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -24,64 +22,36 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from diffusers import DDIMScheduler, DDPMScheduler, DPMSolverMultistepScheduler
+from results import Results, seconds_of, train_once
+from timing import interleave, make_loop
 from torch import Tensor
 
 from hf_genmodels import AutoPipeline, DDPMPipeline, InverseProblemPipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_data, load_split
 from hf_genmodels.families import get_family
-from hf_genmodels.files import read_json
 from hf_genmodels.metrics.distribution import frechet_distance_from_features
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.metrics.reconstruction import psnr
 from hf_genmodels.operators import Inpainting, SuperResolution
 from hf_genmodels.plots import image_grid, stack_pictures
 from hf_genmodels.training.arguments import parse
-from hf_genmodels.training.entry import train
-
-from timing import interleave, make_loop  # isort: skip
 
 SIZE, SEED, NUM_SAMPLES, BATCH = 32, 0, 1000, 100
 DDPM = "--block_out_channels 16 32 64 64 --layers_per_block 1 --train_batch_size 64 --learning_rate 1e-3"
 DDPM += " --lr_scheduler cosine --lr_warmup_steps 100"
 GAN = "--width 32 --train_batch_size 64 --learning_rate 2e-4 --norm_statistics batch"
-LOOP = "--log_steps 100 --checkpointing_steps 500 --checkpoints_total_limit 1 --resume_from_checkpoint latest"
+LOOP = "--log_steps 100 --checkpointing_steps 500"
 SAMPLERS = {"DDPM": DDPMScheduler, "DDIM": DDIMScheduler, "DPM-Solver": DPMSolverMultistepScheduler}
 STEPS = (10, 20, 50, 100)
 INVERTED, SOLVED, POSTERIOR_SAMPLES = 64, 16, 8
 HOLE = slice(12, 20)
 
 
-class Results:
-    """Figures by name, in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values: dict[str, Any] = read_json(path) if path.is_file() else {}
-
-    def get(self, name: str, measure: Callable[[], Any]) -> Any:
-        """The figure, measured unless it is known."""
-        if name not in self.values:
-            start = time.monotonic()
-            self.values[name] = measure()
-            self.path.write_text(json.dumps(self.values, indent=2), encoding="utf-8")
-            print(f"{name}: {self.values[name]} ({time.monotonic() - start:.0f} s)", flush=True)
-        return self.values[name]
-
-
 def train_run(family: str, args: argparse.Namespace, options: str, steps: int) -> Path:
     """Train one run, unless that is done."""
-    folder: Path = args.output_dir / f"{family}-steps{steps}"
-    if not (folder / "metrics.json").is_file():
-        words = ["--dataset_name", args.dataset_name, "--resolution", str(SIZE), "--output_dir", str(folder)]
-        words += ["--max_train_steps", str(steps), "--num_threads", str(args.threads), "--seed", str(SEED)]
-        train(family, [*words, *options.split(), *LOOP.split()])
-    return folder
-
-
-def seconds_of(folder: Path) -> float:
-    """Time a run took to train."""
-    seconds: float = read_json(folder / "metrics.json")["seconds"]
-    return seconds
+    data = ["--dataset_name", args.dataset_name, "--resolution", str(SIZE)]
+    length = f"--max_train_steps {steps} --num_threads {args.threads} --seed {SEED}"
+    return train_once(family, args.output_dir / f"{family}-steps{steps}", data, length, options, LOOP)
 
 
 def steps_of_equal_time(args: argparse.Namespace) -> int:

@@ -15,51 +15,30 @@ are kept in `results.json`, tables in `table.md`, pictures in `pixelwise.png`.
 from __future__ import annotations
 
 import argparse
-import json
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from results import Results, train_once
 from tables import mean_and_spread
 from torch import Tensor
 
 from hf_genmodels import GANPipeline, PixelwisePipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
-from hf_genmodels.files import read_json
 from hf_genmodels.losses.constraints import sample_mask
 from hf_genmodels.metrics.constraints import spread
 from hf_genmodels.metrics.distribution import frechet_distance_from_features
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.metrics.texture import hog_distance, lbp_distance
 from hf_genmodels.plots import image_grid, stack_pictures
-from hf_genmodels.training.entry import train
 
 KNOWN_PIXELS, PACKING, SEED = 0.005, 2, 0
 NUM_SAMPLES, BATCH, NUM_MAPS, SAMPLES_OF_MAP, SHOWN = 1000, 100, 64, 16, 8
 LAMBDAS = (0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
-LOOP = "--log_steps 100 --checkpointing_steps 500 --checkpoints_total_limit 1 --resume_from_checkpoint latest"
+LOOP = "--log_steps 100 --checkpointing_steps 500"
 DISCRIMINATOR = f"--discriminator_norm instance --packing {PACKING}"
-
-
-class Results:
-    """Figures by name, in a file."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values: dict[str, Any] = read_json(path) if path.is_file() else {}
-
-    def get(self, name: str, measure: Callable[[], Any]) -> Any:
-        """The figure, measured unless it is known."""
-        if name not in self.values:
-            start = time.monotonic()
-            self.values[name] = measure()
-            self.path.write_text(json.dumps(self.values, indent=2), encoding="utf-8")
-            print(f"{name}: {self.values[name]} ({time.monotonic() - start:.0f} s)", flush=True)
-        return self.values[name]
 
 
 @dataclass
@@ -102,19 +81,14 @@ class Study:
     def train(self, name: str, family: str, options: str, seed: int) -> Path:
         """Train one run, unless that is done."""
         args = self.args
+        data = ["--dataset_name", self.data.dataset_name or ""]
+        more = {"dataset_config_name": self.data.dataset_config_name, "resolution": self.data.resolution}
+        more |= {} if self.texture else {"max_train_samples": args.max_train_samples}
+        data += [word for option, value in more.items() if value is not None for word in (f"--{option}", str(value))]
+        length = f"--max_train_steps {args.steps} --num_threads {args.threads} --seed {seed}"
+        shape = f"--width {args.width} --train_batch_size {args.batch_size} --learning_rate {args.learning_rate}"
         folder = self.folder / f"{name}-seed{seed}"
-        if not (folder / "metrics.json").is_file():
-            words = ["--output_dir", str(folder), "--seed", str(seed), "--num_threads", str(args.threads)]
-            words += ["--dataset_name", self.data.dataset_name or "", "--max_train_steps", str(args.steps)]
-            if self.data.dataset_config_name is not None:
-                words += ["--dataset_config_name", self.data.dataset_config_name]
-            if self.data.resolution is not None:
-                words += ["--resolution", str(self.data.resolution)]
-            if not self.texture:
-                words += ["--max_train_samples", str(args.max_train_samples)]
-            shape = f"--width {args.width} --train_batch_size {args.batch_size} --learning_rate {args.learning_rate}"
-            train(family, [*words, *shape.split(), *DISCRIMINATOR.split(), *options.split(), *LOOP.split()])
-        return folder
+        return train_once(family, folder, data, length, shape, DISCRIMINATOR, options, LOOP)
 
     def maps(self, number: int) -> tuple[Tensor, Tensor]:
         """Test images spread evenly over the split, (number, channels, size, size), and masks (number, size, size)."""

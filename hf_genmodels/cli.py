@@ -176,8 +176,9 @@ def evaluate(args: argparse.Namespace) -> None:
     The figures and a new card go into --output_dir, by default into the model's folder if it is local.
     """
     from .data import DataArguments
-    from .evaluation import evaluate_pipeline, write_evaluation
+    from .evaluation import evaluate_pipeline
     from .hub import copy_descriptions, write_card
+    from .metrics.record import write_evaluation
 
     pipeline = _load_pipeline(args.model)
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})

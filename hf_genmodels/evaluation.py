@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import inspect
 import itertools
-import json
-import os
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,7 +17,6 @@ from tqdm.auto import tqdm
 from .data import DataArguments, Layout, evaluation_batches, load_split
 from .data.layouts import LayoutKind, TwoImageDataset
 from .errors import UserError
-from .files import read_json
 from .metrics import distribution, likelihood, reconstruction
 from .metrics.extractors import Extractor, load_extractor
 from .pipelines.base import can_sample, check_sampling_options
@@ -219,6 +215,8 @@ def _report(
             yield name, value, {**description, "num_samples": made.count, **request.sampling, **details}
     elif metric in RECONSTRUCTION_METRICS:
         settings = {**without_extractor, "num_samples": real.count}
+        if hasattr(request.pipeline, "data_layout"):  # a call, whose options matter
+            settings |= request.sampling
         if metric == "lpips":
             settings["extractor"] = "lpips-alex"
         yield metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings
@@ -373,32 +371,3 @@ def _check_shape(pipeline: Any, shape: tuple[int, ...], metrics: Sequence[str]) 
 def _dataset_name(dataset: Any, data_args: DataArguments) -> str:
     name: str = dataset.spec.name  # of a local folder its own name, since a path says nothing to the reader of a card
     return name if data_args.dataset_config_name is None else f"{name} ({data_args.dataset_config_name})"
-
-
-def write_evaluation(folder: str | os.PathLike[str], results: list[dict[str, Any]]) -> None:
-    """Merge results into the "evaluation" list of `folder/metrics.json`, which is created when absent.
-
-    A result with the name and settings of an earlier one takes its place; everything else in the file stays.
-
-    Args:
-        folder: A training output folder, or any other that exists.
-        results: As from `evaluate_pipeline`.
-
-    Raises:
-        UserError: The file is no JSON object, or cannot be written.
-    """
-    path = Path(folder) / "metrics.json"
-    content: dict[str, Any] = read_json(path) if path.exists() else {}
-    merged = {_key(entry): entry for entry in [*content.get("evaluation", []), *results]}
-    content["evaluation"] = list(merged.values())
-    temporary = path.with_name("metrics.json.part")
-    try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise UserError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _key(entry: dict[str, Any]) -> str:
-    return json.dumps([entry["name"], entry["settings"]], sort_keys=True)

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from .data import DataArguments, evaluation_batches, load_data
-from .evaluation import evaluate_pipeline, write_evaluation
+from .evaluation import evaluate_pipeline
 from .hub import write_card
 from .losses.reconstruction import clamped_squared_error
+from .metrics.record import write_evaluation
 from .plots import image_grid, scatter
 
 DATASET = "builtin:digits"

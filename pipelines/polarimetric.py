@@ -154,7 +154,7 @@ class PolarimetricPipeline(TranslationPipeline):
             "C1": ||y - A B y|| / (||y|| + ||A B y||) of each image; "C2", "C3": the share of its pixels with S0^2 <
             S1^2 + S2^2, with S0 < 0. (batch,) float32.
         """
-        images = (to_network(intensities, (4, *image_size(intensities))) + 1) / 2
+        images = (to_network(intensities, (4, *image_size(intensities, 4))) + 1) / 2
         images = images.to(self._execution_device)
         calibration, inverse = self.matrices()
         return {

@@ -57,7 +57,7 @@ class TranslationPipeline(GenerativePipeline):
             UserError: The images, tiles or dropout do not fit the network.
         """
         channels = network.config.in_channels
-        sample = to_network(image, (channels, *image_size(image))).to(self._execution_device, network.dtype)
+        sample = to_network(image, (channels, *image_size(image, channels))).to(self._execution_device, network.dtype)
         if stochastic and not any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules()):
             raise UserError("stochastic=True needs a network with dropout, and this one has none; leave it out")
 
@@ -69,8 +69,8 @@ class TranslationPipeline(GenerativePipeline):
             return run(sample) if tile_size is None else tiled(run, sample, tile_size, tile_overlap)
 
 
-def image_size(image: Any) -> tuple[int, int]:
-    """Height and width of the first of a user's images.
+def image_size(image: Any, channels: int) -> tuple[int, int]:
+    """Height and width of the first of a user's images, which are to have so many channels.
 
     Raises:
         UserError: There is none, or it is no image.
@@ -82,7 +82,8 @@ def image_size(image: Any) -> tuple[int, int]:
     if isinstance(first, Tensor) and len(shape) in (3, 4):
         return shape[-2], shape[-1]
     if isinstance(first, np.ndarray) and len(shape) in (2, 3, 4):
-        return shape[-3:-1] if len(shape) > 2 else shape
+        no_channels = len(shape) == 2 or (len(shape) == 3 and channels == 1 != shape[2])
+        return shape[-2:] if no_channels else shape[-3:-1]
     raise UserError(
         "image must be PIL images, arrays ([batch,] height, width[, channels]), tensors ([batch,] channels, height, "
         f"width) or a list of them, got {type(first).__name__} {shape or ''}".rstrip()
@@ -91,15 +92,21 @@ def image_size(image: Any) -> tuple[int, int]:
 
 @contextmanager
 def dropout_as_noise(network: nn.Module, wanted: bool, generator: torch.Generator | None) -> Iterator[None]:
-    """With `wanted`, dropout works as in training, with numbers that `generator` decides about; global ones stay."""
+    """With `wanted`, dropout works as in training, with numbers that one draw from `generator` decides about.
+
+    Global numbers stay as they are, but for that draw where no generator is given.
+    """
     if not wanted:
         yield
         return
     layers = [module for module in network.modules() if isinstance(module, nn.Dropout)]
     devices = [parameter.device for parameter in list(network.parameters())[:1] if parameter.device.type == "cuda"]
+    seed = torch.randint(2**62, (), generator=generator, device=getattr(generator, "device", "cpu"))
     with torch.random.fork_rng(devices):
-        seed = torch.randint(2**62, (), generator=generator, device=getattr(generator, "device", "cpu"))
-        torch.manual_seed(int(seed))
+        torch.default_generator.manual_seed(int(seed))  # not `torch.manual_seed`, which would seed every device
+        for device in devices:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(int(seed))
         for layer in layers:
             layer.train()
         try:

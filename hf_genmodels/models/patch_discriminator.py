@@ -22,6 +22,13 @@ PatchNorm = Literal["batch", "instance", "none", "spectral"]
 STRIDED_LAYERS = {1: 0, 16: 1, 70: 3, 286: 5}
 
 
+def smallest_image(receptive_field: int) -> int:
+    """The shortest side of an image that a `PatchDiscriminator` of this receptive field can judge."""
+    strided = STRIDED_LAYERS[receptive_field]
+    # a convolution of stride 1 takes one row and one column, and one each must be left
+    return 3 * 2**strided if strided else 1
+
+
 class PatchDiscriminator(ModelMixin, ConfigMixin):
     """d(x): a map of logits of "real", each of one patch of an image.
 
@@ -83,9 +90,7 @@ class PatchDiscriminator(ModelMixin, ConfigMixin):
         Raises:
             UserError: Another number of channels, or an image too small for a single logit.
         """
-        strided = STRIDED_LAYERS[self.config.receptive_field]
-        # a convolution of stride 1 takes one row and one column, and one each must be left
-        smallest = 3 * 2**strided if strided else 1
+        smallest = smallest_image(self.config.receptive_field)
         check_image("PatchDiscriminator", sample, self.config.in_channels, smallest=smallest)
         features = self.blocks(sample)
         output = DiscriminatorOutput(self.to_logits(features), features)

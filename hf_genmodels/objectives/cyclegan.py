@@ -72,10 +72,10 @@ class CycleGANArguments(TranslatorArguments):
 class CycleGANObjective(TranslationObjective):
     """G_AB, G_BA and a discriminator for each domain (Zhu et al. 2017, arXiv 1703.10593).
 
-    The translators minimise, together, least-squares adversarial losses + lambda (|G_BA(G_AB(a)) - a| + |G_AB(G_BA(b))
-    - b|), eq. 3, and with `identity_weight` |G_AB(b) - b| + |G_BA(a) - a| (section 5.2: 0.5 lambda). The
-    discriminators learn from earlier fakes as well, see `ImagePool`. With `--reconstruction_loss mse --cycle_weight 1 --gan_loss
-    non_saturating` it is DiscoGAN (Kim et al. 2017, arXiv 1703.05192), in these networks.
+    The translators minimise, together, least-squares adversarial losses + lambda (|G_BA(G_AB(a)) - a| +
+    |G_AB(G_BA(b)) - b|), eq. 3, and with `identity_weight` |G_AB(b) - b| + |G_BA(a) - a| (section 5.2: 0.5 lambda).
+    The discriminators learn from earlier fakes as well, see `ImagePool`. With `--reconstruction_loss mse
+    --cycle_weight 1 --gan_loss non_saturating` it is DiscoGAN (Kim et al. 2017, arXiv 1703.05192), in these networks.
 
     In the paper's symbols G is G_AB, F is G_BA, D_X is `discriminator_a`, D_Y is `discriminator_b`. Batch keys:
     `image_a`, `image_b`.
@@ -103,8 +103,8 @@ class CycleGANObjective(TranslationObjective):
         networks = {
             "generator_ab": build_translator(args, data, data.other),
             "generator_ba": build_translator(args, data.other, data),
-            "discriminator_a": build_patch_discriminator(args, data.channels),
-            "discriminator_b": build_patch_discriminator(args, data.other.channels),
+            "discriminator_a": build_patch_discriminator(args, data.channels, data),
+            "discriminator_b": build_patch_discriminator(args, data.other.channels, data.other),
         }
         return cls(networks, data, args)
 
@@ -114,6 +114,7 @@ class CycleGANObjective(TranslationObjective):
         networks = {name: load_saved(folder, name, TRANSLATORS) for name in TRANSLATOR_NAMES}
         networks |= {name: load_saved(folder, name, (PatchDiscriminator,)) for name in DISCRIMINATOR_NAMES}
         check_sides(networks["generator_ab"], data, data.other)
+        check_sides(networks["generator_ba"], data.other, data)
         adopt_translator_options(args, networks["generator_ab"], networks["discriminator_a"])
         args.check(data)
         return cls(networks, data, args)

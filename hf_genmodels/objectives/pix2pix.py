@@ -96,7 +96,7 @@ class Pix2PixObjective(TranslationObjective):
         assert data.other is not None  # `layout`
         networks = {"generator": build_translator(args, data, data.other)}
         if args.adversarial_weight > 0:
-            networks["discriminator"] = build_patch_discriminator(args, data.channels + data.other.channels)
+            networks["discriminator"] = build_patch_discriminator(args, data.channels + data.other.channels, data)
         return cls(networks, data, args)
 
     @classmethod

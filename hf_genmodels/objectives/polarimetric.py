@@ -1,6 +1,7 @@
 """RGB (or intensity) to the four angles of a polarimetric camera: CycleGAN under the physics of light."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor
 
 from ..data import DataSpec, Layout
 from ..errors import UserError
+from ..files import read_json
 from ..losses.polarimetry import calibration_loss, calibration_matrix, cone_loss, left_inverse, to_intensities
 from ..metrics.polarimetry import c1_residual, c2_violation_rate
 from ..pipelines.polarimetric import PolarimetricPipeline
@@ -38,7 +40,7 @@ class PolarimetricArguments(CycleGANArguments):
         default=None,
         metadata={
             "help": "A of the camera, 12 numbers: the rows of I0, I45, I90 and I135, in the columns of S0, S1 and S2. "
-            "Default: an ideal camera's."
+            "Default: an ideal camera's, or that of the model that is trained further."
         },
     )
     left_inverse: Literal["authors", "orthogonal"] = field(
@@ -76,9 +78,9 @@ class PolarimetricObjective(CycleGANObjective):
 
     Domain A holds RGB or grey images, domain B (I0, I45, I90, I135). C1 is that the four angles agree, y = A B y; C2
     is that no more light is polarised than there is. Both are of intensities in [0, 255]; C1 is the pixel mean of
-    ||y - A B y||_2, as in the thesis' text. What differs from the authors' code: it compares a reshaped, not a transposed
-    image in C1, trains each translator by its own cycle alone, with a squared error, and lets the translators' losses
-    see the pool. C3, S0 >= 0, holds by construction.
+    ||y - A B y||_2, as in the thesis' text. What differs from the authors' code: that compares a reshaped, not a
+    transposed image in C1, trains each translator by its own cycle alone, with a squared error, and lets the
+    translators' losses see the pool. C3, S0 >= 0, holds by construction.
 
     A mirrored image of domain B has I45 and I135 exchanged.
     """
@@ -88,6 +90,16 @@ class PolarimetricObjective(CycleGANObjective):
     def __init__(self, networks: dict[str, Any], data: DataSpec, args: PolarimetricArguments) -> None:
         super().__init__(networks, data, args)
         self.calibration, self.inverse = matrix_of(args)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path, args: Any, data: DataSpec) -> "CycleGANObjective":
+        index = folder / "model_index.json"
+        if args.calibration is None and index.is_file():  # of a checkpoint there is none
+            saved = read_json(index)
+            rows = saved.get("calibration")
+            args.calibration = None if rows is None else [number for row in rows for number in row]
+            args.left_inverse = saved.get("left_inverse", args.left_inverse)
+        return super().from_pretrained(folder, args, data)
 
     @classmethod
     def layout(cls, args: Any) -> Layout:

@@ -12,7 +12,7 @@ from ..blocks.translation import TranslatorNorm
 from ..data import DataSpec
 from ..errors import UserError
 from ..losses.gan import at_least_float32, discriminator_loss, generator_loss
-from ..models.patch_discriminator import PatchDiscriminator
+from ..models.patch_discriminator import PatchDiscriminator, smallest_image
 from ..models.resnet_translator import ResNetTranslator
 from ..models.unet_translator import UNetTranslator
 from .adversarial import DiscriminatorRate
@@ -71,6 +71,9 @@ class TranslatorArguments(DiscriminatorRate):
             if not spec.is_image:
                 raise UserError(f"{spec.name} has vectors; image to image needs images")
         check_minimums(self, width=1, discriminator_width=1, dropout=0)
+        for name, minimum in (("num_blocks", 0), ("num_downs", 2)):
+            if getattr(self, name) is not None:
+                check_minimums(self, **{name: minimum})
         if self.dropout >= 1:
             raise UserError(f"--dropout must be below 1, got {self.dropout}")
         self.check_rates()
@@ -109,8 +112,18 @@ def most_downs(size: int) -> int:
     return next(downs for downs in range(MOST_DOWNS, 0, -1) if size % 2**downs == 0)
 
 
-def build_patch_discriminator(args: TranslatorArguments, channels: int) -> ModelMixin:
-    """The discriminator that the options describe, of images of so many channels."""
+def build_patch_discriminator(args: TranslatorArguments, channels: int, data: DataSpec) -> ModelMixin:
+    """The discriminator that the options describe, of images of so many channels, as large as `data`.
+
+    Raises:
+        UserError: The images are too small for it.
+    """
+    smallest = smallest_image(args.receptive_field)
+    if data.size is not None and data.size < smallest:
+        raise UserError(
+            f"--receptive_field {args.receptive_field} needs images of at least {smallest} pixels, {data.name} has "
+            f"{data.size}; use a smaller one, or a larger --resolution"
+        )
     return PatchDiscriminator(
         channels, width=args.discriminator_width, receptive_field=args.receptive_field, norm=args.norm
     )

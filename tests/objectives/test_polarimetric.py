@@ -296,3 +296,13 @@ def test_c2_is_a_share_of_pixels():
     networks = {name: lambda x: SimpleNamespace(sample=made) for name in TRANSLATOR_NAMES}
     batch = {"image_a": made, "image_b": made}
     assert objective.evaluate(networks, batch, torch.Generator())["C2 violated"].tolist() == [0.25]
+
+
+def test_training_goes_on_with_the_saved_camera_unless_another_is_given(tmp_path):
+    objective = polarimetric(calibration=FLAT, left_inverse="orthogonal")
+    save_run(objective, tmp_path, "output")
+    again = PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(), SCENES)
+    assert torch.equal(again.calibration, objective.calibration) and again.args.left_inverse == "orthogonal"
+    ideal = PolarimetricArguments(calibration=[number for row in A for number in row])
+    again = PolarimetricObjective.from_pretrained(tmp_path, ideal, SCENES)
+    assert again.calibration.tolist() == A and again.args.left_inverse == "authors"

@@ -121,7 +121,7 @@ def test_options_reach_the_networks(architecture):
     )  # fmt: skip
     config = build_translator(args, spec(), spec()).config
     assert (config.width, config.norm, config.norm_statistics, config.dropout) == (3, "batch", "batch", 0.25)
-    config = build_patch_discriminator(args, 7).config
+    config = build_patch_discriminator(args, 7, spec(size=64)).config
     assert (config.in_channels, config.width, config.receptive_field, config.norm) == (7, 5, 16, "batch")
 
 
@@ -181,3 +181,11 @@ def test_discriminators_may_have_a_learning_rate_of_their_own():
             (group,) = objective.param_groups(name)
             assert list(map(id, group["params"])) == list(map(id, network.parameters()))
             assert group.get("lr") == (None if name == "generator" else rate)
+
+
+def test_images_too_small_for_the_discriminator():
+    args = TranslatorArguments(receptive_field=70)
+    small = spec(size=16)
+    with pytest.raises(UserError, match="--receptive_field 70 needs images of at least 24 pixels, builtin:edges has"):
+        build_patch_discriminator(args, 1, small)
+    build_patch_discriminator(args, 1, spec(size=24))(torch.zeros(1, 1, 24, 24))

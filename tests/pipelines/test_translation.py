@@ -185,11 +185,16 @@ def test_a_generator_decides_and_global_numbers_stay():
 )
 def test_the_size_of_an_image(image):
     for form in (image, [image], (image, image)):
-        assert image_size(form) == (8, 12)
+        assert image_size(form, 3) == (8, 12)
+
+
+def test_the_size_of_grey_arrays():
+    for array in (np.zeros((8, 12)), np.zeros((5, 8, 12)), np.zeros((8, 12, 1)), np.zeros((5, 8, 12, 1))):
+        assert image_size(array, 1) == (8, 12)
 
 
 @pytest.mark.parametrize("image", ["picture.png", None, [], torch.zeros(8, 12), np.zeros(8), [[1.0, 2.0]]])
 def test_what_is_no_image(image):
     with pytest.raises(UserError, match=r"image must be PIL images, arrays .* got ") as error:
-        image_size(image)
+        image_size(image, 3)
     assert "\n" not in str(error.value)
