@@ -37,7 +37,7 @@ class PixelwiseArguments(DiscriminatorRate):
         },
     )
     width: int = field(
-        default=64, metadata={"help": "Channels of the widest maps of generator and discriminator, the narrowest."}
+        default=64, metadata={"help": "Channels of the maps next to the image; the others have multiples of it."}
     )
     latent_channels: int = field(
         default=1, metadata={"help": "Channels of the noise z, a map of a quarter of the image's height and width."}
