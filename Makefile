@@ -135,7 +135,7 @@ reference-polarimetric: $(STAMP)
 reference-pixelwise: reference-classifier-32
 	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) \
 	  --extractor runs/reference-classifier-32 --output_dir runs/reference-pixelwise
-	$(BIN)/python benchmarks/reference_pixelwise.py --texture --output_dir runs/reference-pixelwise
+	$(BIN)/python benchmarks/reference_pixelwise.py --texture --lambdas 1 --seeds 1 --output_dir runs/reference-pixelwise
 
 clean:
 	rm -rf .typing .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

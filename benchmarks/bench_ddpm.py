@@ -39,7 +39,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         ours = make_loop(DDPMObjective, DDPMArguments(), data, Path(name), args.threads, BATCH, learning_rate=RATE)
     unet = copy.deepcopy(ours.networks["unet"])
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     scheduler = DDPMScheduler(TIMESTEPS)
     images = torch.from_numpy(pixels)
 

@@ -51,7 +51,7 @@ class Plain:
         self.generator = DCGANGenerator(LATENT, 3, 32)
         self.discriminator = DCGANDiscriminator(3, 32, norm=norm)
         self.optimizers = [
-            torch.optim.AdamW(network.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0)
+            torch.optim.AdamW(network.parameters(), lr=RATE, betas=BETAS, weight_decay=0.0, fused=True)
             for network in (self.generator, self.discriminator)
         ]
         self.batches = self.shuffled(pixels)

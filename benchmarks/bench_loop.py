@@ -57,7 +57,7 @@ def plain_loop(folder: Path, threads: int) -> Callable[[], None]:
     pixels = torch.stack([torch.from_numpy(np.array(Image.open(path))) for path in sorted(folder.glob("*.png"))])
     pixels = pixels.permute(0, 3, 1, 2).contiguous()
     vae = VAE(in_channels=3, sample_size=32, latent_dim=LATENT)
-    optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, weight_decay=0.0)
+    optimizer = torch.optim.AdamW(vae.parameters(), lr=LEARNING_RATE, weight_decay=0.0, fused=True)
     per_epoch = NUM_IMAGES // BATCH
     state = {"step": 0, "order": torch.empty(0, dtype=torch.long)}
 

@@ -44,7 +44,9 @@ Run = Callable[[], None]
 
 def adam(*networks: torch.nn.Module) -> torch.optim.Optimizer:
     """One optimiser for all, as one writes it."""
-    return torch.optim.Adam([p for network in networks for p in network.parameters()], lr=RATE, betas=BETAS)
+    return torch.optim.Adam(
+        [p for network in networks for p in network.parameters()], lr=RATE, betas=BETAS, fused=True
+    )
 
 
 def images(first: Tensor, second: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

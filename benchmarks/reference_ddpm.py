@@ -41,7 +41,12 @@ DDPM = "--block_out_channels 16 32 64 64 --layers_per_block 1 --train_batch_size
 DDPM += " --lr_scheduler cosine --lr_warmup_steps 100"
 GAN = "--width 32 --train_batch_size 64 --learning_rate 2e-4 --norm_statistics batch"
 LOOP = "--log_steps 100 --checkpointing_steps 500"
-SAMPLERS = {"DDPM": DDPMScheduler, "DDIM": DDIMScheduler, "DPM-Solver": DPMSolverMultistepScheduler}
+SAMPLERS: dict[str, tuple[Any, dict[str, Any]]] = {
+    "DDPM": (DDPMScheduler, {}),
+    "DDIM": (DDIMScheduler, {}),
+    "DDIM, clip_sample=False": (DDIMScheduler, {"clip_sample": False}),
+    "DPM-Solver": (DPMSolverMultistepScheduler, {}),
+}
 STEPS = (10, 20, 50, 100)
 INVERTED, SOLVED, POSTERIOR_SAMPLES = 64, 16, 8
 HOLE = slice(12, 20)
@@ -95,9 +100,11 @@ class Judge:
         return frechet_distance_from_features(self.real, torch.cat(made))
 
 
-def use(pipe: DDPMPipeline, sampler: str) -> DDPMPipeline:
-    """The pipeline with another sampler."""
-    pipe.scheduler = SAMPLERS[sampler].from_config(pipe.scheduler.config)
+def load(folder: Path, sampler: str = "DDPM") -> DDPMPipeline:
+    """The trained pipeline, with another sampler."""
+    pipe = DDPMPipeline.from_pretrained(folder)
+    scheduler, options = SAMPLERS[sampler]
+    pipe.scheduler = scheduler.from_config(pipe.scheduler.config, **options)
     return pipe
 
 
@@ -159,17 +166,17 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     folder = train_run("ddpm", args, DDPM, args.steps)
-    results = Results(args.output_dir / "results.json")
+    results = Results(args.output_dir / "results.json", args)
     results.get("seconds of DDPM", lambda: seconds_of(folder))
 
     judge = Judge(args)
-    pipe = DDPMPipeline.from_pretrained(folder)
+    pipe = load(folder)
     lines = ["| Sampler | " + " | ".join(f"{steps} steps" for steps in STEPS) + " |", "|--" * (len(STEPS) + 1) + "|"]
     for sampler in SAMPLERS:
         cells = []
         for steps in STEPS:
             name = f"FID of {sampler}, {steps} steps"
-            fid = results.get(name, partial(judge.fid, use(pipe, sampler), num_inference_steps=steps))
+            fid = results.get(name, partial(judge.fid, load(folder, sampler), num_inference_steps=steps))
             cells.append(f"{fid:.1f}")
         lines.append(f"| {sampler} | {' | '.join(cells)} |")
     images = next(test_images(args, INVERTED))
@@ -189,10 +196,13 @@ def main() -> None:
     results.get("seconds of GAN", lambda: seconds_of(gan))
     results.get("FID of GAN", lambda: judge.fid(AutoPipeline.from_pretrained(gan)))
     generator = torch.Generator().manual_seed(SEED)
-    shown = use(pipe, "DDIM")(batch_size=48, num_inference_steps=50, generator=generator, output_type="pt").images
+    pipe.set_progress_bar_config(disable=True)
+    sampler = load(folder, "DPM-Solver")
+    sampler.set_progress_bar_config(disable=True)
+    shown = sampler(batch_size=48, num_inference_steps=20, generator=generator, output_type="pt").images
     again = pipe.reconstruct(images[:12], num_inference_steps=50, output_type="pt").images
     inverted = torch.stack([images[:12], again], 1).flatten(0, 1)
-    pictures = {"samples, DDIM, 50 steps": image_grid(shown, columns=12)}
+    pictures = {"samples, DPM-Solver, 20 steps": image_grid(shown, columns=12)}
     pictures["images and DDIM inversion"] = image_grid(inverted, columns=12)
     stack_pictures(pictures).save(args.output_dir / "ddpm.png")
     (args.output_dir / "table.md").write_text("\n".join(lines) + "\n", encoding="utf-8")

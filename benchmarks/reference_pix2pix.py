@@ -21,17 +21,17 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from results import Results, seconds_of, train_once
+from results import Results, pairs, seconds_of, train_once
 from torch import Tensor
 
 from hf_genmodels import Pix2PixPipeline
-from hf_genmodels.data import DataArguments, Layout, evaluation_batches, load_split
+from hf_genmodels.data import DataArguments
 from hf_genmodels.metrics.reconstruction import psnr
 from hf_genmodels.objectives.translation import side_by_side
 from hf_genmodels.plots import image_grid, stack_pictures
 
 SHOWN = 8
-LOOP = "--checkpointing_steps 250 --log_steps 50 --lr_scheduler constant_then_linear"
+LOOP = "--checkpointing_steps 250 --log_steps 50"
 
 
 @dataclass(frozen=True)
@@ -75,15 +75,6 @@ TASKS = {
 }
 
 
-def pairs(data: DataArguments, split: str) -> tuple[Tensor, Tensor]:
-    """All images of a split and their targets, in [0, 1]."""
-    batches = list(evaluation_batches(load_split(data, split, Layout("pair")), batch_size=500))
-    source, target = (
-        (torch.cat([batch[name] for batch in batches]) + 1) / 2 for name in ("conditioning_image", "target_image")
-    )
-    return source, target
-
-
 def train_task(name: str, task: Task, args: argparse.Namespace) -> Path:
     """Train one run, unless that is done."""
     data = task.data(args.nuclei)
@@ -91,7 +82,7 @@ def train_task(name: str, task: Task, args: argparse.Namespace) -> Path:
     words += ["--conditioning_image_column", task.source, "--target_image_column", task.target]
     words += [] if data.resolution is None else ["--resolution", str(data.resolution)]
     steps = args.steps or task.steps
-    length = f"--max_train_steps {steps} --lr_decay_start_step {steps // 2} --num_threads {args.threads} --seed 0"
+    length = f"--max_train_steps {steps} --num_threads {args.threads} --seed 0"
     folder = args.output_dir / name.replace(":", "").replace(" ", "-")
     return train_once("pix2pix", folder, words, length, task.options, LOOP)
 
@@ -147,7 +138,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    results = Results(args.output_dir / "results.json")
+    results = Results(args.output_dir / "results.json", args)
     figures, pictures = {}, {}
     for name in args.tasks:
         task = TASKS[name]

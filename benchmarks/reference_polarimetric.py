@@ -26,12 +26,12 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from results import Results, train_once
+from results import Results, pairs, train_once
 from tables import mean_and_spread
 from torch import Tensor
 
 from hf_genmodels import AutoencoderPipeline, PolarimetricPipeline
-from hf_genmodels.data import DataArguments, Layout, evaluation_batches, load_split
+from hf_genmodels.data import DataArguments
 from hf_genmodels.data.mosaic import patches, saturated_share, split_mosaic
 from hf_genmodels.losses.polarimetry import calibration_matrix, left_inverse, stokes_vector
 from hf_genmodels.metrics.distribution import frechet_distance_from_features
@@ -46,7 +46,7 @@ RUNS = {
     "CycleGAN": "--calibration_weight 0 --cone_weight 0",
     "constrained": "--calibration_weight {mu} --cone_weight {nu}",
 }
-LOOP = "--log_steps 100 --checkpointing_steps 500 --lr_scheduler constant_then_linear"
+LOOP = "--log_steps 100 --checkpointing_steps 500"
 ENCODER = "--latent_dim 32 --block_out_channels 16 32 --train_batch_size 64 --learning_rate 1e-3"
 
 
@@ -76,19 +76,11 @@ class Study:
         """Train one run, unless that is done."""
         args = self.args
         shape = f"--width {args.width} --discriminator_width {args.width} --num_blocks {args.num_blocks}"
-        length = f"--max_train_steps {args.steps} --lr_decay_start_step {args.steps // 2} --seed {seed}"
+        length = f"--max_train_steps {args.steps} --seed {seed}"
         machine = f"--train_batch_size {args.batch_size} --num_threads {args.threads} --random_flip"
         weights = RUNS[run].format(mu=args.mu, nu=args.nu)
         folder = self.folder / f"{run}-seed{seed}"
         return train_once("polarimetric", folder, self.words, shape, length, machine, weights, LOOP)
-
-    def pairs(self, split: str) -> tuple[Tensor, Tensor]:
-        """Images of a split and their four angles, in [0, 1]."""
-        batches = list(evaluation_batches(load_split(self.data, split, Layout("pair")), batch_size=500))
-        source, target = (
-            (torch.cat([batch[name] for batch in batches]) + 1) / 2 for name in ("conditioning_image", "target_image")
-        )
-        return source, target
 
     def encoder(self) -> AutoencoderPipeline:
         """An autoencoder of the training set's angles, whose codes FID compares."""
@@ -98,12 +90,12 @@ class Study:
             data += ["--dataset_config_name", self.data.dataset_config_name]
         length = f"--max_train_steps {args.encoder_steps} --num_threads {args.threads} --seed 0"
         return AutoencoderPipeline.from_pretrained(
-            train_once("autoencoder", self.folder / "encoder", data, length, ENCODER, LOOP.split(" --lr_")[0])
+            train_once("autoencoder", self.folder / "encoder", data, length, ENCODER, LOOP)
         )
 
     def judge(self, folder: Path, encoder: AutoencoderPipeline) -> dict[str, dict[str, float]]:
         """Figures of a run's translations of the test split, as they are and projected."""
-        source, target = self.pairs("test")
+        source, target = pairs(self.data, "test")
         pipe = PolarimetricPipeline.from_pretrained(folder)
         figures = {}
         for name, project in (("plain", False), ("projected", True)):
@@ -127,7 +119,7 @@ class Study:
                 folder = self.train(run, seed)
                 measure = partial(self.judge, folder, encoder)
                 figures[run].append(results.get(f"{self.name}, {run}, seed {seed}", measure))
-        target = self.pairs("test")[1]
+        target = pairs(self.data, "test")[1]
         horizontal = results.get(f"{self.name}, horizontal", lambda: mean_angle_error(unpolarised(target), target))
         grids = {f"{self.name}: {run}": image_grid(self.picture(run), columns=10) for run in RUNS}
         lines = f"{self.name}\n\n{table(figures)}horizontal everywhere: {horizontal:.3g} degrees\n"
@@ -135,7 +127,7 @@ class Study:
 
     def picture(self, run: str) -> Tensor:
         """Test images, the polarisation of their translations, that made admissible, and the real one."""
-        source, target = (side[:SHOWN] for side in self.pairs("test"))
+        source, target = (side[:SHOWN] for side in pairs(self.data, "test"))
         pipe = PolarimetricPipeline.from_pretrained(self.folder / f"{run}-seed0")
         made, projected = (pipe(image=source, project=project, output_type="pt") for project in (False, True))
         real = polarization_picture(stokes_vector(target, ideal_inverse()))
@@ -174,6 +166,7 @@ def write_captures(captures: Path, folder: Path) -> None:
     """Patches of real captures as a data set of pairs: all scenes but the last are `train`, that one is `test`."""
     import datasets
 
+    part = folder.with_name(folder.name + ".part")
     scenes = sorted(path.parent for path in captures.glob("*/raw_mosaic.png"))
     for split, chosen in (("train", scenes[:-1]), ("test", scenes[-1:])):
         angles = []
@@ -188,8 +181,9 @@ def write_captures(captures: Path, folder: Path) -> None:
             target_image=datasets.Array3D((SIZE, SIZE, 4), "uint8"),
         )
         columns: dict[str, Any] = {"conditioning_image": source, "target_image": target}
-        folder.mkdir(parents=True, exist_ok=True)
-        datasets.Dataset.from_dict(columns, features=features).to_parquet(folder / f"{split}-00000-of-00001.parquet")
+        part.mkdir(parents=True, exist_ok=True)
+        datasets.Dataset.from_dict(columns, features=features).to_parquet(part / f"{split}-00000-of-00001.parquet")
+    part.rename(folder)
 
 
 def main() -> None:
@@ -207,7 +201,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    results = Results(args.output_dir / "results.json")
+    results = Results(args.output_dir / "results.json", args)
     rendered = DataArguments(dataset_name="builtin:polarimetric", dataset_config_name="unseen-32")
     words = ["--dataset_name", "builtin:polarimetric", "--dataset_config_name", "unseen-32"]
     studies = [Study("rendered", args, rendered, words)]

@@ -32,7 +32,17 @@ DATA_OPTIONS = (
     "resolution",
     "center_crop",
     "random_flip",
+    "image_column",
+    "conditioning_image_column",
+    "target_image_column",
+    "image_columns",
 )
+# As in `DataArguments`, whose import takes seconds.
+USUAL_COLUMNS = {
+    "image_column": "image",
+    "conditioning_image_column": "conditioning_image",
+    "target_image_column": "target_image",
+}
 
 
 def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, license: str | None = None) -> ModelCard:
@@ -56,14 +66,15 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
     metrics, training = _optional_json(folder / "metrics.json"), training_arguments(folder)
     options = training.get("arguments", {})
     model_name = (repo_id or folder.resolve().name).split("/")[-1]
-    data_name, is_hub_id = _data_name(options)
+    data = _data_name(options), _data_name(options, "_b")
+    domains = [_described_data(*each) for each in data]
     train, validation = metrics.get("train", {}), metrics.get("validation", {})
     metadata = ModelCardData(
         library_name="hf_genmodels",
         pipeline_tag=family.pipeline_tag,
         license=license,
         tags=["hf_genmodels", family.name],
-        datasets=[data_name] if data_name is not None and is_hub_id else None,
+        datasets=[name for name, is_hub_id in data if name is not None and is_hub_id] or None,
         model_name=model_name,
         eval_results=_eval_results(family, metrics, options) or None,
     )
@@ -83,8 +94,9 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
             step=metrics.get("step"),
             seconds=metrics.get("seconds"),
             environment=metrics.get("environment"),
-            data_name=_described_data(data_name, is_hub_id),
-            data_options={name: options[name] for name in DATA_OPTIONS if options.get(name) not in (None, False)},
+            data_name=domains[0] if domains[1] is None else "Domain A: {}; domain B: {}".format(*domains),
+            domains=domains,
+            data_options=_data_options(options),
             losses={
                 name: {"train": train.get(name), "validation": validation.get(name)} for name in [*train, *validation]
             },
@@ -222,12 +234,16 @@ def newest_pictures(folder: Path) -> list[tuple[str, Path]]:
     ]
 
 
-def _data_name(options: Mapping[str, Any]) -> tuple[str | None, bool]:
-    """Name of the training data, and whether that is an id on the Hub; of a local path only the last part."""
-    name = options.get("dataset_name") or options.get("train_data_dir")
+def _data_name(options: Mapping[str, Any], suffix: str = "") -> tuple[str | None, bool]:
+    """Name of the training data, and whether that is an id on the Hub; of a local path only the last part.
+
+    With the suffix "_b" of domain B, where it is another data set.
+    """
+    given = options.get(f"dataset_name{suffix}")
+    name = given or options.get(f"train_data_dir{suffix}")
     if name is None or name.startswith("builtin:"):
         return name, False
-    if options.get("dataset_name") is None or Path(name).exists() or not HUB_ID.fullmatch(name):
+    if given is None or Path(name).exists() or not HUB_ID.fullmatch(name):
         return Path(name).name, False
     return name, True
 
@@ -240,6 +256,16 @@ def _described_data(name: str | None, is_hub_id: bool) -> str | None:
     return f"`{name}`, which comes with hf_genmodels" if name.startswith("builtin:") else f"`{name}`, local files"
 
 
+def _data_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    """How the data were read, where that is not the usual way."""
+    shown = {}
+    for name in DATA_OPTIONS:
+        value = options.get(name)
+        if value not in (None, False, USUAL_COLUMNS.get(name)):
+            shown[name] = " ".join(value) if isinstance(value, list) else value
+    return shown
+
+
 def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[str, Any]) -> list[EvalResult]:
     """The finite held-out figures, in the Hub's form; their settings go along as arguments.
 
@@ -247,12 +273,12 @@ def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[s
     """
     data_name = _data_name(options)[0] or "unknown"
     evaluation = metrics.get("evaluation", [])
-    evaluated = {figure["name"].lower() for figure in evaluation}
+    evaluated = {_metric_type(figure["name"]) for figure in evaluation}
     held_out = {"dataset": data_name, "split": options.get("validation_split")}
     figures = [
         {"name": name, "value": value, "settings": held_out}
         for name, value in metrics.get("validation", {}).items()
-        if name.lower() not in evaluated
+        if _metric_type(name) not in evaluated
     ]
     results = []
     for figure in [*figures, *evaluation]:
@@ -267,13 +293,18 @@ def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[s
                     dataset_name=dataset,
                     dataset_config=options.get("dataset_config_name") if dataset == data_name else None,
                     dataset_split=split,
-                    metric_type=re.sub(r"\W+", "_", figure["name"].lower()),
+                    metric_type=_metric_type(figure["name"]),
                     metric_name=figure["name"],
                     metric_value=figure["value"],
                     metric_args=settings or None,
                 )
             )
     return results
+
+
+def _metric_type(name: str) -> str:
+    """As in `constraint_mse` for "constraint MSE"."""
+    return re.sub(r"\W+", "_", name.lower())
 
 
 def _environment() -> Any:

@@ -192,6 +192,7 @@ def evaluate(args: argparse.Namespace) -> None:
         extractor=args.extractor,
         seed=args.seed,
         sampling={name: getattr(args, name) for name in SAMPLING_OPTIONS},
+        known_pixels=args.known_pixels,
     )
     rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR")]
     for result in results:
@@ -258,6 +259,7 @@ SAMPLING_OPTIONS: dict[str, dict[str, Any]] = {
     "guidance_scale": {"type": float, "help": "classifier-free guidance of a conditional diffusion model"},
     "truncation": {"type": float, "help": "of a GAN's latents"},
     "temperature": {"type": float, "help": "of a flow's latents"},
+    "direction": {"choices": ["a_to_b", "b_to_a"], "help": "of a translator between domains A and B"},
     "project": {"action": "store_true", "default": None, "help": "make polarimetric images physically admissible"},
 }
 
@@ -298,6 +300,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--num_samples", type=int, default=5000, help="(default: %(default)s)")
     command.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument(
+        "--known_pixels", type=float, help="pixelwise: share of the pixels that are known (default: 0.005)"
+    )
     command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
     for name, settings in SAMPLING_OPTIONS.items():
         command.add_argument(f"--{name}", **settings)

@@ -47,7 +47,7 @@ def convert(
     """Make a pipeline's folder of published weights, a U-Net or a residual generator.
 
     The authors' test script leaves batch norm in training mode, so that each image is normalised by its own
-    statistics; a converted network does so too (`norm_statistics="batch"`). It also leaves dropout on; here that is
+    statistics; a converted network does so too (`norm_statistics="image"`). It also leaves dropout on; here that is
     `Pix2PixPipeline`'s `stochastic=True`. A U-Net's weights do not tell whether it was trained with dropout: a
     converted one has it for "pix2pix" and not for "cyclegan", the defaults of the authors' code.
 
@@ -175,7 +175,7 @@ def _unet(path: Path, state: State, dropout: float) -> tuple[UNetTranslator, dic
         num_downs=len(levels),
         norm=_norm(state, "model.model.0"),
         dropout=dropout,
-        norm_statistics="batch",
+        norm_statistics="image",
     )
     layers = {}
     for level, prefix in enumerate(levels):
@@ -215,7 +215,7 @@ def _resnet(path: Path, state: State) -> tuple[ResNetTranslator, dict[str, str]]
         num_blocks=num_blocks,
         norm=_norm(state, "model.1"),
         dropout=DROPOUT if second == 6 else 0.0,
-        norm_statistics="batch",
+        norm_statistics="image",
     )
     layers = {"to_image": f"model.{last + 7}"}
     for block, place in (

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,10 +13,23 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from .data import DataArguments, Layout, evaluation_batches, load_split
-from .data.layouts import LayoutKind, TwoImageDataset
+from .conditional_evaluation import (
+    KNOWN_PIXELS,
+    Answers,
+    compared_shape,
+    completes,
+    completions,
+    data_settings,
+    layout_of,
+    real_batches,
+    report_scores,
+    translates,
+    translations,
+)
+from .data import DataArguments, load_split
+from .data.layouts import TwoImageDataset
 from .errors import UserError
-from .metrics import distribution, likelihood, reconstruction
+from .metrics import distribution, likelihood, reconstruction, texture
 from .metrics.extractors import Extractor, load_extractor
 from .pipelines.base import can_sample, check_sampling_options
 
@@ -28,19 +40,24 @@ RECONSTRUCTION_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "ssim": reconstruction.ssim,
     "lpips": reconstruction.lpips,
 }
-METRICS = (*FEATURE_METRICS, *RECONSTRUCTION_METRICS, "parzen", "nll", "violations")
-SAMPLING_METRICS = (*FEATURE_METRICS, "parzen")
+TEXTURE_METRICS: dict[str, Callable[[Tensor, Tensor], float]] = {
+    "hog": texture.hog_distance,
+    "lbp": texture.lbp_distance,
+}
+SAMPLING_METRICS = (*FEATURE_METRICS, *TEXTURE_METRICS, "parzen")
+METRICS = (*SAMPLING_METRICS, *RECONSTRUCTION_METRICS, "nll", "violations", "constraints")
 
 _SMALLEST = 4  # precision and recall look at the third neighbour
 _NEIGHBOUR = 3
 _PROJECTIONS = 512
 _SUBSETS, _SUBSET_SIZE = 100, 1000
+_RADII = (1, 2)
 _PARZEN_DATA = 2  # one half of the real data chooses the bandwidth, the other is scored
 
 
 @dataclass
 class _Collected:
-    """What one pass over the real data or the samples leaves: flat values, features, numbers for each example."""
+    """What one pass over the real data or the samples leaves: values, features, numbers for each example."""
 
     values: list[Tensor] = field(default_factory=list)
     features: list[Tensor] = field(default_factory=list)
@@ -48,12 +65,12 @@ class _Collected:
     scores: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     count: int = 0
 
-    def add(self, images: Tensor, extractor: Extractor | None, keep_values: bool) -> None:
+    def add(self, images: Tensor, request: _Request) -> None:
         self.count += len(images)
-        if keep_values:
-            self.values.append(images.flatten(1).float().cpu())
-        if extractor is not None:
-            features, probabilities = extractor(images)
+        if any(metric in (*TEXTURE_METRICS, "parzen") for metric in request.metrics):
+            self.values.append(images.float().cpu())
+        if request.extractor is not None:
+            features, probabilities = request.extractor(images)
             self.features.append(features.float().cpu())
             if probabilities is not None:
                 self.probabilities.append(probabilities.float().cpu())
@@ -71,6 +88,7 @@ class _Request:
     seed: int
     progress: bool
     sampling: Mapping[str, Any]
+    known_pixels: float
 
 
 @torch.no_grad()
@@ -86,6 +104,7 @@ def evaluate_pipeline(
     seed: int,
     progress: bool = True,
     sampling: Mapping[str, Any] | None = None,
+    known_pixels: float | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a pipeline against a split of a data set.
 
@@ -95,45 +114,45 @@ def evaluate_pipeline(
     Args:
         pipeline: Answers `pipeline(batch_size=, generator=, output_type="pt").images`, and `reconstruct` and
             `log_likelihood` where a metric needs them; or, of images to translate, `pipeline(image=,
-            output_type="pt").images`, which are compared with their targets (or the images of the other domain).
+            output_type="pt").images`, which are compared with their targets (or the images of the other domain). A
+            `PixelwisePipeline` makes one sample of each image's known pixels.
         data_args: The data set; nothing is augmented.
         split: Which split is the real side.
         metrics: Some of `METRICS`.
-        num_samples: Samples to draw, and the most real examples to use. A split with fewer is used whole, and
-            "num_real" in the settings says so.
+        num_samples: Samples to draw, and the most real examples (of each domain) to use. A split with fewer is used
+            whole, and "num_real" in the settings says so.
         batch_size: Examples at a time.
         extractor: As for `load_extractor`, or an extractor; None where no metric of `FEATURE_METRICS` is asked for.
         seed: Of all random draws.
         progress: Show progress bars.
         sampling: Further arguments of the pipeline's call, such as {"num_inference_steps": 50}; noted in the settings.
+            With {"direction": "b_to_a"} domains A and B change places.
+        known_pixels: Of a `PixelwisePipeline`: share of the pixels that are known, 0.005 by default.
 
     Returns:
         A dict for each number: "name", "value", "settings". "swd" has the units of the features, "MSE" those of [0, 1]
         squared, "PSNR" decibels, "negative log-likelihood" and "Parzen log-likelihood" nats for each example, the
-        latter a density over [0, 1] values; "C1" to "C3" see `PolarimetricPipeline.violations`.
+        latter a density over [0, 1] values; "C1" to "C3" see `PolarimetricPipeline.violations`, "constraint MSE" and
+        "constraints satisfied" `PixelwisePipelineOutput`, on the scale of [-1, 1].
 
     Raises:
         UserError: A metric that is unknown, that this pipeline or data cannot serve, or whose package is missing (all
             before anything is sampled), or samples that are not finite.
     """
-    _check_request(pipeline, metrics, num_samples, batch_size)
+    _check_request(pipeline, metrics, num_samples, batch_size, known_pixels)
     sampling = check_sampling_options(pipeline, sampling or {})
-    pipeline.set_progress_bar_config(disable=True)  # ours are in _collect_real and _collect_samples
+    pipeline.set_progress_bar_config(disable=True)  # ours are in _collect_*
     looked_through = _find_extractor(extractor, metrics, pipeline.device)
-    dataset = load_split(data_args, split, _layout(pipeline, data_args, metrics))
-    request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress, sampling)
-    about = {"seed": seed, "dataset": _dataset_name(dataset, data_args), "split": split}
-    if isinstance(dataset, TwoImageDataset):
-        description = looked_through.describe(pipeline.sample_shape) if looked_through else {}
-        real, made = _collect_translations(request, dataset)
-    else:
-        where = f"{split} of {about['dataset']}"
-        first, batches = _first_batch(_real_batches(dataset, batch_size, num_samples), where)
-        shape = tuple(first.shape[1:])
-        _check_shape(pipeline, shape, metrics)
-        description = looked_through.describe(shape) if looked_through else {}
-        real = _collect_real(request, batches, f"real ({split})")
-        made = _collect_samples(request)
+    one_by_one = [metric for metric in metrics if metric in RECONSTRUCTION_METRICS]
+    dataset = load_split(data_args, split, layout_of(pipeline, data_args, one_by_one))
+    share = KNOWN_PIXELS if known_pixels is None else known_pixels
+    request = _Request(pipeline, metrics, num_samples, batch_size, looked_through, seed, progress, sampling, share)
+    about = {"seed": seed, "split": split, **data_settings(pipeline, dataset, data_args, sampling)}
+    about |= {"known_pixels": share} if completes(pipeline) else {}
+    shape = compared_shape(pipeline, dataset, sampling)
+    _check_shape(pipeline, shape, metrics)
+    description = looked_through.describe(shape) if looked_through else {}
+    real, made = _collect(request, dataset, f"{split} of {about['dataset']}")
     return [
         {"name": name, "value": value, "settings": {**settings, "num_real": real.count, **about}}
         for metric in metrics
@@ -141,13 +160,31 @@ def evaluate_pipeline(
     ]
 
 
-def _collect_real(request: _Request, batches: Iterable[Tensor], title: str) -> _Collected:
+def _collect(request: _Request, dataset: Any, where: str) -> tuple[_Collected, _Collected]:
+    """What the real data leave, and what the pipeline made."""
+    amount: dict[str, int] = {"batch_size": request.batch_size, "limit": request.num_samples}
+    if isinstance(dataset, TwoImageDataset):
+        with_violations = "violations" in request.metrics
+        answers = translations(request.pipeline, dataset, request.sampling, with_violations, **amount)
+        return _collect_answers(request, answers)
+    if completes(request.pipeline):
+        share, seed = request.known_pixels, request.seed
+        return _collect_answers(
+            request, completions(request.pipeline, dataset, request.sampling, share, seed, **amount)
+        )
+    real = _collect_real(request, real_batches(dataset, **amount))
+    if not real.count:
+        raise UserError(f"split {where} is empty")
+    return real, _collect_samples(request)
+
+
+def _collect_real(request: _Request, batches: Iterable[Tensor]) -> _Collected:
     """One pass over the real data: features, reconstruction errors, likelihoods."""
     real = _Collected()
     generators = {name: torch.Generator().manual_seed(request.seed) for name in ("reconstruct", "nll")}
-    with tqdm(total=request.num_samples, desc=title, unit="example", disable=not request.progress) as bar:
+    with tqdm(total=request.num_samples, desc="real", unit="example", disable=not request.progress) as bar:
         for batch in batches:
-            real.add(batch, request.extractor, keep_values="parzen" in request.metrics)
+            real.add(batch, request)
             _score(request.pipeline, batch, request.metrics, generators, real)
             bar.update(len(batch))
         bar.total = bar.n
@@ -165,42 +202,28 @@ def _collect_samples(request: _Request) -> _Collected:
             number = min(request.batch_size, request.num_samples - made.count)
             options = {**request.sampling, "batch_size": number, "generator": generator}
             images = request.pipeline(**options, output_type="pt").images
-            made.add(images, request.extractor, keep_values="parzen" in request.metrics)
+            made.add(images, request)
             bar.update(number)
     return made
 
 
-def _layout(pipeline: Any, data_args: DataArguments, metrics: Sequence[str]) -> Layout:
-    """What an example consists of: for a translator of two domains pairs, where both are columns of one set."""
-    kind: LayoutKind = getattr(pipeline, "data_layout", "image")
-    if kind == "domains":
-        if data_args.dataset_name_b is None and data_args.train_data_dir_b is None:
-            return Layout("pair")
-        for metric in metrics:
-            if metric in RECONSTRUCTION_METRICS:
-                raise UserError(f"{metric} needs pairs, two columns of one data set: leave out the second data set")
-    return Layout(kind)
-
-
-def _collect_translations(request: _Request, dataset: TwoImageDataset) -> tuple[_Collected, _Collected]:
-    """One pass over the targets and the translations."""
+def _collect_answers(request: _Request, answers: Iterable[Answers]) -> tuple[_Collected, _Collected]:
+    """One pass over what a pipeline makes of images, and over what that is compared with."""
     real, made = _Collected(), _Collected()
-    total = min(len(dataset), request.num_samples)
-    with tqdm(total=total, desc="translations", unit="example", disable=not request.progress) as bar:
-        for batch in evaluation_batches(dataset, batch_size=request.batch_size):
-            source, target = ((batch[name][: total - real.count] + 1) / 2 for name in dataset.names)
-            images = request.pipeline(image=source, output_type="pt", **request.sampling).images.cpu()
-            real.add(target, request.extractor, keep_values="parzen" in request.metrics)
-            made.add(images, request.extractor, keep_values="parzen" in request.metrics)
+    with tqdm(total=request.num_samples, desc="images", unit="example", disable=not request.progress) as bar:
+        for batch in answers:
+            if batch.real is not None:
+                real.add(batch.real, request)
+            if batch.made is not None:
+                made.add(batch.made, request)
+                bar.update(len(batch.made))
+            for name, values in batch.scores.items():
+                made.scores[name].append(values.double().cpu())
             for metric in request.metrics:
                 if metric in RECONSTRUCTION_METRICS:
-                    real.scores[metric].append(RECONSTRUCTION_METRICS[metric](target, images).double())
-                elif metric == "violations":
-                    for name, values in request.pipeline.violations(images).items():
-                        real.scores[name].append(values.double().cpu())
-            bar.update(len(source))
-            if real.count == total:
-                break
+                    assert batch.real is not None and batch.made is not None  # pairs: `layout_of`
+                    real.scores[metric].append(RECONSTRUCTION_METRICS[metric](batch.real, batch.made).double())
+        bar.total = bar.n
     return real, made
 
 
@@ -213,19 +236,21 @@ def _report(
         fresh = torch.Generator().manual_seed(request.seed)
         for name, value, details in _feature_metric(metric, real, made, fresh):
             yield name, value, {**description, "num_samples": made.count, **request.sampling, **details}
+    elif metric in TEXTURE_METRICS:
+        settings = {**without_extractor, "num_samples": made.count, **request.sampling}
+        for name, value, details in _texture_metric(metric, torch.cat(real.values), torch.cat(made.values)):
+            yield name, value, {**settings, **details}
     elif metric in RECONSTRUCTION_METRICS:
         settings = {**without_extractor, "num_samples": real.count}
-        if hasattr(request.pipeline, "data_layout"):  # a call, whose options matter
+        if translates(request.pipeline):  # a call, whose options matter
             settings |= request.sampling
         if metric == "lpips":
             settings["extractor"] = "lpips-alex"
         yield metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings
-    elif metric == "violations":
-        for name in ("C1", "C2", "C3"):
-            values = torch.cat(real.scores[name])
-            settings = {**without_extractor, "num_samples": made.count, **request.sampling}
-            yield name, values.mean().item(), settings
-            yield f"{name} median", values.quantile(0.5).item(), settings
+    elif metric in ("violations", "constraints"):
+        settings = {**without_extractor, "num_samples": made.count, **request.sampling}
+        for name, value, details in report_scores(metric, made.scores):
+            yield name, value, {**settings, **details}
     elif metric == "nll":
         # how many draws stand behind each example's bound; an exact likelihood has no such argument
         draws = inspect.signature(request.pipeline.log_likelihood).parameters.get("num_samples")
@@ -235,7 +260,7 @@ def _report(
         # not "NLL": a training run may have a figure of that name, which is another quantity
         yield "negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings
     else:
-        samples, data = torch.cat(made.values), torch.cat(real.values)
+        samples, data = (torch.cat(each.values).flatten(1) for each in (made, real))
         # alternate examples: a split may be sorted by class
         bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
         scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
@@ -270,6 +295,15 @@ def _feature_metric(
         yield "label entropy", entropy.marginal, {}
 
 
+def _texture_metric(metric: str, images: Tensor, samples: Tensor) -> Iterator[tuple[str, float, dict[str, Any]]]:
+    """Name, value and further settings of each number of one metric of textures."""
+    if metric == "hog":
+        yield "HOG", texture.hog_distance(images, samples), {}
+        return
+    for radius in _RADII:
+        yield f"LBP radius {radius}", texture.lbp_distance(images, samples, radius), {"radius": radius}
+
+
 def _score(
     pipeline: Any,
     images: Tensor,
@@ -289,18 +323,9 @@ def _score(
         collected.scores["nll"].append(-pipeline.log_likelihood(images, generator=generators["nll"]).double().cpu())
 
 
-def _real_batches(dataset: Any, batch_size: int, limit: int) -> Iterator[Tensor]:
-    """At most `limit` real examples, in order: (batch, channels, height, width) in [0, 1], or vectors (batch, dim)."""
-    taken = 0
-    for batch in evaluation_batches(dataset, batch_size=batch_size):
-        examples = batch["image"][: limit - taken]
-        taken += len(examples)
-        yield (examples + 1) / 2 if examples.ndim == 4 else examples
-        if taken == limit:
-            return
-
-
-def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batch_size: int) -> None:
+def _check_request(
+    pipeline: Any, metrics: Sequence[str], num_samples: int, batch_size: int, known_pixels: float | None
+) -> None:
     """What can be refused before any data is read."""
     kind = type(pipeline).__name__
     if not metrics:
@@ -308,12 +333,14 @@ def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batc
     for metric in metrics:
         if metric not in METRICS:
             raise UserError(f"unknown metric {metric!r}; choose from {' '.join(METRICS)}")
-        translates = hasattr(pipeline, "data_layout")
-        if metric in SAMPLING_METRICS and not (translates or can_sample(pipeline)):
+        compared = translates(pipeline) or (completes(pipeline) and metric != "parzen") or can_sample(pipeline)
+        if metric in SAMPLING_METRICS and not compared:
             raise UserError(f"{metric} needs samples, and {kind} cannot sample by itself")
         if metric == "violations" and not hasattr(pipeline, "violations"):
             raise UserError(f"violations needs polarimetric images, and {kind} makes none")
-        if metric in RECONSTRUCTION_METRICS and not (translates or hasattr(pipeline, "reconstruct")):
+        if metric == "constraints" and not completes(pipeline):
+            raise UserError(f"constraints needs known pixels, and {kind} takes none")
+        if metric in RECONSTRUCTION_METRICS and not (translates(pipeline) or hasattr(pipeline, "reconstruct")):
             raise UserError(f"{metric} needs reconstructions, and {kind} has no reconstruct()")
         if metric == "nll" and not hasattr(pipeline, "log_likelihood"):
             raise UserError(f"nll needs likelihoods, and {kind} has no log_likelihood()")
@@ -323,6 +350,8 @@ def _check_request(pipeline: Any, metrics: Sequence[str], num_samples: int, batc
             reconstruction.require_torchmetrics(metric)
         if metric == "lpips":
             reconstruction.require_lpips()
+    if known_pixels is not None and not completes(pipeline):
+        raise UserError(f"--known_pixels: a {kind} takes no known pixels; leave it out")
     if num_samples < _SMALLEST:
         raise UserError(f"num_samples must be at least {_SMALLEST}, got {num_samples}")
     if batch_size < 1:
@@ -347,17 +376,9 @@ def _find_extractor(
     return found
 
 
-def _first_batch(batches: Iterator[Tensor], name: str) -> tuple[Tensor, Iterator[Tensor]]:
-    """The first batch, and all of them."""
-    first = next(batches, None)
-    if first is None:
-        raise UserError(f"split {name} is empty")
-    return first, itertools.chain([first], batches)
-
-
 def _check_shape(pipeline: Any, shape: tuple[int, ...], metrics: Sequence[str]) -> None:
-    """What can be refused once the shape of an example is known."""
-    if tuple(pipeline.sample_shape) != shape:
+    """What can be refused once the shape of what samples are compared with is known."""
+    if not translates(pipeline) and tuple(pipeline.sample_shape) != shape:
         raise UserError(
             f"the pipeline makes samples of shape {tuple(pipeline.sample_shape)}, the data have {shape}; "
             "choose the data set or --resolution it was trained with"
@@ -366,8 +387,7 @@ def _check_shape(pipeline: Any, shape: tuple[int, ...], metrics: Sequence[str]) 
         for metric in ("psnr", "ssim", "lpips"):
             if metric in metrics:
                 raise UserError(f"{metric} is for images, and the data are vectors of dimension {shape[0]}; use mse")
-
-
-def _dataset_name(dataset: Any, data_args: DataArguments) -> str:
-    name: str = dataset.spec.name  # of a local folder its own name, since a path says nothing to the reader of a card
-    return name if data_args.dataset_config_name is None else f"{name} ({data_args.dataset_config_name})"
+    noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    for metric in metrics:
+        if metric in TEXTURE_METRICS:
+            TEXTURE_METRICS[metric](noise, noise)  # which says what it needs

@@ -51,7 +51,7 @@ class CycleGANPipeline(TranslationPipeline):
         image: Any,
         direction: Direction = "a_to_b",
         tile_size: int | None = None,
-        tile_overlap: int = 32,
+        tile_overlap: int | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
     ) -> GenerativePipelineOutput | tuple[Any]:
@@ -62,7 +62,8 @@ class CycleGANPipeline(TranslationPipeline):
                 in [0, 1], all of one size; the sides must be multiples of what the network halves.
             direction: "a_to_b" or "b_to_a".
             tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
-            tile_overlap: Pixels by which tiles overlap; there they are blended.
+            tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
+                most 32.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
 

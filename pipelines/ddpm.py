@@ -128,6 +128,10 @@ class DDPMPipeline(LikelihoodPipeline, diffusers.DDPMPipeline):
     Plain `diffusers.DDPMPipeline` loads what this one saves, and for the same seed and number of steps gives the same
     images; this one loads diffusers' own.
 
+    For another sampler set `scheduler` to one made by `from_config` of this one's configuration. A DDIMScheduler then
+    clips predicted samples (`clip_sample`) without correcting the noise by which it goes on, which adds up over the
+    steps: make it with `clip_sample=False`.
+
     Args:
         unet: The denoising network; `sample_size` 1 means vectors of `in_channels` numbers.
         scheduler: Of the training (a DDPMScheduler), or another sampler made from its configuration.

@@ -9,7 +9,7 @@ import torch
 from hf_genmodels.models.resnet_translator import ResNetTranslator
 from hf_genmodels.models.unet_translator import UNetTranslator
 
-from .base import GenerativePipelineOutput
+from .base import GenerativePipelineOutput, Generators
 from .translation import TranslationPipeline
 
 
@@ -41,8 +41,8 @@ class Pix2PixPipeline(TranslationPipeline):
         image: Any,
         stochastic: bool = False,
         tile_size: int | None = None,
-        tile_overlap: int = 32,
-        generator: torch.Generator | None = None,
+        tile_overlap: int | None = None,
+        generator: Generators = None,
         output_type: str | None = None,
         return_dict: bool = True,
     ) -> GenerativePipelineOutput | tuple[Any]:
@@ -54,8 +54,9 @@ class Pix2PixPipeline(TranslationPipeline):
             stochastic: Keep dropout, the paper's only noise (Isola et al. 2017, section 2.1), so that each call gives
                 another translation.
             tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
-            tile_overlap: Pixels by which tiles overlap; there they are blended.
-            generator: For dropout, with `stochastic`.
+            tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
+                most 32.
+            generator: For dropout, with `stochastic`: one for all, or a sequence with one for each image.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
 

@@ -16,6 +16,7 @@ from hf_genmodels.losses.polarimetry import (
     calibration_matrix,
     degree_of_linear_polarization,
     left_inverse,
+    passes_no_more_than_there_is,
     project_intensities,
     stokes_vector,
 )
@@ -66,7 +67,7 @@ class PolarimetricPipeline(TranslationPipeline):
         UserError: `generator_ab` does not make four channels, or `calibration` has no such inverse.
     """
 
-    data_layout: ClassVar[LayoutKind] = "pair"
+    data_layout: ClassVar[LayoutKind] = "domains"
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]
     generator_ab: UNetTranslator | ResNetTranslator
@@ -109,7 +110,7 @@ class PolarimetricPipeline(TranslationPipeline):
         image: Any,
         project: bool = False,
         tile_size: int | None = None,
-        tile_overlap: int = 32,
+        tile_overlap: int | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
     ) -> PolarimetricPipelineOutput | tuple[Any]:
@@ -121,12 +122,14 @@ class PolarimetricPipeline(TranslationPipeline):
             project: Replace every pixel by A Pi(B y), with Pi the projection onto the cone S0^2 >= S1^2 + S2^2:
                 physically admissible whatever the network says. A pixel with an intensity above 1 is dimmed.
             tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
-            tile_overlap: Pixels by which tiles overlap; there they are blended.
+            tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
+                most 32.
             output_type: "np" (the default) or "pt".
             return_dict: Return a `PolarimetricPipelineOutput` instead of a tuple with the intensities.
 
         Raises:
-            UserError: The image's mode, channels or size do not fit, or another output type.
+            UserError: The image's mode, channels or size do not fit, another output type, or a camera whose projection
+                can be negative.
         """
         output_type = output_type or "np"
         if output_type not in ("np", "pt"):
@@ -134,6 +137,11 @@ class PolarimetricPipeline(TranslationPipeline):
         sample = self.translate(self.generator_ab, image, tile_size=tile_size, tile_overlap=tile_overlap)
         intensities: Tensor = from_network(sample, "pt", self.config.value_scale)
         if project:
+            if not passes_no_more_than_there_is(self.matrices()[0]):
+                raise UserError(
+                    "project=True needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
+                    "intensities of possible light"
+                )
             # rounding leaves values just below 0 where a polariser is crossed with the light
             intensities = project_intensities(intensities, *self.matrices(), maximum=1.0).clamp(min=0)
         if not return_dict:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar
 
@@ -13,9 +13,12 @@ from torch import Tensor, nn
 
 from hf_genmodels.data.layouts import LayoutKind
 from hf_genmodels.errors import UserError
+from hf_genmodels.models.unet_translator import UNetTranslator
 
-from .base import GenerativePipeline
+from .base import GenerativePipeline, Generators
 from .images import SampleShape, to_network
+
+MOST_OVERLAP = 32
 
 
 class TranslationPipeline(GenerativePipeline):
@@ -39,9 +42,9 @@ class TranslationPipeline(GenerativePipeline):
         image: Any,
         *,
         tile_size: int | None,
-        tile_overlap: int,
+        tile_overlap: int | None,
         stochastic: bool = False,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Tensor:
         """Images as users give them -> their translations, (batch, channels, height, width) in [-1, 1].
 
@@ -49,9 +52,10 @@ class TranslationPipeline(GenerativePipeline):
             network: The translator.
             image: One or a list of PIL images, arrays or tensors, see `images.to_network`; all of one size.
             tile_size: Side of the tiles to translate one by one; None for all at once.
-            tile_overlap: Pixels by which neighbouring tiles overlap; there the two are blended linearly.
+            tile_overlap: Pixels by which neighbouring tiles overlap; there the two are blended linearly. By default a
+                quarter of a tile, at most 32.
             stochastic: Keep the network's dropout.
-            generator: For dropout.
+            generator: For dropout: one for all, or a sequence with one for each image.
 
         Raises:
             UserError: The images, tiles or dropout do not fit the network.
@@ -65,8 +69,30 @@ class TranslationPipeline(GenerativePipeline):
             result: Tensor = network(part).sample
             return result
 
-        with dropout_as_noise(network, stochastic, generator):
-            return run(sample) if tile_size is None else tiled(run, sample, tile_size, tile_overlap)
+        def translate(part: Tensor, source: torch.Generator | None) -> Tensor:
+            with dropout_as_noise(network, stochastic, source):
+                return run(part) if tile_size is None else tiled(run, part, tile_size, overlap)
+
+        overlap = 0
+        if tile_size is not None:
+            check_tile(network, tile_size)
+            overlap = min(MOST_OVERLAP, tile_size // 4) if tile_overlap is None else tile_overlap
+        if not isinstance(generator, Sequence):
+            return translate(sample, generator)
+        if len(generator) != len(sample):
+            raise UserError(f"{len(generator)} generators for {len(sample)} images; give one for each image")
+        return torch.cat([translate(part, one) for part, one in zip(sample.split(1), generator, strict=True)])
+
+
+def check_tile(network: Any, tile_size: int) -> None:
+    """Refuse tiles that the network cannot take.
+
+    Raises:
+        UserError: One line with what fits.
+    """
+    multiple = 2**network.config.num_downs if isinstance(network, UNetTranslator) else 4
+    if tile_size % multiple:
+        raise UserError(f"tile_size {tile_size} must be a multiple of {multiple}, as the network halves its images")
 
 
 def image_size(image: Any, channels: int) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from huggingface_hub import ModelCard
 
-from hf_genmodels.cards import KEEP_MARKER, make_card, training_arguments, write_card
+from hf_genmodels.cards import KEEP_MARKER, USUAL_COLUMNS, make_card, training_arguments, write_card
+from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES
 from tests.testing_utils.model_folders import (
@@ -188,6 +189,74 @@ def test_card_names_the_data(options: dict[str, str], told: str, datasets: list[
     assert f"## Data\n\n{told}.\n" in card.text
     assert card.data.datasets == datasets
     assert "private" not in str(card)
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "about", "datasets"),
+    [
+        (
+            {"train_data_dir": "private/horses", "train_data_dir_b": "private/zebras", "train_split": "train"},
+            "Domain A: `horses`, local files; domain B: `zebras`, local files (train split: train).",
+            "Domain A is `horses`, local files; domain B is `zebras`, local files.",
+            None,
+        ),
+        (
+            {"dataset_name": "user/horses", "dataset_name_b": "user/zebras"},
+            "Domain A: [user/horses](https://huggingface.co/datasets/user/horses); domain B: "
+            "[user/zebras](https://huggingface.co/datasets/user/zebras).",
+            "domain B is [user/zebras](https://huggingface.co/datasets/user/zebras).",
+            ["user/horses", "user/zebras"],
+        ),
+        (
+            {"dataset_name": "builtin:edges", **USUAL_COLUMNS, "image_columns": None},
+            "`builtin:edges`, which comes with hf_genmodels.",
+            "",
+            None,
+        ),
+        (
+            {"dataset_name": "a/b", "conditioning_image_column": "rgb", "image_columns": ["i0", "i45"]},
+            "[a/b](https://huggingface.co/datasets/a/b) (conditioning image column: rgb, image columns: i0 i45).",
+            "Domain A is the column `rgb` of the data, domain B `i0 i45`.",
+            ["a/b"],
+        ),
+    ],
+)
+@pytest.mark.parametrize("family", ["cyclegan", "polarimetric"])
+def test_card_names_both_domains(
+    options: dict[str, Any], told: str, about: str, datasets: list[str] | None, family: str, tmp_path: Path
+) -> None:
+    folder = write_model(tmp_path, family)
+    write_json(folder / "training_args.json", {"family": family, "arguments": options})
+    card = make_card(folder)
+    assert f"## Data\n\n{told}\n" in card.text
+    assert card.data.datasets == datasets and "private" not in str(card)
+    if family == "cyclegan":
+        text = " ".join(card.text.partition("## Use")[0].split())
+        assert about in text and bool(about) is ("Domain A" in text)
+
+
+def test_usual_columns_are_the_defaults() -> None:
+    assert {name: getattr(DataArguments(), name) for name in USUAL_COLUMNS} == USUAL_COLUMNS
+
+
+@pytest.mark.parametrize(
+    ("weight", "told"),
+    [(None, "plus that of"), (1.0, "plus that of"), (0.25, "plus 0.25 times that of"), (0, "alone")],
+)
+def test_card_of_pix2pix_tells_the_adversarial_weight(weight: float | None, told: str, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "pix2pix")
+    arguments = {} if weight is None else {"adversarial_weight": weight}
+    write_json(folder / "training_args.json", {"family": "pix2pix", "arguments": arguments})
+    about = " ".join(make_card(folder).text.partition("## Use")[0].split())
+    assert told in about and ("times that of" in about) is ("times that" in told)
+
+
+def test_a_figure_of_training_gives_way_to_the_evaluations(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "pixelwise")
+    evaluation = [{"name": "constraint MSE", "value": 0.5, "settings": {"known_pixels": 0.1}}]
+    write_json(folder / "metrics.json", {"validation": {"constraint_mse": 0.25}, "evaluation": evaluation})
+    (result,) = make_card(folder).data.eval_results
+    assert (result.metric_type, result.metric_value) == ("constraint_mse", 0.5)
 
 
 def test_card_of_a_folder_beside_a_data_folder_of_the_same_name(

@@ -1,4 +1,4 @@
-"""`hf-genmodels convert` and `--project` from the command line: exit status, one line, what is written."""
+"""`hf-genmodels convert`, and options of pipelines that work on images: exit status, one line, what is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import pytest
 import torch
 from torch import nn
 
-from hf_genmodels import AutoPipeline, CycleGANPipeline, Pix2PixPipeline, PolarimetricPipeline, ResNetTranslator
+from hf_genmodels import (
+    AutoPipeline,
+    CycleGANPipeline,
+    Pix2PixPipeline,
+    PixelwiseGenerator,
+    PixelwisePipeline,
+    PolarimetricPipeline,
+    ResNetTranslator,
+)
 from hf_genmodels.cli import main
 from tests.testing_utils.translators import reference_resnet, reference_unet
 
@@ -87,7 +95,7 @@ def test_wrong_usage(capsys):
     assert all(word in printed for word in ("pix2pix", "cyclegan", "--reverse", "--direction"))
 
 
-# the options of translators in other commands ------------------------------------------------------------------------
+# options of pipelines that work on images ----------------------------------------------------------------------------
 
 
 def saved_polarimetric(folder: Path) -> None:
@@ -117,6 +125,35 @@ def test_projection_is_for_polarimetric_images(tmp_path, capsys):
     assert main(["evaluate", str(tmp_path / "model"), *options]) == 1
     expected = "error: --project: a CycleGANPipeline has no such option; leave it out\n"
     assert capsys.readouterr().err == expected
+
+
+def test_evaluate_in_either_direction(tmp_path, capsys):
+    torch.manual_seed(0)
+    there, back = (ResNetTranslator(*channels, 16, width=2, num_blocks=1).eval() for channels in ((1, 3), (3, 1)))
+    CycleGANPipeline(there, back).save_pretrained(tmp_path / "model")
+    words = ["evaluate", str(tmp_path / "model"), "--dataset_name", "builtin:edges", "--resolution", "16"]
+    words += ["--metrics", "mse", "--num_samples", "4"]
+    for direction in ([], ["--direction", "b_to_a"]):
+        assert main([*words, *direction]) == 0
+    entries = json.loads((tmp_path / "model" / "metrics.json").read_text())["evaluation"]
+    values = {entry["settings"]["direction"]: entry["value"] for entry in entries}
+    assert set(values) == {"a_to_b", "b_to_a"} and values["a_to_b"] != values["b_to_a"]
+    with pytest.raises(SystemExit) as stop:
+        main([*words, "--direction", "AtoB"])
+    assert stop.value.code == 2
+
+
+def test_evaluate_from_known_pixels(tmp_path, capsys):
+    torch.manual_seed(0)
+    network = PixelwiseGenerator(1, 8, latent_channels=1, width=2, num_residual_blocks=1)
+    PixelwisePipeline(network.eval()).save_pretrained(tmp_path / "model")
+    words = ["evaluate", str(tmp_path / "model"), "--dataset_name", "builtin:digits", "--num_samples", "6"]
+    for known in ([], ["--known_pixels", "0.2"]):
+        assert main([*words, "--metrics", "constraints", "swd", "--extractor", "pixels", *known]) == 0
+    entries = json.loads((tmp_path / "model" / "metrics.json").read_text())["evaluation"]
+    names = ["constraint MSE", "constraints satisfied", "SWD"]
+    assert [entry["name"] for entry in entries] == 2 * names
+    assert [entry["settings"]["known_pixels"] for entry in entries] == [0.005] * 3 + [0.2] * 3
 
 
 def test_nothing_to_sample_from(tmp_path, capsys):

@@ -56,8 +56,9 @@ class TrainingArguments:
         "exponential",
     ] = field(default="constant", metadata={"help": "Learning rate as a function of the step."})
     lr_warmup_steps: int = field(default=0, metadata={"help": "Steps of linear warm-up."})
-    lr_decay_start_step: int = field(
-        default=0, metadata={"help": "constant_then_linear: first step of the linear decay to zero."}
+    lr_decay_start_step: int | None = field(
+        default=None,
+        metadata={"help": "constant_then_linear: first step of the linear decay to zero (half of the run's)."},
     )
     lr_final_ratio: float = field(
         default=0.01, metadata={"help": "exponential: last learning rate over the first one."}

@@ -15,7 +15,8 @@ from .arguments import TrainingArguments
 def learning_rate_factor(args: TrainingArguments, total_steps: int) -> Callable[[int], float]:
     """What the learning rate is multiplied by at step 0, 1, ..., total_steps - 1.
 
-    "constant_then_linear": 1 until `lr_decay_start_step`, then linearly to 0 at `total_steps` (CycleGAN).
+    "constant_then_linear": 1 until `lr_decay_start_step`, by default half of the steps, then linearly to 0 at
+    `total_steps` (CycleGAN).
     "exponential": `lr_final_ratio` to the power step / total_steps (AVAE). Others: diffusers' schedules of that name.
     The warm-up is diffusers' everywhere: step / `lr_warmup_steps`, so nothing at step 0.
 
@@ -24,7 +25,7 @@ def learning_rate_factor(args: TrainingArguments, total_steps: int) -> Callable[
     """
     warmup = args.lr_warmup_steps
     if args.lr_scheduler == "constant_then_linear":
-        start = args.lr_decay_start_step
+        start = total_steps // 2 if args.lr_decay_start_step is None else args.lr_decay_start_step
         if not 0 <= start < total_steps:
             raise UserError(f"--lr_decay_start_step {start} must lie in [0, {total_steps}), the steps of this run")
         return lambda step: _warmup(step, warmup) * min(1.0, (total_steps - step) / (total_steps - start))

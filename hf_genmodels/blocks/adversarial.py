@@ -160,14 +160,15 @@ class BatchNorm(nn.Module):
         channels: Of the images.
         eps: Added to the variance.
         num_classes: Number of classes; None for one gain and shift.
-        statistics: In eval mode, use "running" averages or those of the "batch"; both keep running averages.
+        statistics: In eval mode, use "running" averages, those of the "batch", or each "image"'s own; all keep running
+            averages.
     """
 
     def __init__(
         self, channels: int, eps: float = 1e-5, num_classes: int | None = None, statistics: str = "running"
     ) -> None:
         super().__init__()
-        check_choice("norm_statistics", statistics, get_args(NormStatistics))
+        check_choice("norm_statistics", statistics, (*get_args(NormStatistics), "image"))
         self.normalise = nn.BatchNorm2d(channels, eps=eps, affine=num_classes is None)
         self.gain = None if num_classes is None else nn.Parameter(torch.ones(num_classes, channels))
         self.shift = None if num_classes is None else nn.Parameter(torch.zeros(num_classes, channels))
@@ -178,6 +179,9 @@ class BatchNorm(nn.Module):
         if self.statistics == "batch" and not self.training:
             layer = self.normalise
             hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
+        elif self.statistics == "image" and not self.training:
+            layer = self.normalise
+            hidden = F.instance_norm(hidden, weight=layer.weight, bias=layer.bias, eps=layer.eps)
         else:
             hidden = self.normalise(hidden)
         if self.gain is None or self.shift is None:

@@ -10,10 +10,12 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..errors import UserError
-from .adversarial import BatchNorm, NormStatistics
+from .adversarial import BatchNorm
 from .autoencoding import check_choice, check_widths
 
 TranslatorNorm = Literal["batch", "instance", "none"]
+# What a translator's batch norms use in eval mode: running averages, or each image's own statistics.
+TranslatorStatistics = Literal["running", "image"]
 
 
 @dataclass
@@ -35,7 +37,7 @@ def image_norm(norm: str, channels: int, statistics: str = "running") -> nn.Modu
     Args:
         norm: "batch", "instance", or one that is no layer.
         channels: Of the maps.
-        statistics: In eval mode, batch norm uses "running" averages or those of the "batch".
+        statistics: In eval mode, batch norm uses "running" averages or each "image"'s own statistics.
     """
     if norm == "batch":
         return BatchNorm(channels, statistics=statistics)
@@ -56,7 +58,7 @@ def check_translator(network: str, config: Mapping[str, Any], multiple: int) -> 
         UserError: An unknown choice, no channels, a size that is no multiple, or an impossible dropout.
     """
     check_choice("norm", config["norm"], get_args(TranslatorNorm))
-    check_choice("norm_statistics", config["norm_statistics"], get_args(NormStatistics))
+    check_choice("norm_statistics", config["norm_statistics"], get_args(TranslatorStatistics))
     for name in ("in_channels", "out_channels", "width"):
         check_widths(name, [config[name]])
     if not 0 <= config["dropout"] < 1:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import dataclasses
 import math
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, Protocol
 
 import datasets
@@ -15,7 +16,7 @@ import numpy as np
 from ..errors import UserError
 from . import builtin
 from .arguments import DataArguments
-from .decoding import Header, Reader, resize
+from .decoding import Encoded, Header, Reader, resize
 from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
 from .sources import ImageColumn, Images, LabelColumn, Source, StackedColumns, find_labels, open_source, unlabelled
 from .spec import DataSpec, fingerprint
@@ -29,10 +30,14 @@ Role = Literal["training", "validation", "evaluation"]
 
 @dataclass(frozen=True)
 class Choice:
-    """Columns by name, and the option that named them; several are the channels of one image."""
+    """Columns by name, and the option that named them; several are the channels of one image.
+
+    `otherwise` ends the complaint that there is no such column: what else a user may do.
+    """
 
     columns: tuple[str, ...]
     option: str
+    otherwise: str = ""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,11 @@ class Loaded:
 class Origin(Protocol):
     """An opened data set."""
 
+    name: str
     splits: Collection[str]
+
+    def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
+        """The name, without folder and ending, of the file in each row; None where there is none."""
 
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         """The rows to use, ascending; empty for a stream, which is used as it comes."""
@@ -66,9 +75,9 @@ class Origin(Protocol):
         """The images of one column in these rows."""
 
 
-def open_origin(args: DataArguments) -> Origin:
-    """Opens the data set that the arguments name."""
-    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args)
+def open_origin(args: DataArguments, suffix: str = "") -> Origin:
+    """Opens the data set that the arguments name; `suffix` as for `open_source`."""
+    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args, suffix)
 
 
 def is_builtin(dataset_name: str | None) -> bool:
@@ -151,6 +160,9 @@ class BuiltinOrigin:
             self._contents[split] = builtin.load_builtin(self.name, self.args.dataset_config_name, split)
         return self._contents[split]
 
+    def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
+        raise UserError("built-in sets hold pairs in one set: leave out --dataset_name_b")
+
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         content = self._content(split)
         rows = _choose(self.args, role, seed, len(content.pixels), content.labels, content.class_names)
@@ -164,7 +176,8 @@ class BuiltinOrigin:
         (column,) = choice.columns
         if column not in columns:
             raise UserError(
-                f"{self.name} has no column {column!r}: choose --{choice.option} from {', '.join(columns)}"
+                f"{self.name} has no column {column!r}: choose --{choice.option} from "
+                f"{', '.join(columns)}{choice.otherwise}"
             )
         pixels = columns[column][rows]
         if pixels.ndim == 2:
@@ -183,9 +196,10 @@ class BuiltinOrigin:
 class SourceOrigin:
     """A set on the Hub, or in local files."""
 
-    def __init__(self, args: DataArguments) -> None:
+    def __init__(self, args: DataArguments, suffix: str) -> None:
         self.args = args
-        self.source: Source = open_source(args)
+        self.source: Source = open_source(args, suffix)
+        self.name = self.source.name
         self.splits: Collection[str] = self.source.splits
 
     def _labels(self, split: str) -> tuple[LabelColumn | None, np.ndarray | None]:
@@ -198,9 +212,19 @@ class SourceOrigin:
     def _place(self, split: str) -> str:
         return f"split {split!r} of {self.source.name}"
 
+    def _images(self, choice: Choice, split: str) -> Images:
+        data, place = self.source.splits[split], self._place(split)
+        if choice.option == "image_columns":
+            return StackedColumns(data, choice.columns, place)
+        return ImageColumn(data, choice.columns[0], place, choice.option, choice.otherwise)
+
+    def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
+        images = self._images(choice, split)
+        assert isinstance(images.split, datasets.Dataset)  # pairs are not streamed
+        records = images.fetch(np.arange(len(images.split))) if len(images.split) else ()
+        return [Path(r.path).stem if isinstance(r, Encoded) and r.path else None for r in records]
+
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
-        if split not in self.splits:
-            raise UserError(f"{self.source.name} has no split {split!r}: choose one of {', '.join(self.splits)}")
         data = self.source.splits[split]
         if isinstance(data, datasets.IterableDataset):
             return np.arange(0)
@@ -211,12 +235,7 @@ class SourceOrigin:
         return rows
 
     def load(self, choice: Choice, split: str, role: Role, rows: np.ndarray, expected: Expected | None) -> Loaded:
-        args, data, place = self.args, self.source.splits[split], self._place(split)
-        images: Images
-        if choice.option == "image_columns":
-            images = StackedColumns(data, choice.columns, place)
-        else:
-            images = ImageColumn(data, choice.columns[0], place, choice.option)
+        args, data, images = self.args, self.source.splits[split], self._images(choice, split)
         column, labels = self._labels(split)
         if isinstance(images, ImageColumn) and isinstance(data, datasets.IterableDataset):
             return self._streamed(images, split, role, column, expected)

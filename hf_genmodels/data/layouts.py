@@ -20,6 +20,8 @@ BATCH_NAMES: dict[str, tuple[str, str]] = {
     "domains": ("image_a", "image_b"),
     "reserved": ("image", "constraint_image"),
 }
+# The order of (I0, I45, I90, I135) in a mirror, where 45 degrees are 135.
+MIRRORED_ANGLES = (0, 3, 2, 1)
 # One in five examples is held in reserve.
 RESERVED_EVERY = 5
 

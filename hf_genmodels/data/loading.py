@@ -5,14 +5,12 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
 from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
-from .decoding import Encoded
 from .layouts import RESERVED_EVERY, Layout, TwoImageDataset
 from .sets import RESERVED, ImageDataset, StreamedDataset, generator
 from .spec import DataSpec
@@ -57,6 +55,9 @@ def load_data(args: DataArguments, seed: int, layout: Layout = ONE_IMAGE) -> Loa
     """
     loader = _Loader(args, layout)
     name = _validation_split(args, loader.splits)
+    loader.check_split(args.train_split, "choose --train_split from")
+    if name is not None:
+        loader.check_split(name, "choose --validation_split from")
     train, expected = loader.load(args.train_split, "training", seed, NOTHING_KNOWN)
     validation = None if name is None else loader.load(name, "validation", seed, expected)[0]
     return LoadedData(train.spec, train, validation, name)
@@ -68,7 +69,9 @@ def load_split(args: DataArguments, split: str, layout: Layout = ONE_IMAGE) -> D
     Raises:
         UserError: As `load_data`.
     """
-    return _Loader(args, layout).load(split, "evaluation", 0, NOTHING_KNOWN)[0]
+    loader = _Loader(args, layout)
+    loader.check_split(split, "choose one of")
+    return loader.load(split, "evaluation", 0, NOTHING_KNOWN)[0]
 
 
 def _validation_split(args: DataArguments, splits: Collection[str]) -> str | None:
@@ -116,18 +119,37 @@ class _Loader:
         self.second, self.choices = self.first, (stacked or image, stacked or image)
         if layout.kind in ("pair", "domains"):
             if _has_second(args):
-                self.second = open_origin(_second(args))
+                self.second = open_origin(_second(args), "_b")
                 self.choices = (image, stacked or image)
             else:
-                condition = Choice((args.conditioning_image_column,), "conditioning_image_column")
-                target = Choice((args.target_image_column,), "target_image_column")
+                condition = Choice((args.conditioning_image_column,), "conditioning_image_column", self._otherwise())
+                target = Choice((args.target_image_column,), "target_image_column", self._otherwise())
                 self.choices = (condition, stacked or target)
-        self.splits = self.first.splits
+        self.splits = [split for split in self.first.splits if split in self.second.splits]
+
+    def _otherwise(self) -> str:
+        """What a user may do whose set has one column of images."""
+        if self.layout.kind == "pair" and is_builtin(self.first.name):
+            return ""
+        return ", or give the second set with --train_data_dir_b or --dataset_name_b"
+
+    def check_split(self, split: str, advice: str) -> None:
+        """Raises a UserError where a data set has no such split; `advice` comes before those there are."""
+        if not self.splits and self.second is not self.first:
+            first, second = (f"{origin.name} has {', '.join(origin.splits)}" for origin in (self.first, self.second))
+            raise UserError(f"the two data sets have no split of the same name: {first}, {second}; rename one")
+        for origin in (self.first, self.second):
+            if split not in origin.splits:
+                raise UserError(f"{origin.name} has no split {split!r}: {advice} {', '.join(self.splits)}")
 
     def load(self, split: str, role: Role, seed: int, expected: Expectations) -> tuple[Dataset, Expectations]:
         """One split, and what the images of the others must be."""
         rows = self.first.rows(split, role, seed)
-        others = self.second.rows(split, role, seed) if self.second is not self.first else rows
+        others = rows
+        if self.layout.kind == "domains":
+            others = self.second.rows(split, role, seed)
+        elif self.second is not self.first:
+            self._check_names(split)
         if self.layout.kind == "reserved":
             rows, others = _reserve(rows, split)
         first = self.first.load(self.choices[0], split, role, rows, expected[0])
@@ -135,10 +157,10 @@ class _Loader:
             return first.dataset, (first.expected, None)
         second = self.second.load(self.choices[1], split, role, others, expected[1])
         if self.layout.kind == "pair":
-            if self.second is not self.first:
-                _check_names(first, second)
-            elif not np.array_equal(first.rows, second.rows):
+            if not np.array_equal(first.rows, second.rows):
                 both = np.intersect1d(first.rows, second.rows)
+                if len(both) == 0:
+                    raise UserError(f"no pair is left in split {split!r}: of each, one image is bad")
                 first = self.first.load(self.choices[0], split, role, both, first.expected)
                 second = self.second.load(self.choices[1], split, role, both, second.expected)
             _check_sizes(first, second)
@@ -147,6 +169,22 @@ class _Loader:
         if self.layout.mirrored_channels is not None:
             b.spec = dataclasses.replace(b.spec, mirrored_channels=self.layout.mirrored_channels)
         return TwoImageDataset(a, b, self.layout), (first.expected, second.expected)
+
+    def _check_names(self, split: str) -> None:
+        """Two folders hold pairs only if their files have the same names; the same rows are then the same pairs."""
+        first, second = self.first, self.second
+        a, b = first.file_names(self.choices[0], split), second.file_names(self.choices[1], split)
+        if len(a) != len(b):
+            raise UserError(
+                f"split {split!r} of {first.name} has {len(a)} images and of {second.name} {len(b)}: pairs need as "
+                "many of both; use a family for unpaired images, such as cyclegan"
+            )
+        for one, other in zip(a, b, strict=True):
+            if one is None or one != other:
+                raise UserError(
+                    f"the images of {first.name} and {second.name} are no pairs: {one} stands beside {other}; give "
+                    "files that belong together the same name, or use a family for unpaired images"
+                )
 
 
 def _second(args: DataArguments) -> DataArguments:
@@ -186,25 +224,4 @@ def _check_sizes(first: Loaded, second: Loaded) -> None:
         raise UserError(
             f"the images of {first.dataset.spec.name} are {first.dataset.spec.size} pixels wide, their targets "
             f"{second.dataset.spec.size}: pass --resolution to bring both to one size"
-        )
-
-
-def _check_names(first: Loaded, second: Loaded) -> None:
-    """Two folders hold pairs only if their files have the same names."""
-    stems = []
-    for side in (first, second):
-        if side.images is None:
-            raise UserError("built-in sets hold pairs in one set: leave out --dataset_name_b")
-        records = side.images.fetch(side.rows)
-        stems.append([Path(r.path).stem if isinstance(r, Encoded) and r.path else None for r in records])
-    for a, b in zip(*stems, strict=False):
-        if a is None or a != b:
-            raise UserError(
-                f"the images of {first.dataset.spec.name} and {second.dataset.spec.name} are no pairs: {a} stands "
-                f"beside {b}; give files that belong together the same name, or use a family for unpaired images"
-            )
-    if len(stems[0]) != len(stems[1]):
-        raise UserError(
-            f"{first.dataset.spec.name} has {len(stems[0])} images and {second.dataset.spec.name} {len(stems[1])}: "
-            "pairs need as many of both; use a family for unpaired images, such as cyclegan"
         )

@@ -5,17 +5,25 @@ Images are arrays `(4, height, width)` in the order I0, I45, I90, I135, in the c
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
 import numpy as np
 
 from ..errors import UserError
+from .decoding import BadImage, Encoded, opened
+from .folders import METADATA
 
 ANGLES = (0, 45, 90, 135)
-Layout = tuple[tuple[int, int], tuple[int, int]]
+# Angles by row and column of a 2x2 block of pixels.
+MosaicLayout = tuple[tuple[int, int], tuple[int, int]]
 # Sony's IMX250MZR: rows of a 2x2 block of pixels, 0 degrees being horizontal.
-SONY: Layout = ((90, 45), (135, 0))
+SONY: MosaicLayout = ((90, 45), (135, 0))
 
 
-def _places(layout: Layout) -> list[tuple[int, int]]:
+def _places(layout: MosaicLayout) -> list[tuple[int, int]]:
     """Row and column in the 2x2 block of each angle."""
     places = {layout[row][column]: (row, column) for row in range(2) for column in range(2)}
     if set(places) != set(ANGLES):
@@ -28,7 +36,7 @@ def _check(intensities: np.ndarray) -> None:
         raise UserError(f"the intensities have shape {intensities.shape}, expected (4, height, width)")
 
 
-def split_mosaic(raw: np.ndarray, layout: Layout = SONY) -> np.ndarray:
+def split_mosaic(raw: np.ndarray, layout: MosaicLayout = SONY) -> np.ndarray:
     """Takes a raw image apart, without interpolation: neighbouring angles are seen from half a pixel away.
 
     Args:
@@ -48,7 +56,7 @@ def split_mosaic(raw: np.ndarray, layout: Layout = SONY) -> np.ndarray:
     return np.stack([raw[row::2, column::2] for row, column in _places(layout)])
 
 
-def join_mosaic(intensities: np.ndarray, layout: Layout = SONY) -> np.ndarray:
+def join_mosaic(intensities: np.ndarray, layout: MosaicLayout = SONY) -> np.ndarray:
     """The raw image that `split_mosaic` takes apart into these.
 
     Args:
@@ -67,6 +75,35 @@ def join_mosaic(intensities: np.ndarray, layout: Layout = SONY) -> np.ndarray:
     for image, (row, column) in zip(intensities, _places(layout), strict=True):
         raw[row::2, column::2] = image
     return raw
+
+
+def load_mosaic(path: str | Path, layout: MosaicLayout = SONY) -> np.ndarray:
+    """Reads a raw image, 8 or 16-bit grey (PNG, TIFF or `.npy`), and takes it apart.
+
+    Args:
+        path: The file.
+        layout: The angles of the top left 2x2 pixels.
+
+    Returns:
+        `(4, height / 2, width / 2)`, uint8 or uint16, in counts.
+
+    Raises:
+        UserError: The file is missing, no image, in colour or of floats, or has an odd height or width.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: there is no such file; give the raw image of a capture")
+    try:
+        with opened(Encoded(None, str(path))) as (header, pixels):
+            kind = header.kind
+            if kind.channels != 1 or kind.dtype not in ("uint8", "uint16"):
+                raise BadImage(f"is {kind.label}, and a raw mosaic is 8 or 16-bit grey: save it as the camera sent it")
+            raw = pixels()[:, :, 0].astype(kind.dtype)
+    except BadImage as error:
+        raise UserError(f"{path} {error}") from error
+    try:
+        return split_mosaic(raw, layout)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
 
 
 def saturated_share(intensities: np.ndarray, saturation: float) -> float:
@@ -124,3 +161,99 @@ def patches(intensities: np.ndarray, size: int, stride: int) -> np.ndarray:
         )
     windows = np.lib.stride_tricks.sliding_window_view(intensities, (size, size), axis=(1, 2))[:, ::stride, ::stride]
     return windows.transpose(1, 2, 0, 3, 4).reshape(-1, 4, size, size)
+
+
+def write_patches(
+    captures: Sequence[str | Path],
+    folder: str | Path,
+    *,
+    size: int,
+    stride: int,
+    saturation: float,
+    threshold: float = 0.5,
+    max_saturated: float = 0.01,
+    layout: MosaicLayout = SONY,
+) -> int:
+    """Makes a data set of the usable patches of raw images, for `--train_data_dir`.
+
+    `folder/angles` gets a `.npy` file `(size, size, 4)` of each patch, I0, I45, I90, I135 in counts, and
+    `folder/intensity` one of the same name, `(size, size)` of float32: the mean of the four, where 1 is the largest
+    value of the type (255 or 65535). The name is that of the capture, then row and column of the top left pixel. In
+    `folder/metadata.jsonl` the former are the column `target_image`, the latter `conditioning_image`. With splits,
+    write `folder/train` and `folder/test` from different captures.
+
+    Args:
+        captures: Raw images, as for `load_mosaic`.
+        folder: Where to write; made if there is none, otherwise empty.
+        size: Side of a patch, in pixels of one angle: half as many as of the raw image.
+        stride: Distance from one patch to the next, in the same pixels.
+        saturation: As for `usable`, to which every patch is put.
+        threshold: As for `usable`.
+        max_saturated: As for `usable`.
+        layout: The angles of the top left 2x2 pixels.
+
+    Returns:
+        Number of patches written.
+
+    Raises:
+        UserError: A capture cannot be read or is too small, two have one name, none of the patches is usable, or
+            `folder` is not empty.
+    """
+    folder = Path(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} is not an empty folder: give a new one")
+    names = _capture_names(captures)
+    lines, cut = [], 0
+    for name, path in names.items():
+        for row, column, patch in _placed_patches(path, size, stride, layout):
+            cut += 1
+            if usable(patch, saturation=saturation, threshold=threshold, max_saturated=max_saturated):
+                lines.append(_write_patch(folder, f"{name}_{row:04}_{column:04}.npy", patch))
+    if not lines:
+        raise UserError(
+            f"none of the {cut} patches of {len(names)} captures is usable: too many pixels have {saturation} counts "
+            "or more, or more light polarised than there is; raise max_saturated or threshold"
+        )
+    (folder / METADATA).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    return len(lines)
+
+
+def _capture_names(captures: Sequence[str | Path]) -> dict[str, Path]:
+    """Captures by a name made of what their paths do not share: cameras name files alike in a folder for each."""
+    paths = [Path(os.path.abspath(capture)) for capture in captures]
+    if not paths:
+        raise UserError("there are no captures to cut patches from: give at least one raw image")
+    root = os.path.commonpath([path.parent for path in paths])
+    names: dict[str, Path] = {}
+    for path in paths:
+        name = "-".join(path.relative_to(root).with_suffix("").parts)
+        if name in names:
+            raise UserError(f"the patches of {names[name]} and {path} would have the same names: rename one of them")
+        names[name] = path
+    return names
+
+
+def _placed_patches(path: Path, size: int, stride: int, layout: MosaicLayout) -> Iterator[tuple[int, int, np.ndarray]]:
+    """Row and column of the top left pixel of every patch of a capture, and the patch."""
+    intensities = load_mosaic(path, layout)
+    try:
+        cut = patches(intensities, size, stride)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    columns = (intensities.shape[2] - size) // stride + 1
+    for number, patch in enumerate(cut):
+        row, column = divmod(number, columns)
+        yield row * stride, column * stride, patch
+
+
+def _write_patch(folder: Path, name: str, patch: np.ndarray) -> dict[str, str]:
+    """Writes the two files of a patch; returns its line of the metadata."""
+    intensity = patch.mean(axis=0, dtype=np.float64) / np.iinfo(patch.dtype).max
+    images = {"intensity": intensity.astype(np.float32), "angles": np.moveaxis(patch, 0, 2)}
+    for side, image in images.items():
+        (folder / side).mkdir(parents=True, exist_ok=True)
+        np.save(folder / side / name, image)
+    return {
+        "conditioning_image_file_name": f"intensity/{name}",
+        "target_image_file_name": f"angles/{name}",
+    }

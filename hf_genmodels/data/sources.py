@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -18,10 +17,9 @@ import pyarrow.compute as pc
 from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import Encoded, Record, Stack
+from .folders import array_folder, holds_arrays
 
 Split: TypeAlias = datasets.Dataset | datasets.IterableDataset
-
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
 
 
 @dataclass(frozen=True)
@@ -37,36 +35,42 @@ class Source:
     splits: Mapping[str, Split]
 
 
-def open_source(args: DataArguments) -> Source:
+def open_source(args: DataArguments, suffix: str = "") -> Source:
     """Opens the data set that the arguments name.
+
+    Args:
+        args: The options; of a second data set, with its name where that of a first one is.
+        suffix: What the names of the options it came from end in: "_b" for a second data set.
 
     Raises:
         UserError: There is none, or it cannot be read.
     """
     if args.train_data_dir is not None:
-        folder = _folder("--train_data_dir", args.train_data_dir)
-        if _holds_arrays(folder):
+        option = f"--train_data_dir{suffix}"
+        folder = _folder(option, args.train_data_dir)
+        if holds_arrays(folder):
             return Source(folder.resolve().name, _array_folder(folder, args.streaming))
-        splits = _load("--train_data_dir", args.train_data_dir, args, path="imagefolder", data_dir=str(folder))
+        splits = _load(option, args.train_data_dir, args, path="imagefolder", data_dir=str(folder))
         return Source(folder.resolve().name, splits)
     assert args.dataset_name is not None
+    option = f"--dataset_name{suffix}"
     path = Path(args.dataset_name).expanduser()
     if path.is_file():
         if path.suffix != ".parquet":
-            raise UserError(f"--dataset_name {args.dataset_name} is a file: give a parquet file or a folder")
-        splits = _load("--dataset_name", args.dataset_name, args, path="parquet", data_files={"train": str(path)})
+            raise UserError(f"{option} {args.dataset_name} is a file: give a parquet file or a folder")
+        splits = _load(option, args.dataset_name, args, path="parquet", data_files={"train": str(path)})
         return Source(path.stem, splits)
     if path.exists() or _looks_local(args.dataset_name):
-        folder = _folder("--dataset_name", args.dataset_name)
-        if _holds_arrays(folder):
+        folder = _folder(option, args.dataset_name)
+        if holds_arrays(folder):
             splits = _array_folder(folder, args.streaming)
         elif (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-            splits = _saved_folder(args.dataset_name, folder, args.streaming)
+            splits = _saved_folder(option, args.dataset_name, folder, args.streaming)
         else:
-            splits = _load("--dataset_name", args.dataset_name, args, path=str(folder), name=args.dataset_config_name)
+            splits = _load(option, args.dataset_name, args, path=str(folder), name=args.dataset_config_name)
         return Source(folder.resolve().name, splits)
     hub = {"path": args.dataset_name, "name": args.dataset_config_name, "revision": args.revision}
-    return Source(args.dataset_name, _load("--dataset_name", args.dataset_name, args, **hub))
+    return Source(args.dataset_name, _load(option, args.dataset_name, args, **hub))
 
 
 def _looks_local(name: str) -> bool:
@@ -111,53 +115,22 @@ def _without_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _saved_folder(given: str, folder: Path, streaming: bool) -> Mapping[str, Split]:
+def _array_folder(folder: Path, streaming: bool) -> Mapping[str, Split]:
+    splits = array_folder(folder)
+    return _streamed(splits) if streaming else splits
+
+
+def _saved_folder(option: str, given: str, folder: Path, streaming: bool) -> Mapping[str, Split]:
     try:
         saved = datasets.load_from_disk(str(folder))
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"--dataset_name {given} cannot be read as a saved data set: {error}") from error
+        raise UserError(f"{option} {given} cannot be read as a saved data set: {error}") from error
     splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
     return _streamed(splits) if streaming else splits
 
 
 def _streamed(splits: Mapping[str, datasets.Dataset]) -> Mapping[str, Split]:
     return {name: split.to_iterable_dataset() for name, split in splits.items()}
-
-
-def _image_files(folder: Path, endings: tuple[str, ...]) -> Iterable[Path]:
-    for directory, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for file in sorted(files):
-            if file.lower().endswith(endings) and not file.startswith("."):
-                yield Path(directory, file)
-
-
-def _holds_arrays(folder: Path) -> bool:
-    return any(True for _ in _image_files(folder, (".npy",)))
-
-
-def _array_folder(folder: Path, streaming: bool) -> Mapping[str, Split]:
-    """A folder with `.npy` images, which `imagefolder` would pass over; splits and labels follow its rules.
-
-    Sub-folders `train`, `validation` and `test` are splits; where all images lie equally deep in sub-folders of
-    several names, these names are the labels.
-    """
-    roots = {name: folder / name for name in ("train", "validation", "test") if (folder / name).is_dir()}
-    files = {
-        name: list(_image_files(root, (".npy", *IMAGE_ENDINGS))) for name, root in (roots or {"train": folder}).items()
-    }
-    everything = [path for paths in files.values() for path in paths]
-    labels = sorted({path.parent.name for path in everything})
-    labelled = len(labels) > 1 and len({len(path.relative_to(folder).parts) for path in everything}) == 1
-    splits = {}
-    for name, paths in files.items():
-        columns: dict[str, list[Any]] = {"image": [{"bytes": None, "path": str(path)} for path in paths]}
-        features: dict[str, Any] = {"image": datasets.Image(decode=False)}
-        if labelled and labels != sorted(roots):
-            columns["label"] = [path.parent.name for path in paths]
-            features["label"] = datasets.ClassLabel(names=labels)
-        splits[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
-    return _streamed(splits) if streaming else splits
 
 
 class ImageColumn:
@@ -168,17 +141,21 @@ class ImageColumn:
         column: Name of the column.
         place: Words for the split in error messages.
         option: Which option named the column.
+        otherwise: What else a user may do where there is no such column: the end of a sentence, or nothing.
 
     Raises:
         UserError: There is no such column, or it holds no images.
     """
 
-    def __init__(self, split: Split, column: str, place: str, option: str = "image_column") -> None:
+    def __init__(
+        self, split: Split, column: str, place: str, option: str = "image_column", otherwise: str = ""
+    ) -> None:
         features = split.features
         if features is None:
             raise UserError(f"{place} does not say which columns it has when streamed: leave out --streaming")
         if column not in features:
-            raise UserError(f"{place} has no column {column!r}: choose --{option} from {', '.join(features)}")
+            known = ", ".join(features)
+            raise UserError(f"{place} has no column {column!r}: choose --{option} from {known}{otherwise}")
         self.column = column
         self.place = place
         feature = features[column]

@@ -54,6 +54,8 @@ def left_inverse(calibration: Tensor, kind: str = "authors") -> Tensor:
         raise UserError(f"there is no left inverse {kind!r}: choose one of {', '.join(LEFT_INVERSES)}")
     if calibration.shape != (4, 3):
         raise UserError(f"the calibration matrix has shape {tuple(calibration.shape)}, expected (4, 3)")
+    if not calibration.isfinite().all():
+        raise UserError("the calibration matrix holds numbers that are not finite")
     if kind == "authors":
         if not torch.allclose(calibration.double(), calibration_matrix().to(calibration.device, torch.float64)):
             raise UserError(
@@ -64,6 +66,16 @@ def left_inverse(calibration: Tensor, kind: str = "authors") -> Tensor:
     if torch.linalg.matrix_rank(calibration.double()) < 3:
         raise UserError("the calibration matrix has no left inverse: its columns are not independent")
     return torch.linalg.pinv(calibration.double()).to(calibration.dtype)
+
+
+def passes_no_more_than_there_is(calibration: Tensor) -> bool:
+    """Whether A makes intensities of at least 0 of every admissible Stokes vector: ||(a1, a2)|| <= a0 in each row.
+
+    An ideal camera's has equality; one fitted to noisy measurements may not pass. Without it `project_intensities` can
+    give negative numbers.
+    """
+    rows = calibration.double()
+    return bool((rows[:, 1:].norm(dim=1) <= rows[:, 0] + 1e-6).all())
 
 
 def check_channels(images: Tensor, channels: int, name: str) -> None:

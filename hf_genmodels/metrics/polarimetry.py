@@ -88,7 +88,7 @@ def c3_violation_rate(intensities: Tensor, inverse: Tensor, *, scale: float = 1.
     return (stokes_vector(intensities.double(), inverse)[:, 0] < -TOLERANCE * scale).double().mean(dim=(1, 2))
 
 
-def spread(values: Tensor) -> Spread:
+def mean_std_median(values: Tensor) -> Spread:
     """Mean, standard deviation and median of (number,) values; of an even number the two middle ones are averaged."""
     values = values.double()
     return Spread(values.mean().item(), values.std(correction=0).item(), values.quantile(0.5).item())
@@ -115,9 +115,9 @@ def violation_statistics(
     if len(intensities) == 0:
         raise UserError("violation statistics need at least one image, got none")
     return ViolationStatistics(
-        spread(c1_residual(intensities, calibration, inverse)),
-        spread(c2_violation_rate(intensities, inverse, scale=scale)),
-        spread(c3_violation_rate(intensities, inverse, scale=scale)),
+        mean_std_median(c1_residual(intensities, calibration, inverse)),
+        mean_std_median(c2_violation_rate(intensities, inverse, scale=scale)),
+        mean_std_median(c3_violation_rate(intensities, inverse, scale=scale)),
     )
 
 

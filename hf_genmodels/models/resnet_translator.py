@@ -16,9 +16,16 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.adversarial import NormStatistics, hidden_norm, initialise_normal
+from ..blocks.adversarial import hidden_norm, initialise_normal
 from ..blocks.autoencoding import check_choice
-from ..blocks.translation import TranslatorNorm, TranslatorOutput, check_image, check_translator, image_norm
+from ..blocks.translation import (
+    TranslatorNorm,
+    TranslatorOutput,
+    TranslatorStatistics,
+    check_image,
+    check_translator,
+    image_norm,
+)
 from ..errors import UserError
 
 ResNetLayout = Literal["cyclegan", "polarcycle"]
@@ -48,7 +55,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
             instance norm. "polarcycle" pads with zeros, has biases everywhere, norms with gain and shift but none
             inside the residual blocks, a ReLU after their addition, and Glorot's uniform distribution of initial
             weights instead of N(0, 0.02).
-        norm_statistics: What batch norms use in eval mode: "running" averages, or those of the "batch" at hand.
+        norm_statistics: What batch norms use in eval mode: "running" averages, or each "image"'s own statistics.
 
     Raises:
         UserError: An unknown choice, no channels, fewer than 0 blocks, or a size that is no multiple of 4 or below 8.
@@ -65,7 +72,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         norm: TranslatorNorm = "instance",
         dropout: float = 0.0,
         layout: ResNetLayout = "cyclegan",
-        norm_statistics: NormStatistics = "running",
+        norm_statistics: TranslatorStatistics = "running",
     ) -> None:
         super().__init__()
         check_choice("layout", layout, get_args(ResNetLayout))

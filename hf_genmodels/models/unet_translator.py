@@ -13,8 +13,15 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.adversarial import NormStatistics, initialise_normal
-from ..blocks.translation import TranslatorNorm, TranslatorOutput, check_image, check_translator, image_norm
+from ..blocks.adversarial import initialise_normal
+from ..blocks.translation import (
+    TranslatorNorm,
+    TranslatorOutput,
+    TranslatorStatistics,
+    check_image,
+    check_translator,
+    image_norm,
+)
 from ..errors import UserError
 
 
@@ -34,8 +41,8 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         num_downs: Halvings of an image, at least 2.
         norm: "batch", "instance" (without gain and shift; the convolutions then have biases) or "none".
         dropout: Probability with which an activation is 0 in training; the authors have 0.5, or none.
-        norm_statistics: What batch norms use in eval mode: "running" averages, or those of the "batch" at hand, which
-            the paper uses (section 3.4).
+        norm_statistics: What batch norms use in eval mode: "running" averages, or each "image"'s own statistics, as in
+            the paper's batches of one image (section 3.4).
 
     Raises:
         UserError: An unknown choice, no channels, fewer than 2 levels, or a size that is no multiple of 2^num_downs.
@@ -51,7 +58,7 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         num_downs: int = 8,
         norm: TranslatorNorm = "batch",
         dropout: float = 0.5,
-        norm_statistics: NormStatistics = "running",
+        norm_statistics: TranslatorStatistics = "running",
     ) -> None:
         super().__init__()
         if num_downs < 2:

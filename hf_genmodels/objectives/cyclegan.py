@@ -21,10 +21,11 @@ from .translation import (
     TranslationObjective,
     TranslatorArguments,
     absolute_error,
+    adopt_data,
     adopt_translator_options,
     build_patch_discriminator,
     build_translator,
-    check_sides,
+    check_smallest,
     fooling_loss,
     in_unit_range,
     judging_loss,
@@ -113,10 +114,11 @@ class CycleGANObjective(TranslationObjective):
         assert data.other is not None  # `layout`
         networks = {name: load_saved(folder, name, TRANSLATORS) for name in TRANSLATOR_NAMES}
         networks |= {name: load_saved(folder, name, (PatchDiscriminator,)) for name in DISCRIMINATOR_NAMES}
-        check_sides(networks["generator_ab"], data, data.other)
-        check_sides(networks["generator_ba"], data.other, data)
         adopt_translator_options(args, networks["generator_ab"], networks["discriminator_a"])
         args.check(data)
+        adopt_data(networks["generator_ab"], data, data.other)
+        adopt_data(networks["generator_ba"], data.other, data)
+        check_smallest(args.receptive_field, data)
         return cls(networks, data, args)
 
     # losses ----------------------------------------------------------------------------------------------------------
@@ -202,7 +204,13 @@ class CycleGANObjective(TranslationObjective):
         to_b: Any = networks["generator_ab"]
         to_a: Any = networks["generator_ba"]
         a, b = batch["image_a"], batch["image_b"]
+        fake_b = to_b(a).sample
         return {
-            "cycle L1 of A": absolute_error(to_a(to_b(a).sample).sample, a),
+            "cycle L1 of A": absolute_error(to_a(fake_b).sample, a),
             "cycle L1 of B": absolute_error(to_b(to_a(b).sample).sample, b),
+            **self.translation_figures(fake_b, batch),
         }
+
+    def translation_figures(self, fake_b: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Further held-out figures of the translations to domain B."""
+        return {}

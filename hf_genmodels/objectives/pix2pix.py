@@ -22,10 +22,11 @@ from .translation import (
     TranslationObjective,
     TranslatorArguments,
     absolute_error,
+    adopt_data,
     adopt_translator_options,
     build_patch_discriminator,
     build_translator,
-    check_sides,
+    check_smallest,
     fooling_loss,
     in_unit_range,
     judging_loss,
@@ -103,11 +104,13 @@ class Pix2PixObjective(TranslationObjective):
     def from_pretrained(cls, folder: Path, args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
         assert data.other is not None  # `layout`
         networks = {"generator": load_saved(folder, "generator", TRANSLATORS)}
-        check_sides(networks["generator"], data, data.other)
         if args.adversarial_weight > 0:
             networks["discriminator"] = load_saved(folder, "discriminator", (PatchDiscriminator,))
         adopt_translator_options(args, networks["generator"], networks.get("discriminator"))
         args.check(data)
+        adopt_data(networks["generator"], data, data.other)
+        if args.adversarial_weight > 0:
+            check_smallest(args.receptive_field, data)
         return cls(networks, data, args)
 
     def losses(

@@ -1,5 +1,6 @@
 """The objective of generation from a few known pixels: an adversarial loss and the error at these pixels."""
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -134,6 +135,12 @@ class PixelwiseObjective(AdversarialObjective):
         args.check()
         if data.size is None:
             raise UserError(f"the family pixelwise needs images, but {data.name} has vectors")
+        nearest = 2 ** max(3, round(math.log2(data.size)))
+        if data.size != nearest:
+            raise UserError(
+                f"the family pixelwise needs images of 8, 16, 32, ... pixels, {data.name} has {data.size}; use "
+                f"--resolution {nearest}"
+            )
         generator = PixelwiseGenerator(
             data.channels, data.size, args.latent_channels, args.architecture, args.width, args.blocks()
         )

@@ -9,6 +9,7 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from ..data import DataSpec, Layout
+from ..data.layouts import MIRRORED_ANGLES
 from ..errors import UserError
 from ..files import read_json
 from ..losses.polarimetry import calibration_loss, calibration_matrix, cone_loss, left_inverse, to_intensities
@@ -19,14 +20,19 @@ from .cyclegan import CycleGANArguments, CycleGANObjective
 from .translation import absolute_error, in_unit_range, pixel_loss, side_by_side
 
 ANGLES = 4
-# In a mirror 45 degrees become 135.
-MIRRORED = (0, 3, 2, 1)
 
 
 @dataclass
 class PolarimetricArguments(CycleGANArguments):
     """Options of `train_polarimetric.py`."""
 
+    architecture: Literal["unet", "resnet", "polarcycle"] = field(  # type: ignore[assignment]
+        default="resnet",
+        metadata={
+            "help": "unet (pix2pix's, with skips), resnet (CycleGAN's residual blocks) or polarcycle (the authors' "
+            "own: zero padding, no norm in the blocks)."
+        },
+    )
     calibration_weight: float = field(default=1.0, metadata={"help": "mu, of C1: y = A B y, for y in [0, 255]."})
     cone_weight: float = field(default=1.0, metadata={"help": "nu, of C2: S0^2 >= S1^2 + S2^2, for y in [0, 255]."})
     paired_weight: float = field(
@@ -73,6 +79,22 @@ def matrix_of(args: PolarimetricArguments) -> tuple[Tensor, Tensor]:
     return matrix, left_inverse(matrix, args.left_inverse)
 
 
+def adopt_camera(args: PolarimetricArguments, folder: Path) -> None:
+    """Take A, and B where it is not asked for, of the model in `folder`, or of the run of a checkpoint's networks."""
+    index, run = folder / "model_index.json", folder.parent.parent / "training_args.json"
+    if args.calibration is not None or not (index.is_file() or run.is_file()):
+        return
+    if index.is_file():
+        saved = read_json(index)
+        rows = saved.get("calibration")
+        args.calibration = None if rows is None else [number for row in rows for number in row]
+    else:
+        saved = read_json(run)["arguments"]
+        args.calibration = saved.get("calibration")
+    if args.left_inverse == PolarimetricArguments.left_inverse:
+        args.left_inverse = saved.get("left_inverse", args.left_inverse)
+
+
 class PolarimetricObjective(CycleGANObjective):
     """CycleGAN + mu C1 + nu C2 on the translations to domain B (Ruffino et al. 2022, CVIU, and thesis, section 3.4).
 
@@ -93,17 +115,12 @@ class PolarimetricObjective(CycleGANObjective):
 
     @classmethod
     def from_pretrained(cls, folder: Path, args: Any, data: DataSpec) -> "CycleGANObjective":
-        index = folder / "model_index.json"
-        if args.calibration is None and index.is_file():  # of a checkpoint there is none
-            saved = read_json(index)
-            rows = saved.get("calibration")
-            args.calibration = None if rows is None else [number for row in rows for number in row]
-            args.left_inverse = saved.get("left_inverse", args.left_inverse)
+        adopt_camera(args, folder)
         return super().from_pretrained(folder, args, data)
 
     @classmethod
     def layout(cls, args: Any) -> Layout:
-        return Layout("pair" if args.paired_weight > 0 else "domains", mirrored_channels=MIRRORED)
+        return Layout("pair" if args.paired_weight > 0 else "domains", mirrored_channels=MIRRORED_ANGLES)
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -143,16 +160,17 @@ class PolarimetricObjective(CycleGANObjective):
         return {"A, I0, polarisation, cycle": side_by_side(image, output.images, output.picture, cycle)}
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        batch = as_domains(batch)
-        figures = super().evaluate(networks, batch, generator)
-        to_b: Any = networks["generator_ab"]
-        fake = to_b(batch["image_a"]).sample
-        intensities = in_unit_range(fake.float())
-        calibration, inverse = self.calibration.to(fake.device), self.inverse.to(fake.device)
-        figures["C1"] = c1_residual(intensities, calibration, inverse)
-        figures["C2 violated"] = c2_violation_rate(intensities, inverse)
+        return super().evaluate(networks, as_domains(batch), generator)
+
+    def translation_figures(self, fake_b: Tensor, batch: Batch) -> dict[str, Tensor]:
+        intensities = in_unit_range(fake_b.float())
+        calibration, inverse = self.calibration.to(fake_b.device), self.inverse.to(fake_b.device)
+        figures = {
+            "C1": c1_residual(intensities, calibration, inverse),
+            "C2 violated": c2_violation_rate(intensities, inverse),
+        }
         if self.args.paired_weight > 0:
-            figures["L1"] = absolute_error(fake, batch["image_b"])
+            figures["L1"] = absolute_error(fake_b, batch["image_b"])
         return figures
 
 

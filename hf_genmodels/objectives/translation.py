@@ -7,8 +7,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..blocks.adversarial import NormStatistics
-from ..blocks.translation import TranslatorNorm
+from ..blocks.translation import TranslatorNorm, TranslatorStatistics
 from ..data import DataSpec
 from ..errors import UserError
 from ..losses.gan import at_least_float32, discriminator_loss, generator_loss
@@ -22,6 +21,9 @@ TRANSLATORS = (UNetTranslator, ResNetTranslator)
 # The authors have 6 residual blocks for images below 256 pixels, 9 from there on.
 LARGE_IMAGE = 256
 MOST_DOWNS = 8
+# Pixels of a U-Net's narrowest maps on a side, by default.
+WIDEST_BOTTLENECK = 8
+RESNET_MULTIPLE = 4
 
 TranslationLoss = Literal["non_saturating", "least_squares", "hinge", "wasserstein"]
 PixelLoss = Literal["l1", "mse"]
@@ -32,7 +34,12 @@ class TranslatorArguments(DiscriminatorRate):
     """Options of every family with translators and patch discriminators."""
 
     # Zhu et al. and Isola et al. alike.
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "adam_beta1": 0.5}
+    loop_defaults: ClassVar[dict[str, Any]] = {
+        "learning_rate": 2e-4,
+        "adam_beta1": 0.5,
+        "train_batch_size": 1,
+        "lr_scheduler": "constant_then_linear",
+    }
 
     architecture: Literal["unet", "resnet"] = field(
         default="resnet", metadata={"help": "unet (pix2pix's, with skips) or resnet (CycleGAN's residual blocks)."}
@@ -47,9 +54,9 @@ class TranslatorArguments(DiscriminatorRate):
     norm: TranslatorNorm = field(
         default="instance", metadata={"help": "Normalisation of all networks: batch, instance or none."}
     )
-    norm_statistics: NormStatistics = field(
+    norm_statistics: TranslatorStatistics = field(
         default="running",
-        metadata={"help": "What batch norms use at inference: running averages, or statistics of the batch itself."},
+        metadata={"help": "What batch norms use at inference: running averages, or each image's own statistics."},
     )
     dropout: float = field(default=0.0, metadata={"help": "Probability of dropout inside a translator."})
     receptive_field: Literal[1, 16, 70, 286] = field(
@@ -77,8 +84,8 @@ class TranslatorArguments(DiscriminatorRate):
         if self.dropout >= 1:
             raise UserError(f"--dropout must be below 1, got {self.dropout}")
         self.check_rates()
-        for name, architecture in (("num_blocks", "resnet"), ("num_downs", "unet")):
-            if getattr(self, name) is not None and self.architecture != architecture:
+        for name, is_unet in (("num_blocks", False), ("num_downs", True)):
+            if getattr(self, name) is not None and (self.architecture == "unet") != is_unet:
                 raise UserError(f"--{name} has no meaning with --architecture {self.architecture}; leave it out")
         if self.norm != "batch" and self.norm_statistics != "running":
             raise UserError(f"--norm_statistics has no meaning with --norm {self.norm}; leave it out")
@@ -94,22 +101,45 @@ def build_translator(args: TranslatorArguments, source: DataSpec, target: DataSp
     assert size is not None  # `TranslatorArguments.check`
     shape = {"in_channels": source.channels, "out_channels": target.channels, "sample_size": size}
     norms = {"norm": args.norm, "norm_statistics": args.norm_statistics, "dropout": args.dropout}
-    multiple = 2 ** (args.num_downs or 2) if args.architecture == "unet" else 4
+    if args.architecture == "unet":
+        downs = args.num_downs or most_downs(source)
+        check_multiple("--architecture unet", size, 2**downs, source.name)
+        return UNetTranslator(**shape, width=args.width, num_downs=downs, **norms)
+    check_multiple(f"--architecture {args.architecture}", size, RESNET_MULTIPLE, source.name)
+    blocks = args.num_blocks if args.num_blocks is not None else 9 if size >= LARGE_IMAGE else 6
+    layout = "cyclegan" if args.architecture == "resnet" else "polarcycle"
+    return ResNetTranslator(**shape, width=args.width, num_blocks=blocks, layout=layout, **norms)
+
+
+def check_multiple(network: str, size: int, multiple: int, name: str) -> None:
+    """Refuse images that a translator cannot halve.
+
+    Raises:
+        UserError: One line with a size that it can.
+    """
     if size % multiple:
+        nearest = max(1, round(size / multiple)) * multiple
         raise UserError(
-            f"--architecture {args.architecture} needs images whose sides are multiples of {multiple}, {source.name} "
-            f"has {size}; use --resolution {max(1, round(size / multiple)) * multiple}"
+            f"{network} needs images whose sides are multiples of {multiple}, {name} has {size}; use --resolution "
+            f"{nearest}"
         )
-    if args.architecture == "resnet":
-        blocks = args.num_blocks if args.num_blocks is not None else 9 if size >= LARGE_IMAGE else 6
-        return ResNetTranslator(**shape, width=args.width, num_blocks=blocks, **norms)
-    downs = args.num_downs or most_downs(size)
-    return UNetTranslator(**shape, width=args.width, num_downs=downs, **norms)
 
 
-def most_downs(size: int) -> int:
-    """How often an image can be halved, at most 8 times; an instance or batch norm needs no more than one pixel."""
-    return next(downs for downs in range(MOST_DOWNS, 0, -1) if size % 2**downs == 0)
+def most_downs(data: DataSpec) -> int:
+    """How often an image can be halved, at most 8 times.
+
+    Raises:
+        UserError: So seldom that the narrowest maps would still be large, and a U-Net would see no whole image.
+    """
+    assert data.size is not None  # `TranslatorArguments.check`
+    downs = next(downs for downs in range(MOST_DOWNS, -1, -1) if data.size % 2**downs == 0)
+    if data.size >> downs > WIDEST_BOTTLENECK or downs < 2:
+        nearest = max(1, round(data.size / 32)) * 32
+        raise UserError(
+            f"--architecture unet halves images as often as it can, which is {downs} times for the {data.size} pixels "
+            f"of {data.name}; use --resolution {nearest}, or say how often with --num_downs"
+        )
+    return downs
 
 
 def build_patch_discriminator(args: TranslatorArguments, channels: int, data: DataSpec) -> ModelMixin:
@@ -118,23 +148,33 @@ def build_patch_discriminator(args: TranslatorArguments, channels: int, data: Da
     Raises:
         UserError: The images are too small for it.
     """
-    smallest = smallest_image(args.receptive_field)
-    if data.size is not None and data.size < smallest:
-        raise UserError(
-            f"--receptive_field {args.receptive_field} needs images of at least {smallest} pixels, {data.name} has "
-            f"{data.size}; use a smaller one, or a larger --resolution"
-        )
+    check_smallest(args.receptive_field, data)
     return PatchDiscriminator(
         channels, width=args.discriminator_width, receptive_field=args.receptive_field, norm=args.norm
     )
+
+
+def check_smallest(receptive_field: int, data: DataSpec) -> None:
+    """Refuse images that a discriminator is too large for.
+
+    Raises:
+        UserError: One line with the size it needs.
+    """
+    smallest = smallest_image(receptive_field)
+    if data.size is not None and data.size < smallest:
+        raise UserError(
+            f"--receptive_field {receptive_field} needs images of at least {smallest} pixels, {data.name} has "
+            f"{data.size}; use a smaller one, or a larger --resolution"
+        )
 
 
 def saved_translator_options(translator: Any) -> dict[str, Any]:
     """The options that a saved translator answers."""
     config = translator.config
     is_unet = isinstance(translator, UNetTranslator)
+    residual = {"cyclegan": "resnet", "polarcycle": "polarcycle"}
     return {
-        "architecture": "unet" if is_unet else "resnet",
+        "architecture": "unet" if is_unet else residual[config.layout],
         "width": config.width,
         "num_blocks": None if is_unet else config.num_blocks,
         "num_downs": config.num_downs if is_unet else None,
@@ -157,11 +197,11 @@ def adopt_translator_options(args: TranslatorArguments, translator: Any, discrim
     adopt_saved_options(args, saved)
 
 
-def check_sides(translator: Any, source: DataSpec, target: DataSpec) -> None:
-    """Compare what a saved translator takes and makes with the data.
+def adopt_data(translator: Any, source: DataSpec, target: DataSpec) -> None:
+    """Let a saved translator be trained on images of another size, which its configuration shall tell.
 
     Raises:
-        UserError: It has other channels.
+        UserError: It has other channels, or cannot halve images of this size.
     """
     config = translator.config
     if (config.in_channels, config.out_channels) != (source.channels, target.channels):
@@ -169,6 +209,10 @@ def check_sides(translator: Any, source: DataSpec, target: DataSpec) -> None:
             f"the pretrained network translates {config.in_channels} channels to {config.out_channels}, "
             f"{source.name} has {source.channels} and {target.channels}"
         )
+    assert source.size is not None  # a translator's data are images: `TranslatorArguments.check`
+    multiple = 2**config.num_downs if isinstance(translator, UNetTranslator) else RESNET_MULTIPLE
+    check_multiple("the pretrained network", source.size, multiple, source.name)
+    translator.register_to_config(sample_size=source.size)
 
 
 # losses --------------------------------------------------------------------------------------------------------------
@@ -256,10 +300,11 @@ __all__ = [
     "TranslationObjective",
     "TranslatorArguments",
     "absolute_error",
+    "adopt_data",
     "adopt_translator_options",
     "build_patch_discriminator",
     "build_translator",
-    "check_sides",
+    "check_smallest",
     "fooling_loss",
     "in_unit_range",
     "judging_loss",

@@ -91,7 +91,105 @@ def test_two_folders_hold_pairs_if_their_files_have_the_same_names(folder, argum
     message = error_of(load_data, arguments(**both), 0, Layout("pair"))
     assert "2 stands beside other" in message and "no pairs" in message
     (root / "b" / "other.png").unlink()
-    assert "has 3 images and b 2" in error_of(load_data, arguments(**both), 0, Layout("pair"))
+    assert "'train' of a has 3 images and of b 2" in error_of(load_data, arguments(**both), 0, Layout("pair"))
+
+
+@pytest.fixture
+def two_folders(folder, random):
+    """Two folders of 12 files with the same names; B is A, 100 higher."""
+    images = random.integers(0, 150, (12, 4, 4), dtype=np.uint8)
+    sides = {"a": images, "b": images + 100}
+    root = folder({f"{side}/im{i:02}.png": image for side, stack in sides.items() for i, image in enumerate(stack)})
+    return root, {"train_data_dir": str(root / "a"), "train_data_dir_b": str(root / "b")}
+
+
+def assert_pairs(train, count):
+    assert len(train) == len(train.second) == count
+    batch = next(evaluation_batches(train, batch_size=count))
+    shift = (batch["target_image"] - batch["conditioning_image"]) * 127.5
+    torch.testing.assert_close(shift, torch.full_like(shift, 100), rtol=0, atol=1e-4)
+
+
+def test_of_two_folders_a_bad_image_takes_its_pair_with_it(two_folders, arguments):
+    root, both = two_folders
+    (root / "b" / "im03.png").write_text("no image")
+    (root / "a" / "im07.png").write_text("no image")
+    assert "im07.png is no image" in error_of(load_data, arguments(**both), 0, Layout("pair"))
+    assert_pairs(load_data(arguments(**both, on_bad_image="skip"), 0, Layout("pair")).train, 10)
+
+
+def test_no_pair_is_left(two_folders, arguments):
+    root, both = two_folders
+    for i in range(12):
+        (root / "ab"[i % 2] / f"im{i:02}.png").write_text("no image")
+    args = arguments(**both, on_bad_image="skip")
+    assert "no pair is left in split 'train'" in error_of(load_data, args, 0, Layout("pair"))
+
+
+def test_of_two_folders_the_same_subset_is_taken(two_folders, arguments):
+    root, both = two_folders
+    args = arguments(**both, max_train_samples=4)
+    assert_pairs(load_data(args, 0, Layout("pair")).train, 4)
+    # Which pairs there are does not depend on which are drawn.
+    (root / "b" / "im02.png").unlink()
+    assert "'train' of a has 12 images and of b 11" in error_of(load_data, args, 0, Layout("pair"))
+    (root / "a" / "im11.png").unlink()
+    args.max_train_samples = 1
+    for seed in range(3):
+        assert "im02 stands beside im03" in error_of(load_data, args, seed, Layout("pair"))
+
+
+def test_a_validation_split_is_chosen_from_those_both_sets_have(folder, arguments):
+    grey = np.zeros((4, 4), np.uint8)
+    splits = {"a": ("train", "validation", "test"), "b": ("train", "test"), "c": ("train",)}
+    root = folder({f"{side}/{split}/{i}.png": grey for side in splits for split in splits[side] for i in range(2)})
+
+    def loaded(second, **options):
+        both = {"train_data_dir": str(root / "a"), "train_data_dir_b": str(root / second)}
+        return load_data(arguments(**both, **options), 0, Layout("domains"))
+
+    assert loaded("b").validation_split == "test" and len(loaded("b").validation) == 2
+    assert loaded("c").validation_split is None and loaded("c").validation is None
+    message = error_of(loaded, "b", validation_split="validation")
+    assert message == "b has no split 'validation': choose --validation_split from train, test"
+    message = error_of(loaded, "c", train_split="test")
+    assert message == "c has no split 'test': choose --train_split from train"
+    (root / "c" / "train").rename(root / "c" / "validation")
+    args = arguments(train_data_dir=str(root / "b" / "test"), train_data_dir_b=str(root / "c"))
+    message = error_of(load_data, args, 0, Layout("domains"))
+    assert "no split of the same name: test has train, c has validation" in message
+
+
+def test_errors_about_the_second_set_name_its_option(folder, arguments, tmp_path):
+    root = folder({"a/1.png": np.zeros((4, 4), np.uint8), "notes.txt": "", "saved/state.json": "{"})
+    (tmp_path / "hollow").mkdir()
+    for option, given, words in (
+        ("train_data_dir_b", root / "none", "there is no such folder"),
+        ("dataset_name_b", root / "none", "there is no such folder"),
+        ("train_data_dir_b", tmp_path / "hollow", "is an empty folder"),
+        ("dataset_name_b", root / "notes.txt", "is a file"),
+        ("dataset_name_b", root / "saved", "cannot be read as a saved data set"),
+        ("dataset_name_b", "me/none", "no data set could be read from there"),
+    ):
+        args = arguments(train_data_dir=str(root / "a"), **{option: str(given)})
+        message = error_of(load_data, args, 0, Layout("domains"))
+        assert message.startswith(f"--{option} {given}") and words in message
+
+
+@pytest.mark.parametrize("kind", ["pair", "domains"])
+def test_one_folder_with_one_column_needs_a_second_set(folder, arguments, kind):
+    root = folder({"1.png": np.zeros((4, 4), np.uint8)})
+    second = ", or give the second set with --train_data_dir_b or --dataset_name_b"
+    message = error_of(load_data, arguments(train_data_dir=str(root)), 0, Layout(kind))
+    assert message.endswith(f"choose --conditioning_image_column from image{second}")
+    args = arguments(train_data_dir=str(root), conditioning_image_column="image")
+    message = error_of(load_data, args, 0, Layout(kind))
+    assert message.endswith(f"choose --target_image_column from image{second}")
+    # Pairs are never in two sets of which one is built in.
+    message = error_of(load_data, DataArguments(dataset_name="builtin:digits"), 0, Layout(kind))
+    assert message.endswith("from image" if kind == "pair" else second)
+    args = arguments(train_data_dir=str(root), image_column="x")
+    assert error_of(load_data, args, 0).endswith("choose --image_column from image")
 
 
 def test_domains_draw_their_partners(folder, arguments, random):
@@ -143,6 +241,11 @@ def test_a_fifth_is_held_in_reserve():
     again = load_data(args, 5, Layout("reserved")).train
     assert np.array_equal(again.second.pixels, data.train.second.pixels)  # whatever the seed
     assert take(data.train, 1)[0].keys() == {"image", "constraint_image", "index", "label"}
+    args.max_train_samples = 50
+    few, same, others = (load_data(args, seed, Layout("reserved")).train for seed in (0, 0, 1))
+    assert len(few.first) == 40 and len(few.second) == 10
+    assert np.array_equal(few.second.pixels, same.second.pixels)
+    assert not np.array_equal(few.second.pixels, others.second.pixels)  # of examples drawn with the seed
 
 
 def test_a_mirrored_polarimetric_image_exchanges_45_and_135_degrees(folder, arguments, random):

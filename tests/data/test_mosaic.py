@@ -9,7 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_genmodels.data.mosaic import inadmissibility, join_mosaic, patches, saturated_share, split_mosaic, usable
+from hf_genmodels.data import Layout, TrainingBatches, evaluation_batches, load_data
+from hf_genmodels.data.layouts import MIRRORED_ANGLES
+from hf_genmodels.data.mosaic import (
+    inadmissibility,
+    join_mosaic,
+    load_mosaic,
+    patches,
+    saturated_share,
+    split_mosaic,
+    usable,
+    write_patches,
+)
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses import polarimetry
 
@@ -80,11 +91,120 @@ def test_mistakes_are_one_line(call, words):
     assert "\n" not in str(caught.value) and all(word in str(caught.value) for word in words)
 
 
+@pytest.mark.parametrize("ending", ["png", "tif", "npy"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_mosaics_are_read_without_loss(folder, random, ending, dtype):
+    raw = random.integers(np.iinfo(dtype).max, size=(6, 8), endpoint=True).astype(dtype)
+    found = load_mosaic(folder({f"raw.{ending}": raw}) / f"raw.{ending}")
+    assert found.dtype == dtype and np.array_equal(found, split_mosaic(raw))
+    layout = ((0, 135), (45, 90))
+    assert np.array_equal(load_mosaic(str(folder({}) / f"raw.{ending}"), layout), split_mosaic(raw, layout))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ["there is no such file"]),
+        ("text", ["is no image"]),
+        (np.zeros((4, 4, 3), np.uint8), ["is RGB", "8 or 16-bit grey"]),
+        (np.zeros((5, 4), np.uint8), ["both even", "(5, 4)"]),
+        (np.zeros((4, 4), np.uint8), ["8x8 pixels every 1 cannot be cut"]),
+    ],
+)
+def test_captures_that_cannot_be_used_are_named(folder, content, words):
+    root = folder({} if content is None else {"raw.png": content})
+    with pytest.raises(UserError) as caught:
+        write_patches([root / "raw.png"], root / "out", size=8, stride=1, saturation=255)
+    message = str(caught.value)
+    assert message.startswith(str(root / "raw.png")) and "\n" not in message and all(word in message for word in words)
+    assert not (root / "out").exists()
+
+
+@pytest.fixture
+def captures(folder, random):
+    """Two captures, each in a folder of its own; 11 x 7 and 8 x 7 pixels of each angle, one saturated, one dark."""
+    one, two = (random.integers(40_000, 60_000, (4, 7, width), dtype=np.uint16) for width in (11, 8))
+    one[2, 0, 0] = 65535
+    two[:, 6, 7] = (0, 3, 0, 0)
+    root = folder({"one/raw.png": join_mosaic(one), "two/raw.png": join_mosaic(two)})
+    return root, {"one": one, "two": two}
+
+
+def test_patches_become_a_data_set_of_pairs(captures, arguments):
+    root, images = captures
+    paths = [root / name / "raw.png" for name in images]
+    count = write_patches(paths, root / "patches", size=4, stride=3, saturation=65535)
+    places = {
+        "one": [(row, column) for row in (0, 3) for column in (0, 3, 6)],
+        "two": [(0, 0), (0, 3), (3, 0), (3, 3)],
+    }
+    kept = [(name, *place) for name in places for place in places[name]]
+    kept.remove(("one", 0, 0))  # 1 of 16 pixels saturated
+    assert count == len(kept) == 9
+    names = [f"{name}-raw_{row:04}_{column:04}" for name, row, column in kept]
+    for side in ("angles", "intensity"):
+        assert sorted(path.stem for path in (root / "patches" / side).iterdir()) == sorted(names)
+
+    args = arguments(train_data_dir=str(root / "patches"), random_flip=True)
+    data = load_data(args, 0, Layout("pair", mirrored_channels=MIRRORED_ANGLES))
+    assert data.spec.shape == (1, 4, 4) and data.spec.other.shape == (4, 4, 4) and data.spec.class_names is None
+    batch = next(evaluation_batches(data.train, batch_size=9))
+    expected = np.stack([images[name][:, row : row + 4, column : column + 4] for name, row, column in kept])
+    stored = torch.from_numpy(expected / 65535 * 2 - 1).float()
+    torch.testing.assert_close(batch["target_image"], stored, rtol=0, atol=3e-7)
+    torch.testing.assert_close(batch["conditioning_image"], stored.mean(1, keepdim=True), rtol=0, atol=5e-7)
+    drawn = next(TrainingBatches(data.train, batch_size=9).start(0))
+    whole = stored[drawn["index"]]
+    turned = whole.flip(-1)[:, [0, 3, 2, 1]]
+    plain, mirrored = ((drawn["target_image"] - images).abs().amax((1, 2, 3)) < 1e-6 for images in (whole, turned))
+    assert (plain ^ mirrored).all() and plain.any() and mirrored.any()
+
+    # Files of the same name in the two folders are pairs too.
+    both = {
+        f"train_data_dir{end}": str(root / "patches" / side) for end, side in (("", "intensity"), ("_b", "angles"))
+    }
+    assert len(load_data(arguments(**both), 0, Layout("pair")).train) == 9
+
+
+def test_patches_that_are_not_usable_are_left_out(captures):
+    root, images = captures
+    paths = [root / name / "raw.png" for name in images]
+    # The dark pixel lies in the last patch of the second capture.
+    options = {"size": 4, "stride": 1, "saturation": 65535}
+    count = write_patches(paths, root / "all", max_saturated=1, threshold=math.inf, **options)
+    assert count == 4 * 8 + 4 * 5
+    assert write_patches(paths, root / "lit", max_saturated=1, **options) == count - 1
+    assert not (root / "lit" / "angles" / "two-raw_0003_0004.npy").exists()
+    other = ((0, 45), (135, 90))
+    assert write_patches(paths[:1], root / "raw", layout=other, **options) == 4 * 8 - 1
+    found = np.load(root / "raw" / "angles" / "raw_0003_0007.npy")
+    assert np.array_equal(found.transpose(2, 0, 1), images["one"][[2, 1, 0, 3], 3:7, 7:11])
+    with pytest.raises(UserError, match="none of the 52 patches of 2 captures is usable"):
+        write_patches(paths, root / "none", size=4, stride=1, saturation=40_000)
+    assert not (root / "none").exists()
+
+
+def test_folders_and_names_of_patches(captures):
+    root, _ = captures
+    options = {"size": 4, "stride": 1, "saturation": 65535}
+    path = root / "one" / "raw.png"
+    for taken in (root, path):
+        with pytest.raises(UserError, match="is not an empty folder"):
+            write_patches([path], taken, **options)
+    with pytest.raises(UserError, match="would have the same names"):
+        write_patches([path, path], root / "out", **options)
+    with pytest.raises(UserError, match="no captures"):
+        write_patches([], root / "out", **options)
+    with pytest.raises(UserError, match="every 0"):
+        write_patches([path], root / "out", **{**options, "stride": 0})
+
+
 @pytest.mark.parametrize("scene", SCENES)
 def test_real_captures(data_root, scene):
     folder = data_root / "polarimetric" / scene
     raw = np.asarray(Image.open(folder / "raw_mosaic.png"))
     split = split_mosaic(raw)
+    assert np.array_equal(load_mosaic(folder / "raw_mosaic.png"), split)
     assert np.array_equal(join_mosaic(split), raw)
     for image, name in zip(split, ("i000", "i045", "i090", "i135"), strict=True):
         assert np.array_equal(image, np.asarray(Image.open(folder / f"{name}.png")))

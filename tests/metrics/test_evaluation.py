@@ -15,6 +15,7 @@ from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.errors import UserError
 from hf_genmodels.evaluation import METRICS, evaluate_pipeline
 from hf_genmodels.metrics.record import write_evaluation
+from hf_genmodels.metrics.texture import hog_distance, lbp_distance
 from hf_genmodels.models.autoencoder import Autoencoder
 from hf_genmodels.models.classifier import Classifier
 from hf_genmodels.models.vae import VAE
@@ -66,11 +67,12 @@ def first_digits(number: int) -> Tensor:
 
 
 def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str) -> None:
-    served = [metric for metric in METRICS if metric not in ("lpips", "violations")]
+    served = [metric for metric in METRICS if metric not in ("lpips", "violations", "constraints", "hog")]
     results = evaluate(pipeline, *served, extractor=extractor)
     assert set(results) == {
         "FID", "KID", "KID std", "precision", "recall", "SWD", "inception score", "label entropy",
         "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "negative log-likelihood",
+        "LBP radius 1", "LBP radius 2",
     }  # fmt: skip
     for name, result in results.items():
         assert np.isfinite(result["value"]), name
@@ -147,6 +149,9 @@ def test_vectors(pipeline: VAEPipeline) -> None:
         (["swd", "fidd"], {"extractor": "pixels"}, "unknown metric 'fidd'"),
         ([], {}, "no metric asked for"),
         (["parzen", "fid"], {}, "fid needs --extractor"),
+        (["constraints"], {}, "constraints needs known pixels, and SamplerThatMustNotRun takes none"),
+        (["swd"], {"extractor": "pixels", "known_pixels": 0.1}, "--known_pixels: a SamplerThatMustNotRun takes no"),
+        (["lbp", "hog"], {}, r"HOG needs images of 16x16 pixels or more, got \(1, 1, 8, 8\)"),
         (["inception_score"], {"extractor": "pixels"}, "needs class probabilities, and extractor pixels gives none"),
         (["parzen"], {"num_samples": 3}, "num_samples must be at least 4"),
         (["parzen"], {"batch_size": 0}, "batch_size must be at least 1"),
@@ -171,6 +176,24 @@ def test_an_autoencoder_reconstructs_and_does_not_sample() -> None:
     assert evaluate(pipeline, "ssim")["SSIM"]["value"] < 1
     with pytest.raises(UserError, match="fid needs samples, and AutoencoderPipeline cannot sample"):
         evaluate(pipeline, "fid", extractor="pixels")
+
+
+def test_textures_of_samples_are_compared_with_real_ones() -> None:
+    torch.manual_seed(0)
+    pipeline = VAEPipeline(VAE(sample_size=16, latent_dim=3, block_out_channels=(4, 8)).eval())
+    data = DataArguments(dataset_name="builtin:digits", resolution=16)
+    generator = torch.Generator().manual_seed(3)
+    made = torch.cat([pipeline(batch_size=n, generator=generator, output_type="pt").images for n in (25, 25, 10)])
+    (batch,) = evaluation_batches(load_split(data, "test"), batch_size=10_000)
+    images = (batch["image"][:60] + 1) / 2
+    results = evaluate(pipeline, "hog", "lbp", data=data)
+    assert {name: result["value"] for name, result in results.items()} == {
+        "HOG": pytest.approx(hog_distance(images, made)),
+        "LBP radius 1": pytest.approx(lbp_distance(images, made, 1)),
+        "LBP radius 2": pytest.approx(lbp_distance(images, made, 2)),
+    }
+    assert [result["settings"].get("radius") for result in results.values()] == [None, 1, 2]
+    assert all(result["settings"]["num_samples"] == 60 for result in results.values())
 
 
 def entry(name: str, value: float, **settings: object) -> dict[str, Any]:

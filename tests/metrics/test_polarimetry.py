@@ -66,6 +66,10 @@ def test_tolerance_is_a_millionth_of_the_scale():
     assert metrics.c2_violation_rate(y, B, scale=255.0).item() == 0
 
 
+def test_mean_deviation_and_median():
+    assert metrics.mean_std_median(torch.tensor([4.0, 0, 1, 3])) == pytest.approx((2, math.sqrt(2.5), 2))
+
+
 def test_statistics_over_images(images):
     images[0] = intensities_from_stokes(row(*[light(0, 0.3)] * 42).reshape(1, 3, 6, 7), A)[0].float()
     found = metrics.violation_statistics(images, A, B)

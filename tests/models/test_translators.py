@@ -23,7 +23,7 @@ class TestUNetTranslator(TranslatorTester):
         {"sample_size": 4, "width": 2, "num_downs": 2},
         {"in_channels": 1, "out_channels": 4, "sample_size": 64, "width": 1, "num_downs": 6, "norm": "instance"},
         {"sample_size": 8, "width": 2, "num_downs": 3, "norm": "none", "dropout": 0.0},
-        {"sample_size": 8, "width": 2, "num_downs": 3, "norm_statistics": "batch"},
+        {"sample_size": 8, "width": 2, "num_downs": 3, "norm_statistics": "image"},
     )
 
 
@@ -31,7 +31,7 @@ class TestResNetTranslator(TranslatorTester):
     model_class = ResNetTranslator
     configs = (
         {"in_channels": 1, "out_channels": 2, "sample_size": 8, "width": 2, "num_blocks": 2},
-        {"sample_size": 12, "width": 2, "num_blocks": 1, "norm": "batch", "dropout": 0.5, "norm_statistics": "batch"},
+        {"sample_size": 12, "width": 2, "num_blocks": 1, "norm": "batch", "dropout": 0.5, "norm_statistics": "image"},
         {"in_channels": 3, "out_channels": 4, "sample_size": 8, "width": 2, "num_blocks": 2, "layout": "polarcycle"},
         {"sample_size": 8, "width": 2, "num_blocks": 0, "norm": "none"},
     )
@@ -102,12 +102,12 @@ def test_resnet_is_the_authors(num_blocks, norm, dropout):
 
 
 @pytest.mark.parametrize("network_class", [UNetTranslator, ResNetTranslator])
-def test_statistics_of_the_batch_are_those_of_training_without_dropout(network_class):
+def test_statistics_of_an_image_are_those_of_training_on_it_alone(network_class):
     torch.manual_seed(0)
     shape = {"num_downs": 3, "sample_size": 8} if network_class is UNetTranslator else {"num_blocks": 1}
-    network = network_class(width=4, norm="batch", dropout=0.0, norm_statistics="batch", **shape)
+    network = network_class(width=4, norm="batch", dropout=0.0, norm_statistics="image", **shape)
     sample = torch.rand(2, 3, 8, 8)
-    in_training = network(sample).sample
+    in_training = torch.cat([network(part).sample for part in sample.split(1)])
     averages = [value.clone() for name, value in network.named_buffers()]
     torch.testing.assert_close(network.eval()(sample).sample, in_training)
     for before, after in zip(averages, network.buffers(), strict=True):

@@ -210,7 +210,7 @@ def test_options_that_mean_nothing(options, message):
 @pytest.mark.parametrize("layout", ["output", "checkpoint"])
 @pytest.mark.parametrize(
     "options",
-    [{"norm_statistics": "batch", "dropout": 0.25}, RESNET | {"norm": "instance"}, {"adversarial_weight": 0.0}],
+    [{"norm_statistics": "image", "dropout": 0.25}, RESNET | {"norm": "instance"}, {"adversarial_weight": 0.0}],
 )
 def test_from_saved_networks(options, layout, tmp_path):
     first = pix2pix(**options)

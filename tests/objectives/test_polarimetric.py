@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import math
 from types import SimpleNamespace
 
@@ -306,3 +307,34 @@ def test_training_goes_on_with_the_saved_camera_unless_another_is_given(tmp_path
     ideal = PolarimetricArguments(calibration=[number for row in A for number in row])
     again = PolarimetricObjective.from_pretrained(tmp_path, ideal, SCENES)
     assert again.calibration.tolist() == A and again.args.left_inverse == "authors"
+
+
+def test_training_goes_on_with_the_camera_of_a_checkpoint(tmp_path):
+    objective = polarimetric(calibration=FLAT, left_inverse="orthogonal")
+    networks = tmp_path / "checkpoint-4" / "networks"
+    for name, network in objective.networks.items():
+        network.save_pretrained(str(networks / name))
+    run = {"arguments": {"calibration": FLAT, "left_inverse": "orthogonal"}}
+    (tmp_path / "training_args.json").write_text(json.dumps(run))
+    again = PolarimetricObjective.from_pretrained(networks, PolarimetricArguments(), SCENES)
+    assert torch.equal(again.calibration, objective.calibration) and again.args.left_inverse == "orthogonal"
+
+
+def test_the_authors_generator():
+    objective = polarimetric(architecture="polarcycle")
+    assert objective.networks["generator_ab"].config.layout == "polarcycle"
+
+
+def test_a_pretrained_model_on_images_of_another_size(tmp_path):
+    save_run(polarimetric(), tmp_path, "output")
+    wider = dataclasses.replace(SCENES, size=12, other=dataclasses.replace(ANGLES, size=12))
+    again = PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(), wider)
+    assert again.networks["generator_ab"].config.sample_size == 12
+    odd = dataclasses.replace(SCENES, size=10, other=dataclasses.replace(ANGLES, size=10))
+    with pytest.raises(UserError, match=r"needs images whose sides are multiples of 4, .* has 10"):
+        PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(), odd)
+
+
+def test_a_calibration_that_is_not_finite():
+    with pytest.raises(UserError, match="the calibration matrix holds numbers that are not finite"):
+        polarimetric(calibration=[math.nan, *FLAT[1:]], left_inverse="orthogonal")

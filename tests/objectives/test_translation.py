@@ -18,6 +18,7 @@ from hf_genmodels.objectives.translation import (
     build_translator,
     fooling_loss,
     judging_loss,
+    most_downs,
     pixel_loss,
     side_by_side,
 )
@@ -116,11 +117,11 @@ def test_a_residual_translator_has_more_blocks_for_large_images(size, given, blo
 @pytest.mark.parametrize("architecture", ["unet", "resnet"])
 def test_options_reach_the_networks(architecture):
     args = TranslatorArguments(
-        architecture=architecture, width=3, norm="batch", norm_statistics="batch", dropout=0.25,
+        architecture=architecture, width=3, norm="batch", norm_statistics="image", dropout=0.25,
         num_downs=2 if architecture == "unet" else None, receptive_field=16, discriminator_width=5,
     )  # fmt: skip
     config = build_translator(args, spec(), spec()).config
-    assert (config.width, config.norm, config.norm_statistics, config.dropout) == (3, "batch", "batch", 0.25)
+    assert (config.width, config.norm, config.norm_statistics, config.dropout) == (3, "batch", "image", 0.25)
     config = build_patch_discriminator(args, 7, spec(size=64)).config
     assert (config.in_channels, config.width, config.receptive_field, config.norm) == (7, 5, 16, "batch")
 
@@ -128,7 +129,6 @@ def test_options_reach_the_networks(architecture):
 @pytest.mark.parametrize(
     ("options", "size", "advice"),
     [
-        ({"architecture": "unet"}, 10, "multiples of 4, builtin:edges has 10; use --resolution 8"),
         ({"architecture": "unet", "num_downs": 3}, 12, "multiples of 8, builtin:edges has 12; use --resolution 16"),
         ({"architecture": "unet", "num_downs": 4}, 5, "multiples of 16, builtin:edges has 5; use --resolution 16"),
         ({"architecture": "resnet"}, 31, "multiples of 4, builtin:edges has 31; use --resolution 32"),
@@ -138,6 +138,19 @@ def test_sizes_that_the_levels_do_not_divide(options, size, advice):
     with pytest.raises(UserError) as error:
         build_translator(TranslatorArguments(**options), spec(1, size), spec(1, size))
     assert str(error.value) == f"--architecture {options['architecture']} needs images whose sides are {advice}"
+
+
+@pytest.mark.parametrize(("size", "downs"), [(8, 3), (40, 3), (64, 6), (96, 5), (256, 8), (512, 8)])
+def test_a_unet_halves_as_often_as_it_can(size, downs):
+    assert most_downs(spec(1, size)) == downs
+
+
+@pytest.mark.parametrize(("size", "times", "better"), [(10, 1, 32), (100, 2, 96), (500, 2, 512), (31, 0, 32)])
+def test_sizes_that_are_halved_too_seldom(size, times, better):
+    with pytest.raises(
+        UserError, match=f"which is {times} times for the {size} pixels .*; use --resolution {better}, "
+    ):
+        build_translator(TranslatorArguments(architecture="unet"), spec(1, size), spec(1, size))
 
 
 # options -------------------------------------------------------------------------------------------------------------
@@ -155,7 +168,7 @@ def test_sizes_that_the_levels_do_not_divide(options, size, advice):
             {"architecture": "unet", "num_blocks": 3},
             "--num_blocks has no meaning with --architecture unet; leave it out",
         ),
-        ({"norm_statistics": "batch"}, "--norm_statistics has no meaning with --norm instance; leave it out"),
+        ({"norm_statistics": "image"}, "--norm_statistics has no meaning with --norm instance; leave it out"),
         ({"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
     ],
 )

@@ -110,16 +110,18 @@ def test_save_and_load_give_the_same_output(build, tmp_path):
         assert torch.equal(one, two)
 
 
-@pytest.mark.parametrize("statistics", ["running", "batch"])
+@pytest.mark.parametrize("statistics", ["running", "image"])
 def test_statistics_of_batch_norm(statistics):
-    """With those of the batch at hand the mean of a normalised map does not depend on the running averages."""
+    """With each image's own the mean of a normalised map depends neither on running averages nor on other images."""
     pipeline, sample = tiny(norm_statistics=statistics, dropout=0.0), images()
     before = pipeline(sample, output_type="pt").images
     for name, buffer in pipeline.generator.named_buffers():
         if name.endswith("running_mean"):
             buffer += 1
     after = pipeline(sample, output_type="pt").images
-    assert torch.equal(before, after) == (statistics == "batch")
+    assert torch.equal(before, after) == (statistics == "image")
+    alone = torch.cat([pipeline(part, output_type="pt").images for part in sample.split(1)])
+    torch.testing.assert_close(alone, after, rtol=0, atol=1e-6)
 
 
 # noise ---------------------------------------------------------------------------------------------------------------
@@ -154,10 +156,22 @@ def test_noise_without_a_generator_is_another_one_each_time():
     assert not torch.equal(one, two)
 
 
+def test_a_list_of_generators_makes_each_image_as_if_alone():
+    pipeline, sample = tiny(), images()
+    generators = [torch.Generator().manual_seed(seed) for seed in range(len(sample))]
+    together = pipeline(sample, stochastic=True, generator=generators, output_type="pt").images
+    for seed, (part, made) in enumerate(zip(sample.split(1), together, strict=True)):
+        generator = torch.Generator().manual_seed(seed)
+        alone = pipeline(part, stochastic=True, generator=generator, output_type="pt").images[0]
+        assert torch.equal(alone, made)
+    with pytest.raises(UserError, match="1 generators for 3 images; give one for each image"):
+        pipeline(sample, stochastic=True, generator=generators[:1])
+
+
 def test_the_network_stays_in_eval_mode_after_an_error():
     pipeline = tiny()
-    with pytest.raises(UserError, match="tile_size 9 must lie between 1 and the image's shorter side, 8"):
-        pipeline(images(), stochastic=True, tile_size=9, tile_overlap=0)
+    with pytest.raises(UserError, match="tile_size 12 must lie between 1 and the image's shorter side, 8"):
+        pipeline(images(), stochastic=True, tile_size=12)
     assert not any(module.training for module in pipeline.generator.modules())
 
 
@@ -184,11 +198,15 @@ def test_the_network_stays_in_eval_mode_after_an_error():
         ([], {}, "image must be PIL images, arrays"),
         ("picture.png", {}, "image must be PIL images, arrays .* got str"),
         (torch.zeros(3, 8, 8), {"tile_size": 16}, "tile_size 16 must lie between 1 and the image's shorter side, 8"),
-        (torch.zeros(3, 8, 8), {"tile_size": 8}, "tile_overlap 32 must lie between 0 and half of tile_size 8"),
         (
             torch.zeros(3, 8, 8),
-            {"tile_size": 6, "tile_overlap": 0},
-            r"must be multiples of 4, got a sample of shape \(1, 3, 6, 6\)",
+            {"tile_size": 8, "tile_overlap": 5},
+            "tile_overlap 5 must lie between 0 and half of tile_size 8",
+        ),
+        (
+            torch.zeros(3, 8, 8),
+            {"tile_size": 6},
+            "tile_size 6 must be a multiple of 4, as the network halves its images",
         ),
         (torch.zeros(3, 8, 8), {"output_type": "latent"}, "output_type must be 'pil', 'np' or 'pt', got 'latent'"),
     ],

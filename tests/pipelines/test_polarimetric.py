@@ -92,7 +92,7 @@ def test_shapes_and_types():
     for kind, images_ in (("np", arrays.images), ("pt", tensors.images)):
         (alone,) = pipeline(images(), output_type=kind, return_dict=False)
         assert type(alone) is type(images_) and (alone == images_).all()
-    assert pipeline.sample_shape == (4, 8, 8) and pipeline.data_layout == "pair"
+    assert pipeline.sample_shape == (4, 8, 8) and pipeline.data_layout == "domains"
 
 
 def test_the_picture_is_hue_of_the_angle():
@@ -234,3 +234,11 @@ def test_mistakes_are_one_line(image, options, message):
     with pytest.raises(UserError, match=message) as error:
         tiny()(image, **options)
     assert "\n" not in str(error.value)
+
+
+def test_a_camera_whose_projection_can_be_negative():
+    rows = [[0.48, 0.5, 0.0], [0.5, 0.0, 0.51], [0.5, -0.5, 0.0], [0.5, 0.0, -0.52]]
+    pipeline = tiny(calibration=rows, left_inverse="orthogonal")
+    assert pipeline(images()).images.shape == (3, 16, 12, 4)
+    with pytest.raises(UserError, match="project=True needs a calibration whose rows have"):
+        pipeline(images(), project=True)

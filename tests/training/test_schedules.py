@@ -43,6 +43,7 @@ SCHEDULES: list[tuple[str, dict[str, Any], Callable[[int], float]]] = [
         lambda step: rising(step) if step < WARMUP else math.sin(math.pi / 2 * left(step)) ** 2,
     ),
     ("polynomial", {"lr_warmup_steps": WARMUP}, lambda step: rising(step) if step < WARMUP else left(step)),
+    ("constant_then_linear", {}, lambda step: 1.0 if step < 20 else 1 - (step - 20) / 20),
     ("constant_then_linear", {"lr_decay_start_step": 30}, lambda step: 1.0 if step < 30 else 1 - (step - 30) / 10),
     (
         "constant_then_linear",

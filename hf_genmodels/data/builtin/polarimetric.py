@@ -11,6 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...errors import UserError
+from ..layouts import MIRRORED_ANGLES
 from .base import SPLITS, BuiltinSplit
 from .polarimetric_scenes import draw_scene, render
 
@@ -54,4 +55,4 @@ def load_polarimetric(config: str | None, split: str) -> BuiltinSplit:
         "intensity": images["intensity"],
         "depth": images["depth"],
     }
-    return BuiltinSplit(images["rgb"], 1.0, columns=columns, mirrored_channels={"target_image": (0, 3, 2, 1)})
+    return BuiltinSplit(images["rgb"], 1.0, columns=columns, mirrored_channels={"target_image": MIRRORED_ANGLES})
