@@ -107,7 +107,8 @@ reference-flow-digits: $(STAMP)
 reference-glow: $(STAMP)
 	$(BIN)/hf-genmodels train flow --dataset_name $(FASHION_MNIST) --output_dir runs/reference-glow $(RESUME) \
 	  --architecture glow --num_scales 2 --num_flow_steps 8 --hidden_channels 64 --learning_rate 1e-3 --max_grad_norm 1000 \
-	  --use_ema --max_train_steps 3000 --lr_scheduler cosine --lr_warmup_steps 100 --checkpointing_steps 500 --seed 0
+	  --use_ema --train_batch_size 32 --max_train_steps 3000 --lr_scheduler cosine --lr_warmup_steps 100 \
+	  --checkpointing_steps 500 --seed 0
 
 reference-vae-32: $(STAMP)
 	$(BIN)/hf-genmodels train vae --dataset_name $(FASHION_MNIST) --resolution 32 --output_dir runs/reference-vae-32 $(RESUME) \
