@@ -174,7 +174,12 @@ def test_the_papers_options_are_the_defaults():
     assert (args.architecture, args.norm, args.dropout, args.gan_loss) == ("unet", "batch", 0.5, "non_saturating")
     assert (args.adversarial_weight, args.reconstruction_weight, args.reconstruction_loss) == (1.0, 100.0, "l1")
     assert (args.receptive_field, args.width, args.discriminator_width) == (70, 64, 64)
-    assert args.loop_defaults == {"learning_rate": 2e-4, "adam_beta1": 0.5}
+    assert args.loop_defaults == {
+        "learning_rate": 2e-4,
+        "adam_beta1": 0.5,
+        "train_batch_size": 1,
+        "lr_scheduler": "constant_then_linear",
+    }
     assert Pix2PixObjective.layout(args).kind == "pair"
 
 
