@@ -177,7 +177,7 @@ def _unet(path: Path, state: State, dropout: float) -> tuple[UNetTranslator, dic
         dropout=dropout,
         norm_statistics="image",
     )
-    layers = {}
+    layers: dict[str, str] = {}
     for level, prefix in enumerate(levels):
         down, up = f"down_blocks.{level}", f"up_blocks.{innermost - level}"
         if level == 0:
