@@ -144,7 +144,7 @@ def main() -> None:
         task = TASKS[name]
         folder = train_task(name, task, args)
         figures[name] = results.get(name, partial(judge, folder, task, args))
-        pictures[name] = image_grid(picture(folder, task, args), columns=12)
+        pictures[name] = image_grid(picture(folder, task, args), columns=4)
     stack_pictures(pictures).save(args.output_dir / "pix2pix.png")
     lines = table(figures)
     (args.output_dir / "table.md").write_text(lines, encoding="utf-8")

@@ -121,7 +121,7 @@ class Study:
                 figures[run].append(results.get(f"{self.name}, {run}, seed {seed}", measure))
         target = pairs(self.data, "test")[1]
         horizontal = results.get(f"{self.name}, horizontal", lambda: mean_angle_error(unpolarised(target), target))
-        grids = {f"{self.name}: {run}": image_grid(self.picture(run), columns=10) for run in RUNS}
+        grids = {f"{self.name}: {run}": image_grid(self.picture(run), columns=2) for run in RUNS}
         lines = f"{self.name}\n\n{table(figures)}horizontal everywhere: {horizontal:.3g} degrees\n"
         return lines, stack_pictures(grids)
 

@@ -37,7 +37,8 @@ class DiscriminatorOutput(BaseOutput):
     """What one pass through a discriminator gives; with packing, batch is the number of packs.
 
     Args:
-        logits (`torch.Tensor` of shape `(batch,)`): Of "real"; a Wasserstein critic's score.
+        logits (`torch.Tensor` of shape `(batch,)`): Of "real"; a Wasserstein critic's score. Of a patch discriminator
+            `(batch, 1, rows, columns)`, one for each patch.
         features (`torch.Tensor` of shape `(batch, channels, height, width)` or `(batch, width)`): Activations of a
             hidden layer, for losses that compare features.
         class_logits (`torch.Tensor` of shape `(batch, num_classes)`, *optional*): Of an "acgan" network.

@@ -275,17 +275,17 @@ class TranslationObjective(Objective):
 
 
 def side_by_side(*images: Tensor) -> Tensor:
-    """Images in [0, 1], row by row: one of each in turn, grey ones beside coloured ones as coloured ones.
+    """One wide picture for each example, of its images from left to right; grey ones beside coloured ones as coloured.
 
     Args:
-        images: (batch, channels, height, width) each; of more than 3 channels the first is shown.
+        images: (batch, channels, height, width) in [0, 1] each; of more than 3 channels the first is shown.
 
     Returns:
-        (len(images) * batch, 1 or 3, height, width).
+        (batch, 1 or 3, height, len(images) * width).
     """
     shown = [image if image.shape[1] in (1, 3) else image[:, :1] for image in images]
     channels = max(image.shape[1] for image in shown)
-    return torch.stack([image.expand(-1, channels, -1, -1) for image in shown], 1).flatten(0, 1)
+    return torch.cat([image.expand(-1, channels, -1, -1) for image in shown], 3)
 
 
 def in_unit_range(image: Tensor) -> Tensor:

@@ -304,11 +304,11 @@ def test_pictures_and_held_out_errors():
     pictures = objective.sample_grid(pipeline, batch, torch.Generator())
     assert pictures.keys() == {"image, translation, target"}
     (shown,) = pictures.values()
-    assert shown.shape == (9, 3, 8, 8)
+    assert shown.shape == (3, 3, 8, 24)
     condition = (batch["conditioning_image"] + 1) / 2
-    assert torch.equal(shown[0], condition[0].expand(3, 8, 8))
-    torch.testing.assert_close(shown[1::3], (fake + 1) / 2)
-    torch.testing.assert_close(shown[2::3], (batch["target_image"] + 1) / 2)
+    assert torch.equal(shown[..., :8], condition.expand(-1, 3, 8, 8))
+    torch.testing.assert_close(shown[..., 8:16], (fake + 1) / 2)
+    torch.testing.assert_close(shown[..., 16:], (batch["target_image"] + 1) / 2)
 
     expected = (fake.double().numpy() - batch["target_image"].double().numpy()).__abs__().mean((1, 2, 3)) / 2
     assert figures.keys() == {"L1"}

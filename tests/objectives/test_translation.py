@@ -87,12 +87,11 @@ def test_the_held_out_error_is_on_the_scale_of_0_to_1():
 def test_images_side_by_side():
     grey, colour, angles = torch.rand(2, 1, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2, 4, 4, 4)
     shown = side_by_side(grey, colour, angles)
-    assert shown.shape == (6, 3, 4, 4)
-    for index in range(2):
-        assert torch.equal(shown[3 * index], grey[index].expand(3, 4, 4))
-        assert torch.equal(shown[3 * index + 1], colour[index])
-        assert torch.equal(shown[3 * index + 2], angles[index, :1].expand(3, 4, 4))
-    assert side_by_side(grey, grey).shape == (4, 1, 4, 4)
+    assert shown.shape == (2, 3, 4, 12)
+    assert torch.equal(shown[..., :4], grey.expand(2, 3, 4, 4))
+    assert torch.equal(shown[..., 4:8], colour)
+    assert torch.equal(shown[..., 8:], angles[:, :1].expand(2, 3, 4, 4))
+    assert side_by_side(grey, grey).shape == (2, 1, 4, 8)
 
 
 # networks ------------------------------------------------------------------------------------------------------------
