@@ -37,7 +37,7 @@ from hf_genmodels.plots import image_grid, stack_pictures
 KNOWN_PIXELS, PACKING, SEED = 0.005, 2, 0
 NUM_SAMPLES, BATCH, NUM_MAPS, SAMPLES_OF_MAP, SHOWN = 1000, 100, 64, 16, 8
 LAMBDAS = (0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
-LOOP = "--log_steps 100 --checkpointing_steps 500"
+LOOP = "--log_steps 100 --checkpointing_steps 500 --use_ema"
 DISCRIMINATOR = f"--discriminator_norm instance --packing {PACKING}"
 
 
