@@ -179,8 +179,14 @@ class _Loader:
                 f"split {split!r} of {first.name} has {len(a)} images and of {second.name} {len(b)}: pairs need as "
                 "many of both; use a family for unpaired images, such as cyclegan"
             )
+        for origin, names in ((first, a), (second, b)):
+            if None in names:
+                raise UserError(
+                    f"the images of {origin.name} have no file names, and pairs of two data sets are found by these; "
+                    "make both images columns of one data set"
+                )
         for one, other in zip(a, b, strict=True):
-            if one is None or one != other:
+            if one != other:
                 raise UserError(
                     f"the images of {first.name} and {second.name} are no pairs: {one} stands beside {other}; give "
                     "files that belong together the same name, or use a family for unpaired images"

@@ -94,6 +94,14 @@ def test_two_folders_hold_pairs_if_their_files_have_the_same_names(folder, argum
     assert "'train' of a has 3 images and of b 2" in error_of(load_data, arguments(**both), 0, Layout("pair"))
 
 
+def test_images_without_file_names_cannot_be_paired(folder, parquet, arguments, random):
+    images = random.integers(0, 255, (3, 4, 4), dtype=np.uint8)
+    root = folder({f"{i}.png": image for i, image in enumerate(images)})
+    arrays = parquet({"train": {"image": images}}, {"image": datasets.Array2D((4, 4), "uint8")})
+    message = error_of(load_data, arguments(train_data_dir=str(root), dataset_name_b=str(arrays)), 0, Layout("pair"))
+    assert "have no file names" in message and "columns of one data set" in message
+
+
 @pytest.fixture
 def two_folders(folder, random):
     """Two folders of 12 files with the same names; B is A, 100 higher."""
