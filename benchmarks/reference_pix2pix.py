@@ -44,6 +44,7 @@ class Task:
         target: Column it is translated to.
         options: Of the training script.
         steps: Of training.
+        resolution: Size that the images are made smaller to; None leaves them as they are.
         masks: Whether the targets are masks.
     """
 
@@ -52,26 +53,27 @@ class Task:
     target: str
     options: str
     steps: int
+    resolution: int | None = None
     masks: bool = False
 
     def data(self, nuclei: str) -> DataArguments:
-        """Options of the data; real images are made smaller."""
+        """Options of the data."""
         return DataArguments(
             dataset_name=self.dataset or nuclei,
             conditioning_image_column=self.source,
             target_image_column=self.target,
-            resolution=None if self.dataset else 64,
+            resolution=self.resolution,
         )
 
 
 GAN = "--width 16 --discriminator_width 16 --train_batch_size 8"
-PLAIN = "--width 16 --adversarial_weight 0 --dropout 0 --train_batch_size 16 --learning_rate 1e-3"
+PLAIN = "--width 16 --adversarial_weight 0 --dropout 0 --learning_rate 1e-3 --train_batch_size"
 TASKS = {
-    "edges: outlines to shapes": Task("builtin:edges", "conditioning_image", "target_image", GAN, 1500),
-    "nuclei: image to mask": Task(None, "image", "mask", f"{PLAIN} --random_flip", 1000, masks=True),
-    "nuclei: mask to image": Task(None, "mask", "image", f"{GAN} --random_flip", 1000),
-    "depth of one image": Task("builtin:polarimetric", "intensity", "depth", PLAIN, 1000),
-    "depth of four angles": Task("builtin:polarimetric", "target_image", "depth", PLAIN, 1000),
+    "edges: outlines to shapes": Task("builtin:edges", "conditioning_image", "target_image", GAN, 4000),
+    "nuclei: image to mask": Task(None, "image", "mask", f"{PLAIN} 8 --random_flip", 1500, 128, masks=True),
+    "nuclei: mask to image": Task(None, "mask", "image", f"{GAN} --random_flip", 1000, 64),
+    "depth of one image": Task("builtin:polarimetric", "intensity", "depth", f"{PLAIN} 16", 1000),
+    "depth of four angles": Task("builtin:polarimetric", "target_image", "depth", f"{PLAIN} 16", 1000),
 }
 
 
