@@ -67,9 +67,11 @@ class Task:
 
 
 GAN = "--width 16 --discriminator_width 16 --train_batch_size 8"
+# A discriminator of the whole image (70 pixels) draws it away from its target: held-out L1 0.050 instead of 0.034.
+SMALL = "--receptive_field 16 --dropout 0 --learning_rate 1e-3"
 PLAIN = "--width 16 --adversarial_weight 0 --dropout 0 --learning_rate 1e-3 --train_batch_size"
 TASKS = {
-    "edges: outlines to shapes": Task("builtin:edges", "conditioning_image", "target_image", GAN, 4000),
+    "edges: outlines to shapes": Task("builtin:edges", "conditioning_image", "target_image", f"{GAN} {SMALL}", 2000),
     "nuclei: image to mask": Task(None, "image", "mask", f"{PLAIN} 8 --random_flip", 1500, 128, masks=True),
     "nuclei: mask to image": Task(None, "mask", "image", f"{GAN} --random_flip", 1000, 64),
     "depth of one image": Task("builtin:polarimetric", "intensity", "depth", f"{PLAIN} 16", 1000),
