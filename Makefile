@@ -29,7 +29,7 @@ quickstart: $(STAMP)
 	$(BIN)/hf-genmodels quickstart
 
 test: $(STAMP)
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 test-slow: $(STAMP)
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -m slow
@@ -127,6 +127,7 @@ reference-texture: $(STAMP)
 
 # NUCLEI: a data set with columns image and mask, CAPTURES: a folder of scenes, each with raw_mosaic.png
 reference-pix2pix: $(STAMP)
+	@test -n "$(NUCLEI)" || { echo "set NUCLEI to a data set with the columns image and mask"; exit 1; }
 	$(BIN)/python benchmarks/reference_pix2pix.py --nuclei $(NUCLEI) --output_dir runs/reference-pix2pix
 
 reference-polarimetric: $(STAMP)

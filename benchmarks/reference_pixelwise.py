@@ -4,17 +4,18 @@
         --output_dir runs/reference-pixelwise
 
 For each seed: a run for each lambda, the CGAN baseline (whose discriminator sees the known pixels), and an
-unconditional GAN of the same width, packing and discriminator, with whose spread over z theirs is compared. The maps
-are of test images. MSE and satisfied share (squared error below 0.1) are on the scale of [-1, 1]; FID compares the
-features of its own classifier, of all test images and of 1,000 samples, one for each map; the spread is the standard
-deviation of a pixel over 16 samples of one map, mean over pixels and 64 maps. `--texture` does the same on patches of
-a brick wall at 64x64, with HOG and LBP chi-square distances in place of FID. What is done is not done again: results
-are kept in `results.json`, tables in `table.md`, pictures in `pixelwise.png`.
+unconditional GAN (DCGAN) of the same width, packing and discriminator, with whose spread over z theirs is compared.
+The maps are of test images. MSE and satisfied share (squared error below 0.1) are on the scale of [-1, 1]; FID
+compares the features of its own classifier, of all test images and of 1,000 samples, one for each map of as many test
+images; the spread is the standard deviation of a pixel over 16 samples of one map, mean over pixels and 64 maps.
+`--texture` does the same on patches of a brick wall at 64x64, with HOG and LBP chi-square distances in place of FID.
+What is done is not done again: results are kept in `results.json`, tables in `table.md`, pictures in `pixelwise.png`.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -143,6 +144,12 @@ class Study:
             "spread": 0.0,
         }
 
+    def judge_training_images(self) -> dict[str, float]:
+        """As if the first training images were samples: what a perfect model would reach."""
+        batches = evaluation_batches(load_split(self.data, "train"), batch_size=500)
+        images = torch.cat([(batch["image"] + 1) / 2 for batch in itertools.islice(batches, NUM_SAMPLES // 500)])
+        return self.quality(images)
+
     def run(self) -> str:
         """Train and judge everything; the table, and the picture of the first seed's runs."""
         results = Results(self.folder / "results.json", self.args)
@@ -159,6 +166,7 @@ class Study:
             figures["unconditional GAN"].append(results.get(f"unconditional GAN, seed {seed}", measure))
         self.picture([name.replace(" ", "-") for name in runs])
         figures["mean image"] = [results.get("mean image", self.judge_mean_image)]
+        figures["training images"] = [results.get("training images", self.judge_training_images)]
         return table(figures)
 
     def picture(self, names: list[str]) -> None:
@@ -178,11 +186,16 @@ class Study:
 def table(figures: dict[str, list[dict[str, float]]]) -> str:
     """Mean and standard deviation over the seeds; the spread also relative to that of the unconditional GAN."""
     columns = list(next(iter(figures.values()))[0])
+    formats = {"satisfied": ".4f"}
     reference = [of_seed["spread"] for of_seed in figures["unconditional GAN"]]
     lines = [f"| Run | {' | '.join(columns)} | spread / GAN's |", "|--" * (len(columns) + 2) + "|"]
     for name, of_seeds in figures.items():
-        cells = [mean_and_spread([of_seed[c] for of_seed in of_seeds if c in of_seed]) for c in columns]
-        ratios = [of_seed["spread"] / other for of_seed, other in zip(of_seeds, reference, strict=False)]
+        cells = [
+            mean_and_spread([of_seed[c] for of_seed in of_seeds if c in of_seed], formats.get(c, ".3g"))
+            for c in columns
+        ]
+        pairs = zip(of_seeds, reference, strict=False)  # what is no run has no seeds
+        ratios = [of_seed["spread"] / other for of_seed, other in pairs if "spread" in of_seed]
         lines.append(f"| {name} | {' | '.join(cells)} | {mean_and_spread(ratios)} |")
     return "\n".join(lines) + "\n"
 

@@ -20,6 +20,7 @@ kept in `results.json`, tables in `table.md`, pictures in `polarimetric.png`.
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -122,7 +123,9 @@ class Study:
                 measure = partial(self.judge, folder, encoder)
                 figures[run].append(results.get(f"{self.name}, {run}, seed {seed}", measure))
         target = pairs(self.data, "test")[1]
-        horizontal = results.get(f"{self.name}, horizontal", lambda: mean_angle_error(unpolarised(target), target))
+        horizontal = results.get(
+            f"{self.name}, horizontal", lambda: mean_angle_error(horizontal_everywhere(target), target)
+        )
         real = results.get(f"{self.name}, test images", lambda: mean_violations(target))
         grids = {f"{self.name}: {run}": image_grid(self.picture(run), columns=2) for run in RUNS}
         lines = f"{self.name}\n\n{table(figures)}\nhorizontal everywhere: {horizontal:.3g} degrees\n"
@@ -156,7 +159,7 @@ def mean_violations(target: Tensor) -> dict[str, float]:
     return {"C1": residuals.mean().item(), "C2": c2_violation_rate(target, inverse).mean().item()}
 
 
-def unpolarised(target: Tensor) -> Tensor:
+def horizontal_everywhere(target: Tensor) -> Tensor:
     """Images whose every pixel is polarised horizontally, by very little."""
     mean = target.mean(1, keepdim=True)
     return torch.cat([1.01 * mean, mean, 0.99 * mean, mean], 1)
@@ -179,6 +182,8 @@ def write_captures(captures: Path, folder: Path) -> None:
 
     part = folder.with_name(folder.name + ".part")
     scenes = sorted(path.parent for path in captures.glob("*/raw_mosaic.png"))
+    if len(scenes) < 2:
+        sys.exit(f"error: {captures} holds {len(scenes)} scenes (*/raw_mosaic.png): two are needed, one to test on")
     for split, chosen in (("train", scenes[:-1]), ("test", scenes[-1:])):
         angles = []
         for scene in chosen:
