@@ -33,8 +33,19 @@ class PolarimetricArguments(CycleGANArguments):
             "own: zero padding, no norm in the blocks)."
         },
     )
-    calibration_weight: float = field(default=1.0, metadata={"help": "mu, of C1: y = A B y, for y in [0, 255]."})
-    cone_weight: float = field(default=1.0, metadata={"help": "nu, of C2: S0^2 >= S1^2 + S2^2, for y in [0, 255]."})
+    calibration_weight: float = field(
+        default=1.0,
+        metadata={
+            "help": "mu, of C1: y = A B y, for y in [0, 255]. The default is the thesis', for a million steps; a few "
+            "thousand want less, such as 0.02."
+        },
+    )
+    cone_weight: float = field(
+        default=1.0,
+        metadata={
+            "help": "nu, of C2: S0^2 >= S1^2 + S2^2, for y in [0, 255]. As of --calibration_weight, such as 0.001."
+        },
+    )
     paired_weight: float = field(
         default=0.0,
         metadata={
