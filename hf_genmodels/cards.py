@@ -68,7 +68,6 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
     model_name = (repo_id or folder.resolve().name).split("/")[-1]
     data = _data_name(options), _data_name(options, "_b")
     domains = [_described_data(*each) for each in data]
-    train, validation = metrics.get("train", {}), metrics.get("validation", {})
     metadata = ModelCardData(
         library_name="hf_genmodels",
         pipeline_tag=family.pipeline_tag,
@@ -97,9 +96,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
             data_name=domains[0] if domains[1] is None else "Domain A: {}; domain B: {}".format(*domains),
             domains=domains,
             data_options=_data_options(options),
-            losses={
-                name: {"train": train.get(name), "validation": validation.get(name)} for name in [*train, *validation]
-            },
+            losses=_losses(metrics),
             evaluation=metrics.get("evaluation", []),
             warnings=metrics.get("warnings", []),
             license=license,
@@ -107,6 +104,12 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         )
     )
     return ModelCard(re.sub(r"\n{3,}", "\n\n", text))
+
+
+def _losses(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of training and validation side by side, by name."""
+    train, validation = metrics.get("train", {}), metrics.get("validation", {})
+    return {name: {"train": train.get(name), "validation": validation.get(name)} for name in [*train, *validation]}
 
 
 def write_card(

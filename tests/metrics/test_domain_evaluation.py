@@ -22,17 +22,14 @@ from hf_genmodels import (
 from hf_genmodels.data import Layout, evaluation_batches, load_split
 from hf_genmodels.evaluation import evaluate_pipeline
 from hf_genmodels.metrics.record import write_evaluation
+from tests.testing_utils.translators import shaken
 
 SIZES = {"a": 12, "few": 3, "many": 30}
 CHANNELS = {"a": 1, "few": 3, "many": 3}
 
 
 def translator(in_channels: int, out_channels: int) -> Any:
-    """Weights that make all sorts of colours."""
-    network = ResNetTranslator(in_channels, out_channels, 16, width=2, num_blocks=1)
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return network.eval()
+    return shaken(ResNetTranslator(in_channels, out_channels, 16, width=2, num_blocks=1))
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ COUNT = 22
 class Listening(PixelwisePipeline):
     """Notes what its calls were given and gave."""
 
-    def __call__(self, values, mask, *args, **options):  # type: ignore[no-untyped-def]
+    def __call__(self, values, mask, *args, **options):
         output = super().__call__(values, mask, *args, **options)
         self.heard.append((values, mask, output.images))
         self.seeds.add(options["generator"].initial_seed())

@@ -21,17 +21,11 @@ from hf_genmodels import (
 from hf_genmodels.data import Layout, evaluation_batches, load_split
 from hf_genmodels.evaluation import evaluate_pipeline
 from hf_genmodels.metrics.record import write_evaluation
+from tests.testing_utils.translators import shaken
 
 EDGES = DataArguments(dataset_name="builtin:edges", resolution=16)
 SCENES = DataArguments(dataset_name="builtin:polarimetric", resolution=16)
 COUNT = 20
-
-
-def shaken(network: Any) -> Any:
-    """Weights that make all sorts of colours."""
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return network.eval()
 
 
 @pytest.fixture
