@@ -17,7 +17,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from .blocks.autoencoding import check_choice
+from .checks import check_choice
 from .errors import UserError
 from .models.resnet_translator import ResNetTranslator
 from .models.unet_translator import UNetTranslator

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,10 +12,9 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from ..checks import check_choice, check_widths
+from ..choices import NormStatistics
 from ..errors import UserError
-from .autoencoding import check_choice, check_widths
-
-NormStatistics = Literal["running", "batch"]
 
 # what a network needs labels in `forward` for; an "acgan" discriminator predicts them instead
 CONDITIONED = ("concat", "batch_norm", "projection")

@@ -9,32 +9,13 @@ from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_widths
+from ..choices import TrunkNorm
 from ..errors import UserError
 
-Norm = Literal["batch", "group", "none"]
 Activation = Literal["relu", "silu", "tanh"]
 ARCHITECTURES = ("linear", "mlp", "conv")
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
-
-
-def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
-    """Refuse a value that is none of the choices (`typing.get_args` of the argument's `Literal`).
-
-    Raises:
-        UserError: One line with the argument's name, the value and the choices.
-    """
-    if value not in choices:
-        raise UserError(f"{name} {value!r} is unknown; choose one of: {', '.join(choices)}")
-
-
-def check_widths(name: str, widths: Sequence[int]) -> None:
-    """Refuse layers without units.
-
-    Raises:
-        UserError: One line with the argument's name and the widths.
-    """
-    if any(width < 1 for width in widths):
-        raise UserError(f"{name} must be at least 1, got {' '.join(str(width) for width in widths)}")
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
@@ -175,7 +156,7 @@ def check_layers(architecture: str, block_out_channels: Sequence[int], norm: str
         UserError: An unknown choice, or convolutions that are none or have no channels.
     """
     check_choice("architecture", architecture, ARCHITECTURES)
-    check_choice("norm", norm, get_args(Norm))
+    check_choice("norm", norm, get_args(TrunkNorm))
     check_choice("activation", activation, get_args(Activation))
     if architecture == "conv":
         check_widths("block_out_channels", block_out_channels)

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..checks import check_choice, check_widths
+from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 from .adversarial import BatchNorm
-from .autoencoding import check_choice, check_widths
-
-TranslatorNorm = Literal["batch", "instance", "none"]
-# What a translator's batch norms use in eval mode: running averages, or each image's own statistics.
-TranslatorStatistics = Literal["running", "image"]
 
 
 @dataclass

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 
 from .sets import Batch, MapDataset
-from .spec import DataSpec
-
-LayoutKind = Literal["image", "pair", "domains", "reserved"]
+from .spec import DataSpec, Layout
 
 # What the two images of an example are called in a batch.
 BATCH_NAMES: dict[str, tuple[str, str]] = {
@@ -20,26 +16,8 @@ BATCH_NAMES: dict[str, tuple[str, str]] = {
     "domains": ("image_a", "image_b"),
     "reserved": ("image", "constraint_image"),
 }
-# The order of (I0, I45, I90, I135) in a mirror, where 45 degrees are 135.
-MIRRORED_ANGLES = (0, 3, 2, 1)
 # One in five examples is held in reserve.
 RESERVED_EVERY = 5
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What a family's examples consist of.
-
-    Attributes:
-        kind: "image": one image, `image`. "pair": an image and its translation, `conditioning_image` and
-            `target_image`, cropped and mirrored alike. "domains": images of two domains that do not belong together,
-            `image_a` and `image_b`. "reserved": `image` and `constraint_image`, the latter from a fifth of the split
-            that is never an `image`.
-        mirrored_channels: `DataSpec.mirrored_channels` of the second image.
-    """
-
-    kind: LayoutKind = "image"
-    mirrored_channels: tuple[int, ...] | None = None
 
 
 class TwoImageDataset:

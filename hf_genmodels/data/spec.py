@@ -1,10 +1,16 @@
-"""What a network has to know about the data: shape, units, classes."""
+"""What a network has to know about the data: shape, units, classes, what an example consists of."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from dataclasses import dataclass
+from typing import Literal
+
+LayoutKind = Literal["image", "pair", "domains", "reserved"]
+
+# The order of (I0, I45, I90, I135) in a mirror, where 45 degrees are 135.
+MIRRORED_ANGLES = (0, 3, 2, 1)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,22 @@ class DataSpec:
     def is_image(self) -> bool:
         """Whether the examples are images rather than vectors."""
         return self.size is not None
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What a family's examples consist of.
+
+    Attributes:
+        kind: "image": one image, `image`. "pair": an image and its translation, `conditioning_image` and
+            `target_image`, cropped and mirrored alike. "domains": images of two domains that do not belong together,
+            `image_a` and `image_b`. "reserved": `image` and `constraint_image`, the latter from a fifth of the split
+            that is never an `image`.
+        mirrored_channels: `DataSpec.mirrored_channels` of the second image.
+    """
+
+    kind: LayoutKind = "image"
+    mirrored_channels: tuple[int, ...] | None = None
 
 
 def fingerprint(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
-from ..blocks.autoencoding import check_choice
+from ..checks import check_choice
+from ..choices import ConstraintNoise
 from ..errors import UserError
 from .gan import at_least_float32
-
-ConstraintNoise = Literal["gaussian", "laplacian"]
 
 
 def check_constraints(samples: Tensor, values: Tensor, mask: Tensor) -> None:

@@ -11,14 +11,12 @@ weights, arXiv 2303.09556).
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 import torch
 from torch import Tensor
 
+from ..choices import PredictionType
 from .likelihood import sum_per_sample
-
-PredictionType = Literal["epsilon", "sample", "v_prediction"]
 
 
 def _scales(alpha_bar: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

@@ -92,11 +92,11 @@ def at_least_float32(values: Tensor) -> Tensor:
     return values.to(torch.promote_types(values.dtype, torch.float32))
 
 
-def generator_loss(kind: str, fake_logits: Tensor) -> Tensor:
+def generator_loss(kind: str | GANLoss, fake_logits: Tensor) -> Tensor:
     """What the generator minimises.
 
     Args:
-        kind: A key of `GAN_LOSSES`.
+        kind: A key of `GAN_LOSSES`, or a loss of your own.
         fake_logits: (batch, ...), the discriminator's logits of "real" for generated samples; a patch discriminator's
             entries count alike.
 
@@ -109,11 +109,11 @@ def generator_loss(kind: str, fake_logits: Tensor) -> Tensor:
     return mean_of(_loss(kind).generator, fake_logits, "fake_logits")
 
 
-def discriminator_loss(kind: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def discriminator_loss(kind: str | GANLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """What the discriminator minimises: the sum of its losses on data and on fakes.
 
     Args:
-        kind: A key of `GAN_LOSSES`.
+        kind: A key of `GAN_LOSSES`, or a loss of your own.
         real_logits: (batch, ...), the logits of "real" for data.
         fake_logits: Same shape, for generated samples that carry no gradient.
 
@@ -132,11 +132,11 @@ def discriminator_loss(kind: str, real_logits: Tensor, fake_logits: Tensor) -> T
     return mean_of(loss.real, real_logits, "real_logits") + mean_of(loss.fake, fake_logits, "fake_logits")
 
 
-def accuracy(kind: str, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+def accuracy(kind: str | GANLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     """How well the discriminator tells fakes from data: 1 always, 0.5 not at all.
 
     Args:
-        kind: A key of `GAN_LOSSES`.
+        kind: A key of `GAN_LOSSES`, or a loss of your own.
         real_logits: (batch, ...).
         fake_logits: (batch, ...).
 
@@ -175,7 +175,9 @@ def mean_of(function: Elementwise, logits: Tensor, name: str) -> Tensor:
     return function(at_least_float32(logits)).mean()
 
 
-def _loss(kind: str) -> GANLoss:
+def _loss(kind: str | GANLoss) -> GANLoss:
+    if isinstance(kind, GANLoss):
+        return kind
     if kind not in GAN_LOSSES:
         raise UserError(f"unknown GAN loss {kind!r}; choose one of {', '.join(GAN_LOSSES)}")
     return GAN_LOSSES[kind]

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from torch import Tensor
 
+from ..choices import LatentPrior
 from ..errors import UserError
-
-Prior = Literal["gaussian", "mixture"]
 
 # of the mixture's components: distance of the mean from the origin, standard deviations along the ray and across it
 RADIUS = 4.0
@@ -29,8 +28,8 @@ def check_prior(kind: str, latent_dim: int, num_components: int, prefix: str = "
     Raises:
         UserError: `kind` is unknown, there are no components, or a mixture is asked for in one dimension.
     """
-    if kind not in get_args(Prior):
-        raise UserError(f"{prefix}prior {kind!r} is unknown; choose one of: {', '.join(get_args(Prior))}")
+    if kind not in get_args(LatentPrior):
+        raise UserError(f"{prefix}prior {kind!r} is unknown; choose one of: {', '.join(get_args(LatentPrior))}")
     if num_components < 1:
         raise UserError(f"{prefix}num_components must be at least 1, got {num_components}")
     if kind == "mixture" and latent_dim < 2:

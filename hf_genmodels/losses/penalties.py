@@ -23,6 +23,9 @@ from torch import Tensor
 from ..errors import UserError
 from .gan import at_least_float32
 
+# The papers' weights: lambda of WGAN-GP and of Thanh-Tung et al., gamma of the others.
+PENALTY_WEIGHTS = {"wgan_gp": 10.0, "zero_centred": 10.0, "r1": 10.0, "r2": 10.0, "roth": 2.0}
+
 
 def interpolate(real: Tensor, fake: Tensor, weight: Tensor) -> Tensor:
     """Mix data and fakes, weight * real + (1 - weight) * fake: detached, ready to be differentiated by.
@@ -156,3 +159,20 @@ def roth_regulariser(
     on_real = real_weight * gradient_of_logits(real_logits, real).square().sum(1)
     on_fake = fake_weight * gradient_of_logits(fake_logits, fake).square().sum(1)
     return gamma / 2 * (on_real.mean() + on_fake.mean())
+
+
+def penalty_between(kind: str, logits: Tensor, interpolates: Tensor, weight: float) -> Tensor:
+    """The penalty of that name on interpolates: "wgan_gp" or "zero_centred"."""
+    function = gradient_penalty if kind == "wgan_gp" else zero_centred_penalty
+    return function(logits, interpolates, weight)
+
+
+def penalty_at_samples(
+    kind: str, real_logits: Tensor, real: Tensor, fake_logits: Tensor, fake: Tensor, weight: float
+) -> Tensor:
+    """The penalty of that name on the samples themselves, whose passes the loss shares: "r1", "r2" or "roth"."""
+    if kind == "r1":
+        return r1_penalty(real_logits, real, weight)
+    if kind == "r2":
+        return r2_penalty(fake_logits, fake, weight)
+    return roth_regulariser(real_logits, real, fake_logits, fake, weight)

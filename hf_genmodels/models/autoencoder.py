@@ -11,18 +11,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import (
-    ACTIVATIONS,
-    Activation,
-    Norm,
-    build_head,
-    build_trunk,
-    check_choice,
-    check_sample,
-    check_widths,
-)
+from ..blocks.autoencoding import ACTIVATIONS, Activation, build_head, build_trunk, check_sample
+from ..checks import check_choice, check_widths
+from ..choices import TrunkArchitecture, TrunkNorm
 
-Architecture = Literal["linear", "mlp", "conv"]
 LatentActivation = Literal["identity", "relu", "sigmoid"]
 
 
@@ -72,10 +64,10 @@ class Autoencoder(ModelMixin, ConfigMixin):
         in_channels: int = 1,
         sample_size: int | None = 28,
         latent_dim: int = 32,
-        architecture: Architecture = "conv",
+        architecture: TrunkArchitecture = "conv",
         block_out_channels: tuple[int, ...] = (32, 64, 128),
         hidden_dims: tuple[int, ...] = (),
-        norm: Norm = "batch",
+        norm: TrunkNorm = "batch",
         activation: Activation = "relu",
         latent_activation: LatentActivation = "identity",
         k_sparse: int | None = None,

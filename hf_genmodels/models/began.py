@@ -17,7 +17,8 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..blocks.adversarial import GeneratorOutput, check_latents, check_power_of_two
-from ..blocks.autoencoding import check_sample, check_widths
+from ..blocks.autoencoding import check_sample
+from ..checks import check_widths
 
 
 @dataclass

@@ -24,9 +24,10 @@ from ..blocks.adversarial import (
     initialise_normal,
     spectral_normalise,
 )
-from ..blocks.autoencoding import check_choice, check_sample, check_widths
+from ..blocks.autoencoding import check_sample
+from ..checks import check_choice, check_widths
+from ..choices import DiscriminatorNorm
 from ..errors import UserError
-from .dcgan import DiscriminatorNorm
 
 
 def leaky_layers(widths: Sequence[int]) -> list[nn.Module]:

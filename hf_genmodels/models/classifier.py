@@ -9,7 +9,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import build_trunk, check_sample, check_widths
+from ..blocks.autoencoding import build_trunk, check_sample
+from ..checks import check_widths
 from ..errors import UserError
 
 SMALLEST_IMAGE = 8

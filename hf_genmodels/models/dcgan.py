@@ -23,7 +23,6 @@ from ..blocks.adversarial import (
     DiscriminatorOutput,
     EncoderOutput,
     GeneratorOutput,
-    NormStatistics,
     UpBlock,
     append_classes,
     check_class_input,
@@ -35,12 +34,13 @@ from ..blocks.adversarial import (
     spectral_normalise,
     up_convolution,
 )
-from ..blocks.autoencoding import check_choice, check_sample, check_widths
+from ..blocks.autoencoding import check_sample
+from ..checks import check_choice, check_widths
+from ..choices import DiscriminatorNorm, NormStatistics
 from ..errors import UserError
 
 GeneratorConditioning = Literal["none", "concat", "batch_norm"]
 DiscriminatorConditioning = Literal["none", "concat", "projection", "acgan"]
-DiscriminatorNorm = Literal["batch", "instance", "layer", "none", "spectral"]
 
 
 def avae_layout(sample_size: int) -> dict[str, Any]:

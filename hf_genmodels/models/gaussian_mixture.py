@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import check_choice, check_widths
+from ..checks import check_choice, check_widths
+from ..choices import CovarianceType
 from ..losses.likelihood import LOG_2PI
 from .gaussian import DensityModel
-
-CovarianceType = Literal["full", "tied", "diag"]
 
 
 @dataclass

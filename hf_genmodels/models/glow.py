@@ -8,10 +8,10 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import check_widths
 from ..blocks.couplings import AffineCoupling
 from ..blocks.flows import FlowModel, FlowSequence, check_scale_limit
 from ..blocks.image_flows import FlowStep, Squeeze, check_squeezable, zero_conv
+from ..checks import check_widths
 from ..errors import UserError
 from ..losses.likelihood import sum_per_sample
 

@@ -9,7 +9,8 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import check_sample, check_widths, dense_layers
+from ..blocks.autoencoding import check_sample, dense_layers
+from ..checks import check_widths
 from .sngan import DownResidualBlock
 
 

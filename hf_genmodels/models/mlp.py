@@ -20,7 +20,8 @@ from ..blocks.adversarial import (
     check_latents,
     pack,
 )
-from ..blocks.autoencoding import Activation, build_head, build_trunk, check_sample, check_widths, dense_layers
+from ..blocks.autoencoding import Activation, build_head, build_trunk, check_sample, dense_layers
+from ..checks import check_widths
 
 Conditioning = Literal["none", "concat"]
 

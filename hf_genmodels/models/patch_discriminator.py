@@ -12,8 +12,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import DiscriminatorOutput, initialise_normal, spectral_normalise
-from ..blocks.autoencoding import check_choice, check_widths
 from ..blocks.translation import check_image, image_norm
+from ..checks import check_choice, check_widths
+from ..choices import ReceptiveField
 from ..errors import UserError
 
 PatchNorm = Literal["batch", "instance", "none", "spectral"]
@@ -52,7 +53,7 @@ class PatchDiscriminator(ModelMixin, ConfigMixin):
         self,
         in_channels: int = 3,
         width: int = 64,
-        receptive_field: Literal[1, 16, 70, 286] = 70,
+        receptive_field: ReceptiveField = 70,
         norm: PatchNorm = "batch",
     ) -> None:
         super().__init__()

@@ -7,7 +7,7 @@ mask instead of by values other than 0, which loses every known pixel of middle 
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -15,10 +15,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import GeneratorOutput, initialise_normal, up_convolution
-from ..blocks.autoencoding import check_choice, check_widths
+from ..checks import check_choice, check_widths
+from ..choices import PixelwiseArchitecture
 from ..errors import UserError
 
-PixelwiseArchitecture = Literal["dcgan", "unet_res"]
 DCGAN_CHANNELS = 7  # of the smallest map: the table's 343 units are 7 channels of 7x7
 
 

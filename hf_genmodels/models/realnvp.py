@@ -9,10 +9,10 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import check_widths
 from ..blocks.couplings import AffineCoupling, BuildNetwork, CouplingStack, check_couplings, coupling_mlp
 from ..blocks.flows import ActNorm, FlowLayer, FlowModel, FlowSequence, bound_log_scale, check_scale_limit
 from ..blocks.image_flows import Squeeze, check_squeezable
+from ..checks import check_widths
 from ..errors import UserError
 
 

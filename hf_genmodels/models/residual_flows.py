@@ -9,8 +9,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..blocks.autoencoding import check_widths
 from ..blocks.flows import FlowLayer, FlowModel, FlowSequence
+from ..checks import check_widths
 from ..errors import UserError
 
 NUM_BISECTIONS = 30

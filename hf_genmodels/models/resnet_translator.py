@@ -17,15 +17,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import hidden_norm, initialise_normal
-from ..blocks.autoencoding import check_choice
-from ..blocks.translation import (
-    TranslatorNorm,
-    TranslatorOutput,
-    TranslatorStatistics,
-    check_image,
-    check_translator,
-    image_norm,
-)
+from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
+from ..checks import check_choice
+from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 
 ResNetLayout = Literal["cyclegan", "polarcycle"]

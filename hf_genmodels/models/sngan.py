@@ -20,7 +20,6 @@ from ..blocks.adversarial import (
     DiscriminatorHead,
     DiscriminatorOutput,
     GeneratorOutput,
-    NormStatistics,
     append_classes,
     check_class_input,
     check_conditioning,
@@ -28,7 +27,9 @@ from ..blocks.adversarial import (
     initialise_glorot,
     spectral_normalise,
 )
-from ..blocks.autoencoding import check_choice, check_sample, check_widths
+from ..blocks.autoencoding import check_sample
+from ..checks import check_choice, check_widths
+from ..choices import NormStatistics
 from ..errors import UserError
 
 GeneratorConditioning = Literal["none", "concat", "batch_norm"]

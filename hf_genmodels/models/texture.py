@@ -11,7 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import check_choice
+from ..checks import check_choice
 from ..errors import UserError
 
 Method = Literal["adsn", "random_phase"]

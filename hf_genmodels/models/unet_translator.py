@@ -14,14 +14,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import initialise_normal
-from ..blocks.translation import (
-    TranslatorNorm,
-    TranslatorOutput,
-    TranslatorStatistics,
-    check_image,
-    check_translator,
-    image_norm,
-)
+from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
+from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 
 

@@ -12,20 +12,13 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.autoencoding import (
-    Activation,
-    Norm,
-    build_head,
-    build_trunk,
-    check_choice,
-    check_sample,
-    check_widths,
-)
+from ..blocks.autoencoding import Activation, build_head, build_trunk, check_sample
+from ..checks import check_choice, check_widths
+from ..choices import Likelihood, TrunkNorm
 from ..errors import UserError
 from ..losses.likelihood import bernoulli_nll, categorical_nll, gaussian_nll
 
 Architecture = Literal["conv", "mlp"]
-Likelihood = Literal["gaussian", "bernoulli", "categorical"]
 
 
 @dataclass
@@ -86,7 +79,7 @@ class VAE(ModelMixin, ConfigMixin):
         block_out_channels: tuple[int, ...] = (32, 64, 128),
         hidden_dims: tuple[int, ...] = (),
         decoder_hidden_dims: tuple[int, ...] | None = None,
-        norm: Norm = "batch",
+        norm: TrunkNorm = "batch",
         activation: Activation = "relu",
         likelihood: Likelihood = "gaussian",
         gaussian_std: float = 1.0,

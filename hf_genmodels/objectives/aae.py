@@ -8,7 +8,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..blocks.autoencoding import check_widths
+from ..checks import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..files import read_json

@@ -10,7 +10,7 @@ from diffusers import ModelMixin
 from torch import Tensor, nn
 
 from ..blocks.adversarial import NormStatistics
-from ..blocks.autoencoding import check_widths
+from ..checks import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..models.dcgan import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, DiscriminatorNorm, avae_layout

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec, Layout
-from ..errors import UserError
-from ..files import read_json
-from ..loading import load_network
+from ..data.spec import DataSpec
 
 if TYPE_CHECKING:
     from ..pipelines.base import GenerativePipeline
 
 Batch = dict[str, Tensor]
+# A tensor of one process -> the rows of all processes one after the other, in the order of the global batch's shares.
+Gather = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,8 @@ class Phase:
         trains: Names of the networks whose optimisers step; the others are frozen meanwhile.
         updates: Optimiser updates a step, each on fresh batches (5 for a WGAN critic).
         every: The phase runs every `every`-th step; a lazy phase's objective scales its loss by it.
+        starts: First step, counted from 0, in which it runs.
+        stops: The step before which it ends; None for the run's end.
         reuse_batch: See the batches of the phase before instead of fresh ones.
         double_backward: The loss differentiates a gradient: never compiled, float32, no fp16.
     """
@@ -39,8 +39,14 @@ class Phase:
     trains: tuple[str, ...]
     updates: int = 1
     every: int = 1
+    starts: int = 0
+    stops: int | None = None
     reuse_batch: bool = False
     double_backward: bool = False
+
+    def runs(self, step: int) -> bool:
+        """Whether it is part of a step."""
+        return step >= self.starts and (self.stops is None or step < self.stops) and step % self.every == 0
 
 
 class Noise:
@@ -60,82 +66,59 @@ class Noise:
         self.share = share
         self.num_shares = num_shares
 
-    def _slice(self, draw: Callable[..., Tensor], shape: tuple[int, ...], like: Tensor) -> Tensor:
-        rows = shape[0]
-        everything = draw(rows * self.num_shares, *shape[1:], generator=self.generator)
-        mine = everything[self.share * rows : (self.share + 1) * rows]
-        return mine.to(like.device, like.dtype)
-
     def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Standard normal numbers of `shape`, rows of this micro-batch first, with the device and type of `like`."""
-        return self._slice(torch.randn, shape, like)
+        everything = torch.randn(shape[0] * self.num_shares, *shape[1:], generator=self.generator)
+        return everything[self.share * shape[0] :][: shape[0]].to(like.device, like.dtype)
 
     def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) of `shape`, rows of this micro-batch first, with the device and type of `like`."""
-        return self._slice(torch.rand, shape, like)
-
-
-@dataclass
-class NoArguments:
-    """A family without options of its own.
-
-    Any family's dataclass may have `loop_defaults: ClassVar[dict[str, Any]]`: other defaults for options of the loop,
-    such as {"adam_beta1": 0.5}.
-    """
+        everything = torch.rand(shape[0] * self.num_shares, *shape[1:], generator=self.generator)
+        return everything[self.share * shape[0] :][: shape[0]].to(like.device, like.dtype)
 
 
 class Objective:
     """A family's losses and all the loop needs around them. Holds no optimiser and no device, calls no backward.
 
-    Attributes:
+    A family's class takes its networks, what the data look like, and plain numbers and choices; any `ModelMixin` with
+    the `forward` that `docs/own_networks.md` tells may be a network.
+
+    Args:
         networks: The networks by name; those a pipeline needs carry its component names.
-        ema: Networks to average with `--use_ema`: those a pipeline samples from.
-        phases: The updates of one step, in order; each sees what the phases before it updated.
         data: What the training data look like.
+
+    Attributes:
+        phases: The updates of one step, in order; each sees what the phases before it updated.
+        ema: Networks to average with `--use_ema`: those a pipeline samples from.
+        frozen: Networks that nothing trains (a first stage, an extractor): saved once a run, in eval mode throughout.
+        pipeline_class: Of the networks in `ema`; None for a family that has no pipeline.
+        learning_rates: Network -> learning rate of its own (None: the loop's), under the same schedule.
+        switched_on: Network -> {part: step}: sub-modules that have no part in the losses before that step. The
+            objective leaves them out until then (`before_step`), and uses them from then on.
+        averaged_buffers: Network -> names of the buffers that its average averages as it does parameters; the others
+            (batch statistics, flags, counts) are copied.
         batch_multiple: Micro-batches must be a multiple of it (PacGAN judges samples in packs).
-        schedule: Where weights of the losses are warmed up or annealed: the option that says for how long, and the
-            first step (from 0) at which they are final.
+        schedule: Where weights of the losses are warmed up or annealed: for each the option that says for how long,
+            and the first step (from 0) at which it is final.
+        whole: Names of `evaluate`'s entries that `summarize` gets whole instead of the loop averaging them.
     """
 
-    Arguments: ClassVar[type] = NoArguments
-    networks: dict[str, ModelMixin]
+    phases: tuple[Phase, ...] = ()
     ema: tuple[str, ...] = ()
-    phases: tuple[Phase, ...]
-    data: DataSpec
+    frozen: tuple[str, ...] = ()
+    pipeline_class: ClassVar[type[GenerativePipeline] | None] = None
+    averaged_buffers: dict[str, tuple[str, ...]] = {}
     batch_multiple: int = 1
-    schedule: tuple[str, int] | None = None
+    schedule: tuple[tuple[str, int], ...] = ()
+    whole: tuple[str, ...] = ()
 
-    @classmethod
-    def layout(cls, args: Any) -> Layout:
-        """What an example consists of, given the family's options."""
-        return Layout()
+    def __init__(self, networks: dict[str, Any], data: DataSpec) -> None:
+        self.networks: dict[str, ModelMixin] = networks
+        self.data = data
+        self.learning_rates: dict[str, float | None] = {}
+        self.switched_on: dict[str, dict[str, int]] = {}
 
-    @classmethod
-    def from_args(cls, args: Any, data: DataSpec) -> Objective:
-        """Build networks for `data` from the family's options (an instance of `cls.Arguments`).
-
-        Raises:
-            UserError: The options do not go together, or the networks cannot take such data.
-        """
-        raise NotImplementedError
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: Any, data: DataSpec) -> Objective:
-        """Build the objective around the networks saved in `folder`.
-
-        The options in `args` that shape networks are set to what was saved, see `adopt_saved_options`.
-
-        Raises:
-            UserError: The options contradict the saved networks, or those cannot take such data.
-        """
-        raise NotImplementedError
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        """Parameter groups of one network; a group's "lr" takes the place of the loop's, under the same schedule."""
-        return [{"params": list(self.networks[name].parameters())}]
-
-    def initialize(self, batch: Batch, reduce: Callable[[Tensor], Tensor]) -> None:
-        """Data-dependent initialisation, once, on the raw networks. `reduce` averages a tensor over all processes."""
+    # training --------------------------------------------------------------------------------------------------------
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -155,17 +138,41 @@ class Objective:
         """
         raise NotImplementedError
 
-    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Callable[[Tensor], Tensor]) -> None:
-        """Called after each optimiser update, e.g. to clip weights.
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        """Parameter groups of one network, as `torch.optim` takes them.
+
+        A group's "lr" takes the place of the loop's, under the same schedule; "optimizer" ("adamw", "adam", "rmsprop",
+        "sgd", one for all groups of a network) that of `--optimizer`; "betas" and whatever else the optimiser knows
+        that of its options.
+        """
+        group: dict[str, Any] = {"params": list(self.networks[name].parameters())}
+        rate = self.learning_rates.get(name)
+        return [group if rate is None else group | {"lr": rate}]
+
+    def initialize(self, batch: Batch, noise: Noise, gather: Gather) -> None:
+        """Data-dependent initialisation, once, on the raw networks, before the first step.
 
         Args:
-            phase: The phase of the update.
-            networks: The raw networks.
-            reduce: Averages a tensor over all processes, which must all call it alike.
+            batch: Of this process.
+            noise: As for `losses`.
+            gather: See `Gather`; every process must call it alike.
         """
 
     def before_step(self, step: int) -> None:
         """Called before step `step` (0 first): warm-ups and annealings are functions of the step."""
+
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Gather) -> None:
+        """Called after each optimiser update, to clip weights or to set codebooks.
+
+        What it writes into a network must be the same on all processes: computed of gathered values, and of `noise`
+        drawn alike.
+
+        Args:
+            phase: The phase of the update.
+            networks: The raw networks.
+            noise: A source of its own, of which each process has its rows.
+            gather: See `Gather`; every process must call it alike.
+        """
 
     def state_dict(self) -> dict[str, Any]:
         """State that is neither a network nor a function of the step (image pools); tensors and plain values."""
@@ -174,13 +181,22 @@ class Objective:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
 
+    # pictures and held-out figures -----------------------------------------------------------------------------------
+
     def pipeline(self, networks: dict[str, ModelMixin]) -> GenerativePipeline | None:
         """The pipeline around `networks` (raw or averaged); None for a family that has none."""
-        return None
+        if self.pipeline_class is None:
+            return None
+        parts: dict[str, Any] = {name: networks[name] for name in self.ema}
+        return self.pipeline_class(**parts, value_scale=self.data.value_scale)
 
-    def sample_grid(self, pipeline: GenerativePipeline, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Pictures of this family by name: (batch, channels, height, width) in [0, 1], or (batch, 2) points."""
-        return {}
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """Pictures of this family by name: (batch, channels, height, width) in [0, 1], or (batch, 2) points.
+
+        By default samples, as many as the batch has examples; of points, beside the data.
+        """
+        samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
+        return {"samples": samples} if self.data.is_image else {"data": batch["image"], "samples": samples}
 
     def watched_samples(
         self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator
@@ -198,122 +214,19 @@ class Objective:
         return None
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split."""
+        """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split.
+
+        Entries named in `whole` may have any shape (batch, ...).
+        """
         return {}
 
+    def summarize(self, gathered: dict[str, Tensor]) -> dict[str, float]:
+        """Figures of what `evaluate` said under the names in `whole`, of the whole split: {name: (examples, ...)}.
 
-def check_minimums(args: Any, **minimums: float) -> None:
-    """Refuse options below their smallest sensible value.
-
-    Raises:
-        UserError: One line that names the option.
-    """
-    for name, minimum in minimums.items():
-        if not getattr(args, name) >= minimum:
-            raise UserError(f"--{name} must be at least {minimum}, got {getattr(args, name)}")
-
-
-def check_positive(args: Any, *names: str) -> None:
-    """Refuse options that are given and not above zero.
-
-    Raises:
-        UserError: One line that names the option.
-    """
-    for name in names:
-        value = getattr(args, name)
-        if value is not None and not value > 0:
-            raise UserError(f"--{name} must be positive, got {value}")
-
-
-def adopt_saved_options(args: Any, saved: Mapping[str, Any]) -> None:
-    """Set the options that shape networks to those of the saved ones, so that what is recorded of a run is true.
-
-    Args:
-        args: The family's options, changed in place.
-        saved: Option -> the saved network's value, lists where the option has a list.
-
-    Raises:
-        UserError: An option that is not at its default asks for another value.
-    """
-    defaults = type(args)()
-    for name, value in saved.items():
-        if getattr(args, name) not in (getattr(defaults, name), value):
-            shown = " ".join(map(str, value)) if isinstance(value, list) else value
-            shown = "none" if value in (None, []) else shown
-            raise UserError(
-                f"--{name} cannot be changed with --pretrained_model_name_or_path; the saved network has {shown}"
-            )
-    for name, value in saved.items():
-        setattr(args, name, value)
-
-
-def check_shape(network: ModelMixin, data: DataSpec) -> None:
-    """Compare the samples that a saved network takes with the data.
-
-    Raises:
-        UserError: They have different shapes.
-    """
-    channels, size = network.config.in_channels, network.config.sample_size
-    if (channels, size) != (data.channels, data.size):
-        expected = (channels,) if size is None else (channels, size, size)
-        raise UserError(f"the pretrained network takes samples of shape {expected}, {data.name} has {data.shape}")
-
-
-def load_networks(folder: Path, data: DataSpec, allowed: dict[str, tuple[type[ModelMixin], ...]]) -> dict[str, Any]:
-    """Load the networks of a saved model, or of a checkpoint, to train them further.
-
-    Args:
-        folder: The model's folder, whose `training_networks/` holds what its pipeline does not need; or the folder of
-            a checkpoint's networks.
-        data: What they shall learn; the first network must take samples like these.
-        allowed: Name -> classes that the network may be of.
-
-    Returns:
-        Name -> network.
-
-    Raises:
-        UserError: One is not there, is of another class, takes other samples, or is damaged.
-    """
-    networks = {name: load_saved(folder, name, classes) for name, classes in allowed.items()}
-    check_shape(next(iter(networks.values())), data)
-    return networks
-
-
-def load_saved(folder: Path, name: str, allowed: tuple[type[ModelMixin], ...]) -> Any:
-    """One network of `load_networks`."""
-    place = next((p for p in (folder / "training_networks" / name, folder / name) if p.is_dir()), None)
-    if place is None:
-        raise UserError(
-            f"{folder} holds no {name} ({name}/ or training_networks/{name}/), which training needs; "
-            "publish or copy the whole output folder of a training run"
-        )
-    found = read_json(place / "config.json").get("_class_name")
-    network_class = next((kind for kind in allowed if kind.__name__ == found), None)
-    if network_class is None:
-        raise UserError(f"{place} holds a {found}; {name} must be {' or '.join(kind.__name__ for kind in allowed)}")
-    return load_network(network_class, place)
-
-
-def check_labels(data: DataSpec, option: str) -> int:
-    """Number of classes of labelled data.
-
-    Raises:
-        UserError: The data have no labels; the message names `option`, which needs them.
-    """
-    if not data.class_names:
-        raise UserError(f"{option} needs labels, but {data.name} has none; name the column with --label_column")
-    return len(data.class_names)
-
-
-def check_saved_classes(known: int, data: DataSpec) -> None:
-    """Compare the number of classes that a saved model was trained with, with the data's.
-
-    Raises:
-        UserError: The data have no labels, or another number of classes.
-    """
-    found = check_labels(data, "this model")
-    if found != known:
-        raise UserError(f"the saved model knows {known} classes, {data.name} has {found}")
+        For metrics that are no mean over samples, such as an area under a curve. The examples of several processes
+        come one process after the other.
+        """
+        return {}
 
 
 def reconstruction_pairs(pipeline: Any, image: Tensor) -> Tensor:
@@ -322,3 +235,13 @@ def reconstruction_pairs(pipeline: Any, image: Tensor) -> Tensor:
     return torch.stack([original, pipeline.reconstruct(original, output_type="pt").images.to(original)], 1).flatten(
         0, 1
     )
+
+
+def latent_samples(network: Any, count: int, generator: torch.Generator) -> Tensor:
+    """`Objective.watched_samples` of a generator or decoder of standard normal latents; of its classes in turn."""
+    latents = torch.randn(count, network.config.latent_dim, generator=generator)
+    labels = {}
+    if network.config.get("num_classes"):
+        labels["labels"] = torch.arange(count, device=network.device) % network.config.num_classes
+    sample: Tensor = network(latents.to(network.device, network.dtype), **labels).sample
+    return sample

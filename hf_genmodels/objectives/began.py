@@ -9,7 +9,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..blocks.autoencoding import check_widths
+from ..checks import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..losses.gan import at_least_float32

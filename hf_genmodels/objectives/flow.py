@@ -10,8 +10,8 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..blocks.autoencoding import check_widths
 from ..blocks.flows import FlowModel
+from ..checks import check_widths
 from ..data import DataSpec
 from ..errors import UserError
 from ..losses.dequantization import bits_per_dim, check_range, dequantize, discrete_log_likelihood

@@ -1,0 +1,26 @@
+"""The choices that are both an argument of a network or a loss and an option of a family; imports nothing heavy."""
+
+from typing import Literal
+
+# losses
+GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
+Penalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2", "roth"]
+LatentLoss = Literal["nll_a", "nll_b", "softmax"]
+LatentPrior = Literal["gaussian", "mixture"]
+PredictionType = Literal["epsilon", "sample", "v_prediction"]
+ConstraintNoise = Literal["gaussian", "laplacian"]
+PixelLoss = Literal["l1", "mse"]
+LeftInverse = Literal["authors", "orthogonal"]
+
+# networks
+TrunkArchitecture = Literal["linear", "mlp", "conv"]
+TrunkNorm = Literal["batch", "group", "none"]
+Likelihood = Literal["gaussian", "bernoulli", "categorical"]
+DiscriminatorNorm = Literal["batch", "instance", "layer", "none", "spectral"]
+# what batch norms use in eval mode: running averages, or statistics of the batch (or image) itself
+NormStatistics = Literal["running", "batch"]
+TranslatorNorm = Literal["batch", "instance", "none"]
+TranslatorStatistics = Literal["running", "image"]
+ReceptiveField = Literal[1, 16, 70, 286]
+PixelwiseArchitecture = Literal["dcgan", "unet_res"]
+CovarianceType = Literal["full", "tied", "diag"]

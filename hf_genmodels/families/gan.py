@@ -1,0 +1,216 @@
+"""Family `gan`: its options, which of them go together, and how networks are built from them or found again."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..checks import check_minimums, check_positive
+from ..choices import DiscriminatorNorm, GANLossName, Penalty
+from ..data.spec import DataSpec
+from ..errors import UserError
+from .architectures import (
+    ARCHITECTURES,
+    DISCRIMINATORS,
+    GENERATORS,
+    GeneratorArguments,
+    build_discriminator,
+    build_generator,
+    check_architecture,
+    discriminator_norm,
+    saved_generator_options,
+    saved_norm,
+)
+from .base import Family, adopt_saved_options, check_labels, check_saved_classes, load_networks
+
+if TYPE_CHECKING:
+    from ..objectives.gan import GANObjective
+
+# Which penalties a loss can have. The Wasserstein loss needs a Lipschitz critic, see `check_combination`.
+PENALTIES: dict[str, tuple[str, ...]] = {
+    "minimax": ("none", "r1", "r2", "zero_centred", "roth"),
+    "non_saturating": ("none", "r1", "r2", "zero_centred", "roth"),
+    "linear_logit": ("none", "r1", "r2", "zero_centred", "roth"),
+    "least_squares": ("none", "r1", "r2", "zero_centred"),
+    "wasserstein": ("none", "wgan_gp", "zero_centred"),
+    "hinge": ("none", "wgan_gp", "r1", "r2", "zero_centred"),
+}
+SNGAN_SIZES = (32, 64, 128)
+
+
+@dataclass
+class GANArguments(GeneratorArguments):
+    """Options of `train_gan.py`."""
+
+    architecture: Literal["dcgan", "avae", "sngan", "mlp"] = field(  # type: ignore[assignment]
+        default="dcgan",
+        metadata={
+            "help": "dcgan (kernel 4), avae (the AVAE authors' layout, kernel 5), sngan (residual, 32, 64 or 128 "
+            "pixels), or mlp (vectors, small images)."
+        },
+    )
+    discriminator_norm: DiscriminatorNorm | None = discriminator_norm()
+    gan_loss: GANLossName = field(default="non_saturating", metadata={"help": "See `losses/gan.py`."})
+    gradient_penalty: Penalty = field(
+        default="none", metadata={"help": "Penalty on the discriminator's gradient, see `losses/penalties.py`."}
+    )
+    gradient_penalty_weight: float | None = field(
+        default=None, metadata={"help": "Its lambda or gamma; the paper's by default (10; roth: 2)."}
+    )
+    weight_clip: float | None = field(
+        default=None, metadata={"help": "wasserstein: keep the critic's weights within +- this (paper: 0.01)."}
+    )
+    critic_updates: int = field(default=1, metadata={"help": "Discriminator updates for each of the generator's."})
+    share_fakes: bool = field(
+        default=False,
+        metadata={"help": "Generator first, and the discriminator on the same fakes: a faster step that learns less."},
+    )
+    packing: int = field(default=1, metadata={"help": "m of PacGAN: samples that the discriminator judges together."})
+    conditioning: Literal["none", "cgan", "acgan", "projection"] = field(
+        default="none", metadata={"help": "How classes are used; all need labels."}
+    )
+    class_weight: float = field(default=1.0, metadata={"help": "acgan: weight of the classification losses."})
+
+
+# building and reloading ----------------------------------------------------------------------------------------------
+
+
+def build(args: GANArguments, data: DataSpec) -> "GANObjective":
+    """The objective with new networks; see `Family.build`."""
+    check_architecture(args, data)
+    if args.architecture == "sngan" and data.size not in SNGAN_SIZES:
+        raise UserError(
+            f"--architecture sngan needs images of 32, 64 or 128 pixels, {data.name} has {data.size}; "
+            "use --resolution 32"
+        )
+    check_combination(args)
+    for_generator, for_discriminator = conditioning_of(args, data)
+    generator = build_generator(args, data, args.latent_dim, **for_generator)
+    packing = {} if args.packing == 1 else {"packing": args.packing}
+    norm = args.discriminator_norm
+    if norm is None and args.gradient_penalty != "none" and args.architecture in ("dcgan", "avae"):
+        norm = "layer"
+    discriminator = build_discriminator(args, data, norm, **for_discriminator, **packing)
+    return objective(args, generator, discriminator, data)
+
+
+def reload(folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
+    """The objective around saved networks; see `Family.reload`."""
+    check_positive(args, "discriminator_learning_rate")
+    networks = load_networks(folder, data, {"discriminator": DISCRIMINATORS, "generator": GENERATORS})
+    generator, discriminator = networks["generator"], networks["discriminator"]
+    adopt_saved_options(args, saved_options(generator, discriminator))
+    check_combination(args, saved=True)
+    if args.conditioning != "none":
+        check_saved_classes(generator.config.num_classes, data)
+    return objective(args, generator, discriminator, data)
+
+
+def objective(args: GANArguments, generator: Any, discriminator: Any, data: DataSpec) -> "GANObjective":
+    """The objective with the options' numbers."""
+    from ..objectives.gan import GANObjective
+
+    return GANObjective(
+        generator,
+        discriminator,
+        data,
+        gan_loss=args.gan_loss,
+        gradient_penalty=args.gradient_penalty,
+        gradient_penalty_weight=args.gradient_penalty_weight,
+        weight_clip=args.weight_clip,
+        critic_updates=args.critic_updates,
+        share_fakes=args.share_fakes,
+        packing=args.packing,
+        class_weight=args.class_weight,
+        discriminator_learning_rate=args.discriminator_learning_rate,
+    )
+
+
+def conditioning_of(args: GANArguments, data: DataSpec) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What generator and discriminator are built with to know the data's classes."""
+    if args.conditioning == "none":
+        return {}, {}
+    num_classes = check_labels(data, f"--conditioning {args.conditioning}")
+    ways = ARCHITECTURES[args.architecture].conditionings[args.conditioning]
+    return {"conditioning": ways[0], "num_classes": num_classes}, {"conditioning": ways[1], "num_classes": num_classes}
+
+
+def saved_options(generator: Any, discriminator: Any) -> dict[str, Any]:
+    """The options that shape the networks of a GAN, of saved ones' configurations."""
+    config = discriminator.config
+    return saved_generator_options(generator) | {
+        "packing": config.get("packing", 1),
+        "conditioning": {"concat": "cgan"}.get(config.conditioning, config.conditioning),
+        "discriminator_norm": saved_norm(discriminator),
+    }
+
+
+# which options go together -------------------------------------------------------------------------------------------
+
+
+def check_combination(args: GANArguments, saved: bool = False) -> None:
+    """Refuse options that exclude each other, see `PENALTIES` and `ARCHITECTURES`.
+
+    Args:
+        args: The options.
+        saved: The networks are saved ones, whose options can no longer be changed.
+
+    Raises:
+        UserError: One line that names the options.
+    """
+    check_minimums(args, critic_updates=1, packing=1, class_weight=0)
+    if args.share_fakes and args.critic_updates > 1:
+        raise UserError(
+            f"--share_fakes and --critic_updates {args.critic_updates} exclude each other: drop one of them"
+        )
+    if args.gradient_penalty not in PENALTIES[args.gan_loss]:
+        raise UserError(
+            f"--gan_loss {args.gan_loss} and --gradient_penalty {args.gradient_penalty} exclude each other; "
+            f"choose one of {', '.join(PENALTIES[args.gan_loss])}"
+        )
+    penalised = args.gradient_penalty != "none"
+    if args.gradient_penalty_weight is not None:
+        if not penalised:
+            raise UserError("--gradient_penalty_weight has no meaning with --gradient_penalty none; leave it out")
+        check_minimums(args, gradient_penalty_weight=0)
+    if penalised and args.discriminator_norm == "batch":
+        culprit = "the saved discriminator's batch normalisation" if saved else "--discriminator_norm batch"
+        advice = "leave the penalty out or train a new model" if saved else "use layer, instance or none"
+        raise UserError(
+            f"{culprit} and --gradient_penalty {args.gradient_penalty} exclude each other: a logit must depend on its "
+            f"own sample alone; {advice}"
+        )
+    if args.weight_clip is not None:
+        if args.gan_loss != "wasserstein" or penalised:
+            raise UserError("--weight_clip is for --gan_loss wasserstein without a --gradient_penalty; leave it out")
+        check_positive(args, "weight_clip")
+    elif args.gan_loss == "wasserstein" and not penalised:
+        norms = ARCHITECTURES[args.architecture].norms
+        if "spectral" not in (args.discriminator_norm, norms[0] if args.discriminator_norm is None else None):
+            ways = [] if args.discriminator_norm == "batch" else ["--gradient_penalty wgan_gp"]
+            ways += ["--weight_clip 0.01"]
+            ways += ["--discriminator_norm spectral"] if "spectral" in norms and not saved else []
+            raise UserError(f"--gan_loss wasserstein needs a Lipschitz critic: give {' or '.join(ways)}")
+    check_conditioning(args)
+
+
+def check_conditioning(args: GANArguments) -> None:
+    """The part of `check_combination` that is about classes and packs."""
+    row = ARCHITECTURES[args.architecture]
+    if args.conditioning not in ("none", *row.conditionings):
+        raise UserError(
+            f"--conditioning {args.conditioning} does not exist with --architecture {args.architecture}; "
+            f"choose one of none, {', '.join(row.conditionings)}"
+        )
+    if args.conditioning != "acgan" and args.class_weight != 1.0:
+        raise UserError(f"--class_weight has no meaning with --conditioning {args.conditioning}; leave it out")
+    if args.packing > 1:
+        packed = tuple(name for name, each in ARCHITECTURES.items() if each.packs)
+        for name, choices in (("architecture", packed), ("conditioning", ("none", "cgan"))):
+            given = getattr(args, name)
+            if given not in choices:
+                raise UserError(
+                    f"--packing {args.packing} does not go with --{name} {given}; it needs {' or '.join(choices)}"
+                )
+
+
+FAMILY = Family("gan", "Generative adversarial network", GANArguments, build, reload, "GANPipeline")
