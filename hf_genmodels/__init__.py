@@ -73,12 +73,40 @@ _PUBLIC = {
     "TexturePipeline": "hf_genmodels.pipelines.texture",
     "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
     "VAEPipeline": "hf_genmodels.pipelines.vae",
+    # objectives, and training with them
+    "AAEObjective": "hf_genmodels.objectives.aae",
+    "AVAEObjective": "hf_genmodels.objectives.avae",
+    "AutoencoderObjective": "hf_genmodels.objectives.autoencoder",
+    "BEGANObjective": "hf_genmodels.objectives.began",
+    "BiGANObjective": "hf_genmodels.objectives.bigan",
+    "ClassifierObjective": "hf_genmodels.objectives.classifier",
+    "CycleGANObjective": "hf_genmodels.objectives.cyclegan",
+    "DDPMObjective": "hf_genmodels.objectives.ddpm",
+    "FlowObjective": "hf_genmodels.objectives.flow",
+    "GANObjective": "hf_genmodels.objectives.gan",
+    "GaussianMixtureObjective": "hf_genmodels.objectives.gaussian_mixture",
+    "GaussianObjective": "hf_genmodels.objectives.gaussian",
+    "Pix2PixObjective": "hf_genmodels.objectives.pix2pix",
+    "PixelwiseObjective": "hf_genmodels.objectives.pixelwise",
+    "PolarimetricObjective": "hf_genmodels.objectives.polarimetric",
+    "TemperedGANObjective": "hf_genmodels.objectives.tempered_gan",
+    "TextureObjective": "hf_genmodels.objectives.texture",
+    "VAEGANObjective": "hf_genmodels.objectives.vaegan",
+    "VAEObjective": "hf_genmodels.objectives.vae",
+    "GANLoss": "hf_genmodels.losses.gan",
+    "Noise": "hf_genmodels.objectives.base",
+    "Objective": "hf_genmodels.objectives.base",
+    "Phase": "hf_genmodels.objectives.base",
+    "TrainingArguments": "hf_genmodels.training.arguments",
+    "train": "hf_genmodels.training.entry",
     # the rest of what other people's code needs
     "UserError": "hf_genmodels.errors",
     "FAMILIES": "hf_genmodels.families",
     "Family": "hf_genmodels.families",
+    "register": "hf_genmodels.registration",
     "DataArguments": "hf_genmodels.data",
     "DataSpec": "hf_genmodels.data",
+    "Layout": "hf_genmodels.data",
     "load_data": "hf_genmodels.data",
     # diffusers finds the loading methods of a component by these base classes of the library it names
     "ModelMixin": "diffusers",
@@ -89,9 +117,10 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from diffusers import ModelMixin, SchedulerMixin
 
-    from .data import DataArguments, DataSpec, load_data
+    from .data import DataArguments, DataSpec, Layout, load_data
     from .errors import UserError
     from .families import FAMILIES, Family
+    from .losses.gan import GANLoss
     from .models.autoencoder import Autoencoder
     from .models.began import BEGANDiscriminator, BEGANGenerator
     from .models.bigan import BiGANDiscriminator
@@ -112,6 +141,26 @@ if TYPE_CHECKING:
     from .models.texture import StationaryTexture
     from .models.unet_translator import UNetTranslator
     from .models.vae import VAE
+    from .objectives.aae import AAEObjective
+    from .objectives.autoencoder import AutoencoderObjective
+    from .objectives.avae import AVAEObjective
+    from .objectives.base import Noise, Objective, Phase
+    from .objectives.began import BEGANObjective
+    from .objectives.bigan import BiGANObjective
+    from .objectives.classifier import ClassifierObjective
+    from .objectives.cyclegan import CycleGANObjective
+    from .objectives.ddpm import DDPMObjective
+    from .objectives.flow import FlowObjective
+    from .objectives.gan import GANObjective
+    from .objectives.gaussian import GaussianObjective
+    from .objectives.gaussian_mixture import GaussianMixtureObjective
+    from .objectives.pix2pix import Pix2PixObjective
+    from .objectives.pixelwise import PixelwiseObjective
+    from .objectives.polarimetric import PolarimetricObjective
+    from .objectives.tempered_gan import TemperedGANObjective
+    from .objectives.texture import TextureObjective
+    from .objectives.vae import VAEObjective
+    from .objectives.vaegan import VAEGANObjective
     from .pipelines.aae import AAEPipeline
     from .pipelines.auto import AutoPipeline
     from .pipelines.autoencoder import AutoencoderPipeline
@@ -134,6 +183,9 @@ if TYPE_CHECKING:
     from .pipelines.texture import TexturePipeline
     from .pipelines.vae import VAEPipeline
     from .pipelines.vaegan import VAEGANPipeline
+    from .registration import register
+    from .training.arguments import TrainingArguments
+    from .training.entry import train
 
 
 def __getattr__(name: str) -> Any:

@@ -15,8 +15,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from .errors import UserError
-from .families import FAMILIES, Family
-from .files import read_json
+from .families import FAMILIES, Family, find_family
+from .files import LIBRARIES, read_json
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         The card; its metadata hold the figures as evaluation results.
 
     Raises:
-        UserError: The folder holds no model of a known family, or a damaged file.
+        UserError: The folder holds no model, or a damaged file.
     """
     folder = Path(folder)
     family = _family(folder)
@@ -77,31 +77,28 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         model_name=model_name,
         eval_results=_eval_results(family, metrics, options) or None,
     )
-    text = (
-        _environment()
-        .get_template(f"{family.name}.md")
-        .render(
-            metadata=metadata.to_yaml(),
-            model_name=model_name,
-            pipeline=_optional_json(folder / "model_index.json").get("_class_name"),
-            source=repo_id or folder.as_posix(),
-            options=options,
-            networks={name: _config(path) for name, path in component_folders(folder).items()},
-            pictures=[(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
-            has_losses=(folder / "losses.png").is_file(),
-            command=training.get("command"),
-            step=metrics.get("step"),
-            seconds=metrics.get("seconds"),
-            environment=metrics.get("environment"),
-            data_name=domains[0] if domains[1] is None else "Domain A: {}; domain B: {}".format(*domains),
-            domains=domains,
-            data_options=_data_options(options),
-            losses=_losses(metrics),
-            evaluation=metrics.get("evaluation", []),
-            warnings=metrics.get("warnings", []),
-            license=license,
-            keep_marker=KEEP_MARKER,
-        )
+    text = _template(family).render(
+        metadata=metadata.to_yaml(),
+        model_name=model_name,
+        pipeline=_optional_json(folder / "model_index.json").get("_class_name"),
+        source=repo_id or folder.as_posix(),
+        options=options,
+        networks={name: _config(path) for name, path in component_folders(folder).items()},
+        own_classes=_own_classes(folder),
+        pictures=[(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
+        has_losses=(folder / "losses.png").is_file(),
+        command=training.get("command"),
+        step=metrics.get("step"),
+        seconds=metrics.get("seconds"),
+        environment=metrics.get("environment"),
+        data_name=domains[0] if domains[1] is None else "Domain A: {}; domain B: {}".format(*domains),
+        domains=domains,
+        data_options=_data_options(options),
+        losses=_losses(metrics),
+        evaluation=metrics.get("evaluation", []),
+        warnings=metrics.get("warnings", []),
+        license=license,
+        keep_marker=KEEP_MARKER,
     )
     return ModelCard(re.sub(r"\n{3,}", "\n\n", text))
 
@@ -204,11 +201,8 @@ def _family(folder: Path) -> Family:
     recorded = training_arguments(folder).get("family")
     if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
         return FAMILIES[recorded]
-    pipeline = read_json(folder / "model_index.json").get("_class_name")
-    families = [family for family in FAMILIES.values() if pipeline in family.pipelines]
-    if not families:
-        raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
-    return next((family for family in families if family.name == recorded), families[0])
+    pipeline = str(read_json(folder / "model_index.json").get("_class_name"))
+    return find_family(pipeline, recorded) or Family.unknown(recorded or pipeline, pipeline)
 
 
 def component_folders(folder: Path) -> dict[str, Path]:
@@ -222,6 +216,13 @@ def component_folders(folder: Path) -> dict[str, Path]:
 def _config(folder: Path) -> dict[str, Any]:
     found = _optional_json(folder / "config.json") or _optional_json(folder / "scheduler_config.json")
     return {name: value for name, value in found.items() if not name.startswith("_") and value is not None}
+
+
+def _own_classes(folder: Path) -> dict[str, str]:
+    """Components whose class is the author's own, and that class."""
+    entries = _optional_json(folder / "model_index.json").items()
+    pairs = {name: entry for name, entry in entries if isinstance(entry, list) and len(entry) == 2 and entry[0]}
+    return {name: str(entry[1]) for name, entry in pairs.items() if entry[0] not in LIBRARIES}
 
 
 def newest_pictures(folder: Path) -> list[tuple[str, Path]]:
@@ -308,6 +309,14 @@ def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[s
 def _metric_type(name: str) -> str:
     """As in `constraint_mse` for "constraint MSE"."""
     return re.sub(r"\W+", "_", name.lower())
+
+
+def _template(family: Family) -> Any:
+    """A family's template: its own text, or that of `model_cards/`."""
+    environment = _environment()
+    if family.card is not None:
+        return environment.from_string(family.card)
+    return environment.get_template(f"{family.name}.md")
 
 
 def _environment() -> Any:

@@ -9,8 +9,11 @@ LatentLoss = Literal["nll_a", "nll_b", "softmax"]
 LatentPrior = Literal["gaussian", "mixture"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
 ConstraintNoise = Literal["gaussian", "laplacian"]
+PixelwiseConditioning = Literal["map", "cgan"]
 PixelLoss = Literal["l1", "mse"]
 LeftInverse = Literal["authors", "orthogonal"]
+CodeRegularizer = Literal["none", "l1", "kl", "contractive"]
+Corruption = Literal["none", "gaussian", "masking"]
 
 # networks
 TrunkArchitecture = Literal["linear", "mlp", "conv"]

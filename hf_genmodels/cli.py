@@ -82,7 +82,10 @@ def train(arguments: list[str]) -> int:
     split = arguments.index("--") if "--" in arguments else len(arguments)
     options, launcher = arguments[1:split], arguments[split + 1 :]
     if "-h" in options or "--help" in options:
-        return _run([sys.executable, "-m", family.script, "--help"])
+        from .training.arguments import make_parser
+
+        make_parser(family.arguments, f"Train: {family.title}.", prog=f"hf-genmodels train {family.name}").print_help()
+        return 0
     # --quiet: the script's own message is the error; the launcher would add a traceback of itself.
     launch = [
         sys.executable,
@@ -92,7 +95,7 @@ def train(arguments: list[str]) -> int:
         *launcher,
         *missing_launch_options(launcher),
     ]
-    return _run([*launch, "-m", family.script, *options])
+    return _run([*launch, "-m", "hf_genmodels.training.entry", family.name, *options])
 
 
 def missing_launch_options(launcher: Sequence[str]) -> list[str]:

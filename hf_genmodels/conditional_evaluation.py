@@ -13,7 +13,8 @@ from torch import Tensor
 
 from .data import DataArguments, Layout, evaluation_batches
 from .data.columns import is_builtin
-from .data.layouts import LayoutKind, TwoImageDataset
+from .data.layouts import TwoImageDataset
+from .data.spec import LayoutKind
 from .data.sets import MapDataset
 from .errors import UserError
 from .losses.constraints import sample_mask

@@ -9,6 +9,9 @@ from typing import Any
 
 from .errors import UserError
 
+# The libraries whose classes a model's files may name.
+LIBRARIES = ("hf_genmodels", "diffusers", "transformers")
+
 
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object from a file.

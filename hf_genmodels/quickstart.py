@@ -30,9 +30,9 @@ def main(output_dir: str) -> None:
         output_dir: Written anew.
     """
     from .pipelines.vae import VAEPipeline
-    from .training.entry import train
+    from .training.entry import train_family
 
-    folder = train("vae", [*OPTIONS, "--output_dir", output_dir, "--overwrite_output_dir"])
+    folder = train_family("vae", [*OPTIONS, "--output_dir", output_dir, "--overwrite_output_dir"])
     pipe = VAEPipeline.from_pretrained(folder)
 
     data_args = DataArguments(dataset_name=DATASET)

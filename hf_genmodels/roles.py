@@ -1,7 +1,7 @@
 """What a network must offer to play a part in a family; `docs/own_networks.md` has what each takes and returns.
 
-A pipeline annotates its networks with these types. Any `ModelMixin` with such a configuration and such methods will do,
-one of ours or of anybody else's.
+A pipeline annotates its networks with these types. Any `ModelMixin` with such a configuration and such methods will
+do, one of ours or of anybody else's.
 """
 
 from __future__ import annotations

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from hf_genmodels.losses.latent_prior import check_prior, sample_prior
 from hf_genmodels.losses.reconstruction import mean_squared_error
+from hf_genmodels.roles import Encoder, Generator
 
 from .base import Generators
-from .encoding import DecoderNetwork, EncoderNetwork, EncodingPipeline, check_fit
+from .encoding import EncodingPipeline, check_fit
 
 
 class AAEPipeline(EncodingPipeline):
@@ -34,8 +35,8 @@ class AAEPipeline(EncodingPipeline):
 
     def __init__(
         self,
-        encoder: EncoderNetwork,
-        decoder: DecoderNetwork,
+        encoder: Encoder,
+        decoder: Generator,
         prior: str = "gaussian",
         num_components: int = 10,
         value_scale: float = 255.0,

@@ -5,11 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import hf_genmodels
 from hf_genmodels.errors import UserError
-from hf_genmodels.families import PIPELINES
+from hf_genmodels.families import find_pipeline
 from hf_genmodels.files import read_json
-from hf_genmodels.hub import resolve_folder
+from hf_genmodels.loading import resolve_folder
 
 from .base import GenerativePipeline
 
@@ -31,7 +30,7 @@ class AutoPipeline:
             kwargs: As for `GenerativePipeline.from_pretrained`.
 
         Raises:
-            UserError: Nothing there, or a pipeline that is not one of ours.
+            UserError: Nothing there, or a pipeline that is none of ours, of an installed family, or registered.
         """
         source = str(pretrained_model_name_or_path)
         where = {key: kwargs.pop(key) for key in WHERE if key in kwargs}
@@ -40,7 +39,10 @@ class AutoPipeline:
             network = read_json(folder / "config.json").get("_class_name")
             raise UserError(f"{source} holds a {network}, a network without a pipeline; load it as that class")
         class_name = str(read_json(folder / "model_index.json").get("_class_name"))
-        if class_name not in PIPELINES:
-            raise UserError(f"{source} holds a {class_name}, which is no pipeline of hf_genmodels")
-        pipeline_class: type[GenerativePipeline] = getattr(hf_genmodels, class_name)
+        pipeline_class: type[GenerativePipeline] | None = find_pipeline(class_name)
+        if pipeline_class is None:
+            raise UserError(
+                f"{source} holds a {class_name}, which is no pipeline of hf_genmodels, of an installed package, or "
+                "registered with hf_genmodels.register"
+            )
         return pipeline_class._from_folder(folder, source, **kwargs)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_genmodels.losses.reconstruction import mean_squared_error
-from hf_genmodels.models.autoencoder import Autoencoder
+from hf_genmodels.roles import AutoencoderNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput
 
@@ -22,9 +22,9 @@ class AutoencoderPipeline(GenerativePipeline):
     """
 
     model_cpu_offload_seq = "autoencoder"
-    autoencoder: Autoencoder
+    autoencoder: AutoencoderNetwork
 
-    def __init__(self, autoencoder: Autoencoder, value_scale: float = 255.0) -> None:
+    def __init__(self, autoencoder: AutoencoderNetwork, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(autoencoder=autoencoder)
         self.register_to_config(value_scale=value_scale)

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.roles import Encoder, Generator
 
 from .base import GenerativePipelineOutput, Generators
-from .encoding import DecoderNetwork, EncoderNetwork, EncodingPipeline, check_fit
+from .encoding import EncodingPipeline, check_fit
 
 NETWORKS = ("generator", "decoder")
 
@@ -33,13 +34,13 @@ class AVAEPipeline(EncodingPipeline):
     """
 
     model_cpu_offload_seq = "encoder->decoder->generator"
-    generator: DecoderNetwork
+    generator: Any
 
     def __init__(
         self,
-        encoder: EncoderNetwork,
-        decoder: DecoderNetwork,
-        generator: DecoderNetwork,
+        encoder: Encoder,
+        decoder: Generator,
+        generator: Generator,
         value_scale: float = 255.0,
     ) -> None:
         super().__init__()

@@ -19,7 +19,7 @@ from torch import Tensor
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json
 
-from .components import check_component, expected_classes, is_component, load_component
+from .components import is_component, load_component, parts_of
 from .images import SampleShape, from_network, to_network
 from .latents import as_latents
 
@@ -43,9 +43,10 @@ class GenerativePipeline(DiffusionPipeline):
     """Base of all pipelines of hf_genmodels.
 
     Differences from diffusers: components are recorded by public name (`["hf_genmodels", "VAE"]`), so that moving a
-    file breaks no checkpoint; each must be of the class its constructor's parameter is annotated with; loading raises
-    on a missing weight, on another pipeline's folder, and on anything but safetensors and JSON; no code is ever run
-    from a repository.
+    file breaks no checkpoint; each must be of the class, or play the role (`roles.py`), that its constructor's
+    parameter is annotated with; loading raises on a missing weight, on another pipeline's folder, and on anything but
+    safetensors and JSON; no code is ever run from a repository, and a class of your own is loaded only if you give it
+    or have registered it (`hf_genmodels.register`).
 
     Attributes:
         loads_from: Names of other pipeline classes whose folders `from_pretrained` takes, too.
@@ -54,8 +55,10 @@ class GenerativePipeline(DiffusionPipeline):
     loads_from: ClassVar[tuple[str, ...]] = ()
 
     def register_modules(self, **kwargs: Any) -> None:
+        parts = parts_of(type(self))
         for name, module in kwargs.items():
-            check_component(type(self), name, module)
+            if name in parts:
+                parts[name].check(type(self), name, module)
         super().register_modules(**kwargs)
         for name, module in kwargs.items():
             self._record_public_name(name, module)
@@ -66,8 +69,9 @@ class GenerativePipeline(DiffusionPipeline):
             self._record_public_name(name, value)
 
     def _record_public_name(self, name: str, module: Any) -> None:
-        if name in self.config and type(module).__module__.split(".")[0] == "hf_genmodels":
-            self.register_to_config(**{name: ("hf_genmodels", type(module).__name__)})
+        package = type(module).__module__.partition(".")[0]
+        if name in self.config and module is not None and package not in ("diffusers", "transformers", "torch"):
+            self.register_to_config(**{name: (package, type(module).__name__)})
 
     # loading ---------------------------------------------------------------------------------------------------------
 
@@ -102,12 +106,13 @@ class GenerativePipeline(DiffusionPipeline):
             cache_dir: Instead of the Hub's cache.
             local_files_only: Do not ask the Hub.
             force_download: Download even what is cached.
-            overrides: Components or configuration values to use instead of the saved ones.
+            overrides: Components or configuration values to use instead of the saved ones; for a component also the
+                class to load it as, such as `generator=MyGenerator`.
 
         Raises:
             UserError: Nothing there, another class, missing weights, foreign components, or unknown overrides.
         """
-        from hf_genmodels.hub import resolve_folder
+        from hf_genmodels.loading import resolve_folder
 
         name = str(pretrained_model_name_or_path)
         folder = resolve_folder(
@@ -147,16 +152,20 @@ class GenerativePipeline(DiffusionPipeline):
         unknown = sorted(set(overrides) - set(parameters))
         if unknown:
             raise UserError(f"{cls.__name__}.from_pretrained has no option {unknown[0]!r}")
-        expected = expected_classes(cls)
-        for name in sorted(set(overrides) & set(expected)):
-            check_component(cls, name, overrides[name])
+        parts = parts_of(cls)
         arguments = dict(overrides)
-        for name in [name for name in parameters if name not in overrides]:
-            entry = index.get(name)
-            if parameters[name].default is inspect.Parameter.empty and not is_component(entry):
+        for name, parameter in parameters.items():
+            given, entry = overrides.get(name), index.get(name)
+            if name in overrides and not (name in parts and isinstance(given, type)):
+                if name in parts:
+                    parts[name].check(cls, name, given)
+                continue
+            if parameter.default is inspect.Parameter.empty and not is_component(entry):
                 raise UserError(f"{folder / 'model_index.json'} names no component {name}")
-            if name in expected and is_component(entry):
-                arguments[name] = load_component(folder, name, entry, expected[name], dtype or torch_dtype, variant)
+            if name in parts and is_component(entry):
+                arguments[name] = load_component(
+                    folder, name, entry, parts[name], dtype or torch_dtype, variant, given
+                )
             elif name in index:
                 arguments[name] = None if entry == [None, None] else entry
         pipeline = cls(**arguments)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 
-from .encoding import DecoderNetwork, EncoderNetwork, EncodingPipeline, check_fit
+from hf_genmodels.roles import Encoder, Generator
+
+from .encoding import EncodingPipeline, check_fit
 
 
 class BiGANPipeline(EncodingPipeline):
@@ -22,9 +26,9 @@ class BiGANPipeline(EncodingPipeline):
     """
 
     model_cpu_offload_seq = "encoder->generator"
-    generator: DecoderNetwork
+    generator: Any
 
-    def __init__(self, encoder: EncoderNetwork, generator: DecoderNetwork, value_scale: float = 255.0) -> None:
+    def __init__(self, encoder: Encoder, generator: Generator, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(encoder=encoder, generator=generator)
         self.register_to_config(value_scale=value_scale)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from diffusers import SchedulerMixin, UNet2DModel
+from diffusers import SchedulerMixin
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.roles import Denoiser
 
 from .ddpm import LikelihoodPipeline
 
@@ -24,7 +25,7 @@ class ConditionalDDPMPipeline(LikelihoodPipeline):
         UserError: The network knows no classes.
     """
 
-    def __init__(self, unet: UNet2DModel, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
+    def __init__(self, unet: Denoiser, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(value_scale=value_scale)

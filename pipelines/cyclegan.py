@@ -6,10 +6,9 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
-from hf_genmodels.data.layouts import LayoutKind
+from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
-from hf_genmodels.models.resnet_translator import ResNetTranslator
-from hf_genmodels.models.unet_translator import UNetTranslator
+from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput
 from .images import from_network
@@ -31,13 +30,13 @@ class CycleGANPipeline(TranslationPipeline):
     data_layout: ClassVar[LayoutKind] = "domains"
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]
-    generator_ab: UNetTranslator | ResNetTranslator
-    generator_ba: UNetTranslator | ResNetTranslator | None
+    generator_ab: Translator
+    generator_ba: Translator | None
 
     def __init__(
         self,
-        generator_ab: UNetTranslator | ResNetTranslator,
-        generator_ba: UNetTranslator | ResNetTranslator | None = None,
+        generator_ab: Translator,
+        generator_ba: Translator | None = None,
         value_scale: float = 255.0,
         source_value_scale: float = 255.0,
     ) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import diffusers
 import torch
-from diffusers import DDPMScheduler, SchedulerMixin, UNet2DModel
+from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
@@ -19,6 +19,7 @@ from hf_genmodels.losses.diffusion import (
     q_sample,
 )
 from hf_genmodels.losses.likelihood import gaussian_nll
+from hf_genmodels.roles import Denoiser
 
 from .denoising import DenoisingPipeline
 from .labels import ClassLabels, find_labels, match_labels
@@ -141,7 +142,7 @@ class DDPMPipeline(LikelihoodPipeline, diffusers.DDPMPipeline):
         UserError: The network knows classes.
     """
 
-    def __init__(self, unet: UNet2DModel, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
+    def __init__(self, unet: Denoiser, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
         super().__init__(unet=unet, scheduler=scheduler)
         self.register_to_config(value_scale=value_scale)
         if self.num_classes is not None:

@@ -73,7 +73,7 @@ class DenoisingPipeline(GenerativePipeline):
     @property
     def num_classes(self) -> int | None:
         """Number of classes of a conditional network, else None."""
-        embeddings: int | None = self.unet.config.num_class_embeds
+        embeddings: int | None = self.unet.config.get("num_class_embeds")
         return None if embeddings is None else embeddings - 1
 
     def trained_schedule(self) -> DDPMScheduler:

@@ -11,10 +11,7 @@ from torch import Tensor
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.dequantization import bits_per_dim, dequantize, discrete_log_likelihood, quantize
 from hf_genmodels.losses.likelihood import importance_weighted_log_likelihood
-from hf_genmodels.models.glow import Glow
-from hf_genmodels.models.nice import NICE
-from hf_genmodels.models.realnvp import RealNVP
-from hf_genmodels.models.residual_flows import PlanarFlow, RadialFlow
+from hf_genmodels.roles import FlowNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
@@ -37,9 +34,9 @@ class FlowPipeline(GenerativePipeline):
     """
 
     model_cpu_offload_seq = "flow"
-    flow: PlanarFlow | RadialFlow | NICE | RealNVP | Glow
+    flow: FlowNetwork
 
-    def __init__(self, flow: PlanarFlow | RadialFlow | NICE | RealNVP | Glow, value_scale: float = 255.0) -> None:
+    def __init__(self, flow: FlowNetwork, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(flow=flow)
         self.register_to_config(value_scale=value_scale)

@@ -11,10 +11,7 @@ import torch
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.models.began import BEGANGenerator
-from hf_genmodels.models.dcgan import DCGANGenerator
-from hf_genmodels.models.mlp import MLPGenerator
-from hf_genmodels.models.sngan import SNGANGenerator
+from hf_genmodels.roles import Generator
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape
@@ -38,11 +35,11 @@ class GANPipeline(GenerativePipeline):
     """
 
     model_cpu_offload_seq = "generator"
-    generator: DCGANGenerator | SNGANGenerator | MLPGenerator | BEGANGenerator
+    generator: Any
 
     def __init__(
         self,
-        generator: DCGANGenerator | SNGANGenerator | MLPGenerator | BEGANGenerator,
+        generator: Generator,
         value_scale: float = 255.0,
     ) -> None:
         super().__init__()

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin, UNet2DModel
+from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_sample
 from hf_genmodels.operators import Inpainting, LinearOperator, MeasurementOperator
+from hf_genmodels.roles import Denoiser
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
@@ -75,10 +76,10 @@ class InverseProblemPipeline(GenerativePipeline):
 
     model_cpu_offload_seq = "unet"
     loads_from = ("DDPMPipeline", "DDIMPipeline")
-    unet: UNet2DModel
+    unet: Denoiser
     scheduler: SchedulerMixin
 
-    def __init__(self, unet: UNet2DModel, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
+    def __init__(self, unet: Denoiser, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
         self.register_to_config(value_scale=value_scale)
@@ -270,7 +271,7 @@ def _step(sample: Tensor, denoised: Tensor, noise: Tensor, alpha_bar: Tensor, ne
 
 
 @contextmanager
-def _frozen(unet: UNet2DModel) -> Iterator[None]:
+def _frozen(unet: Denoiser) -> Iterator[None]:
     """No gradients of the weights in here, and nothing kept for them: those of the input alone are wanted."""
     trained = [parameter for parameter in unet.parameters() if parameter.requires_grad]
     for parameter in trained:
@@ -282,9 +283,9 @@ def _frozen(unet: UNet2DModel) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def _check_unet(unet: UNet2DModel) -> None:
+def _check_unet(unet: Denoiser) -> None:
     config = unet.config
-    if config.num_class_embeds is not None or config.class_embed_type is not None:
+    if config.get("num_class_embeds") is not None or config.get("class_embed_type") is not None:
         raise UserError("InverseProblemPipeline needs an unconditional UNet, this one is class-conditional")
     if config.sample_size in (None, 1):
         raise UserError(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from diffusers import SchedulerMixin, UNet2DModel
+from diffusers import SchedulerMixin
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.models.vae import VAE
+from hf_genmodels.roles import Denoiser, VAENetwork
 
 from .denoising import DenoisingPipeline
 from .images import SampleShape
@@ -32,12 +32,12 @@ class LatentDDPMPipeline(DenoisingPipeline):
     """
 
     model_cpu_offload_seq = "unet->vae"
-    vae: VAE
+    vae: Any
 
     def __init__(
         self,
-        vae: VAE,
-        unet: UNet2DModel,
+        vae: VAENetwork,
+        unet: Denoiser,
         scheduler: SchedulerMixin,
         scaling_factor: float = 1.0,
         value_scale: float = 255.0,

@@ -6,8 +6,7 @@ from typing import Any
 
 import torch
 
-from hf_genmodels.models.resnet_translator import ResNetTranslator
-from hf_genmodels.models.unet_translator import UNetTranslator
+from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput, Generators
 from .translation import TranslationPipeline
@@ -23,11 +22,11 @@ class Pix2PixPipeline(TranslationPipeline):
     """
 
     model_cpu_offload_seq = "generator"
-    generator: UNetTranslator | ResNetTranslator
+    generator: Translator
 
     def __init__(
         self,
-        generator: UNetTranslator | ResNetTranslator,
+        generator: Translator,
         value_scale: float = 255.0,
         source_value_scale: float = 255.0,
     ) -> None:

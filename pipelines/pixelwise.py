@@ -11,7 +11,7 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.metrics.constraints import constraint_errors, satisfied_share
-from hf_genmodels.models.pixelwise import PixelwiseGenerator
+from hf_genmodels.roles import PixelwiseNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
@@ -41,9 +41,9 @@ class PixelwisePipeline(GenerativePipeline):
     """
 
     model_cpu_offload_seq = "generator"
-    generator: PixelwiseGenerator
+    generator: PixelwiseNetwork
 
-    def __init__(self, generator: PixelwiseGenerator, value_scale: float = 255.0) -> None:
+    def __init__(self, generator: PixelwiseNetwork, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(generator=generator)
         self.register_to_config(value_scale=value_scale)

@@ -9,7 +9,7 @@ import torch
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from hf_genmodels.data.layouts import LayoutKind
+from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.polarimetry import (
     angle_of_linear_polarization,
@@ -21,9 +21,8 @@ from hf_genmodels.losses.polarimetry import (
     stokes_vector,
 )
 from hf_genmodels.metrics.polarimetry import c1_residual, c2_violation_rate, c3_violation_rate
-from hf_genmodels.models.resnet_translator import ResNetTranslator
-from hf_genmodels.models.unet_translator import UNetTranslator
 from hf_genmodels.polarization_plots import polarization_picture
+from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput
 from .images import from_network, to_network
@@ -70,13 +69,13 @@ class PolarimetricPipeline(TranslationPipeline):
     data_layout: ClassVar[LayoutKind] = "domains"
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]
-    generator_ab: UNetTranslator | ResNetTranslator
-    generator_ba: UNetTranslator | ResNetTranslator | None
+    generator_ab: Translator
+    generator_ba: Translator | None
 
     def __init__(
         self,
-        generator_ab: UNetTranslator | ResNetTranslator,
-        generator_ba: UNetTranslator | ResNetTranslator | None = None,
+        generator_ab: Translator,
+        generator_ba: Translator | None = None,
         calibration: list[list[float]] | None = None,
         left_inverse: str = "authors",
         value_scale: float = 255.0,

@@ -11,9 +11,8 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_genmodels.data.layouts import LayoutKind
+from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
-from hf_genmodels.models.unet_translator import UNetTranslator
 
 from .base import GenerativePipeline, Generators
 from .images import SampleShape, to_network
@@ -90,7 +89,7 @@ def check_tile(network: Any, tile_size: int) -> None:
     Raises:
         UserError: One line with what fits.
     """
-    multiple = 2**network.config.num_downs if isinstance(network, UNetTranslator) else 4
+    multiple = getattr(network, "size_multiple", 1)
     if tile_size % multiple:
         raise UserError(f"tile_size {tile_size} must be a multiple of {multiple}, as the network halves its images")
 

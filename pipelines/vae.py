@@ -13,7 +13,7 @@ from hf_genmodels.losses.likelihood import (
     importance_weighted_log_likelihood,
     standard_normal_log_density,
 )
-from hf_genmodels.models.vae import VAE
+from hf_genmodels.roles import VAENetwork
 
 from .base import GenerativePipelineOutput
 from .encoding import EncodingPipeline
@@ -29,9 +29,9 @@ class VAEPipeline(EncodingPipeline):
     """
 
     model_cpu_offload_seq = "vae"
-    vae: VAE
+    vae: Any
 
-    def __init__(self, vae: VAE, value_scale: float = 255.0) -> None:
+    def __init__(self, vae: VAENetwork, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(vae=vae)
         self.register_to_config(value_scale=value_scale)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from .encoding import DecoderNetwork, EncoderNetwork, EncodingPipeline, check_fit
+from hf_genmodels.roles import Encoder, Generator
+
+from .encoding import EncodingPipeline, check_fit
 
 
 class VAEGANPipeline(EncodingPipeline):
@@ -19,7 +21,7 @@ class VAEGANPipeline(EncodingPipeline):
 
     model_cpu_offload_seq = "encoder->decoder"
 
-    def __init__(self, encoder: EncoderNetwork, decoder: DecoderNetwork, value_scale: float = 255.0) -> None:
+    def __init__(self, encoder: Encoder, decoder: Generator, value_scale: float = 255.0) -> None:
         super().__init__()
         self.register_modules(encoder=encoder, decoder=decoder)
         self.register_to_config(value_scale=value_scale)

@@ -44,7 +44,10 @@ class TrainingArguments:
     num_train_epochs: int = field(default=10, metadata={"help": "Passes over the data.", "aliases": ["--num_epochs"]})
     max_train_steps: int | None = field(default=None, metadata={"help": "Training steps; overrides the epochs."})
     gradient_accumulation_steps: int = field(default=1, metadata={"help": "Micro-batches of one optimiser update."})
-    learning_rate: float = field(default=1e-3, metadata={"help": "Adam's, before the schedule."})
+    optimizer: Literal["adamw", "adam", "rmsprop", "sgd"] = field(
+        default="adamw", metadata={"help": "Of every network to which its family gives no other."}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "The optimiser's, before the schedule."})
     lr_scheduler: Literal[
         "linear",
         "cosine",
@@ -65,7 +68,7 @@ class TrainingArguments:
     )
     adam_beta1: float = field(default=0.9, metadata={"help": "Adam's first decay."})
     adam_beta2: float = field(default=0.999, metadata={"help": "Adam's second decay."})
-    adam_weight_decay: float = field(default=0.0, metadata={"help": "AdamW's weight decay."})
+    adam_weight_decay: float = field(default=0.0, metadata={"help": "Weight decay, of any optimiser."})
     adam_epsilon: float = field(default=1e-8, metadata={"help": "Adam's epsilon."})
     max_grad_norm: float | None = field(default=None, metadata={"help": "Clip each network's gradient norm to this."})
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
@@ -131,10 +134,7 @@ def parse(
     Raises:
         UserError: Unknown option, wrong type or choice, unreadable file.
     """
-    groups: Any = (DataArguments, TrainingArguments, family_arguments)
-    parser = Parser(groups, description=description, allow_abbrev=False)
-    parser.set_defaults(**loop_defaults(family_arguments))
-    parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line wins.")
+    parser = make_parser(family_arguments, description)
     config = _config_path(argv)
     if config is not None:
         options = [f for group in (DataArguments, TrainingArguments, family_arguments) for f in fields(group)]
@@ -156,10 +156,29 @@ def parse(
     return data, training, family
 
 
+def make_parser(family_arguments: type, description: str, prog: str | None = None) -> Parser:
+    """The parser of all options of a family, see `parse`; `prog` is what --help calls the program."""
+    groups: Any = (DataArguments, TrainingArguments, family_arguments)
+    parser = Parser(groups, prog=prog, description=description, allow_abbrev=False)
+    parser.set_defaults(**loop_defaults(family_arguments))
+    parser.add_argument("--config", metavar="FILE", help="YAML or JSON file of options; the command line wins.")
+    return parser
+
+
 def loop_defaults(family_arguments: type) -> dict[str, Any]:
     """The defaults that a family gives options of the loop, by name."""
     defaults: dict[str, Any] = getattr(family_arguments, "loop_defaults", {})
     return defaults
+
+
+def defaults_of(*groups: Any) -> dict[str, Any]:
+    """The default of every option of dataclass instances, the family's last, by "--name"."""
+    found = {
+        f"--{option.name}": option.default if option.default_factory is MISSING else option.default_factory()
+        for group in groups
+        for option in fields(group)
+    }
+    return found | {f"--{name}": value for name, value in loop_defaults(type(groups[-1])).items()}
 
 
 def _config_path(argv: list[str]) -> str | None:

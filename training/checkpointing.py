@@ -2,7 +2,8 @@
 
 `checkpoint-<step>/` holds `networks/<name>/` and `ema/<name>/` (as `save_pretrained` writes them), `state.pt`
 (optimisers, gradient scaler, how far the run was), `process-<rank>.pt` (random state, the objective's own state), and
-`checkpoint.json`: its step, what run it belongs to and the size and SHA-256 of every other file.
+`checkpoint.json`: its step, what run it belongs to and the size and SHA-256 of every other file. Networks that nothing
+trains lie once for all checkpoints in `frozen/<name>/` beside them, and are told of alike.
 """
 
 from __future__ import annotations
@@ -10,17 +11,19 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from diffusers import ModelMixin
 from safetensors import SafetensorError
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json, sha256
 
 MANIFEST = "checkpoint.json"
+FROZEN = "frozen"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -62,18 +65,35 @@ def begin(output_dir: Path, step: int) -> Path:
 
 def finish(folder: Path, output_dir: Path, step: int, run: dict[str, Any]) -> Path:
     """List the files, write the manifest and give the folder its name (one process, after all have written)."""
-    files = {
-        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-    manifest = {"step": step, "run": run, "files": files}
+    manifest = {"step": step, "run": run, "files": _described(folder), FROZEN: _described(output_dir / FROZEN)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     final = output_dir / f"checkpoint-{step}"
     if final.exists():  # a resumed run passes its own later checkpoints again
         shutil.rmtree(final)
     folder.rename(final)
     return final
+
+
+def _described(folder: Path) -> dict[str, dict[str, Any]]:
+    return {
+        path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "sha256": sha256(path)}
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+def save_once(network: ModelMixin, folder: Path) -> None:
+    """Save a network unless it is there; a kill leaves it whole or not at all (one process calls this)."""
+    if not folder.is_dir():
+        partial = folder.with_name(f".partial-{folder.name}")
+        network.save_pretrained(str(partial))
+        partial.rename(folder)
+
+
+def folder_of(checkpoint: Path, name: str) -> Path:
+    """Where a checkpoint's network lies: inside it, or beside it where nothing trains it."""
+    inside = checkpoint / "networks" / name
+    return inside if inside.is_dir() else checkpoint.parent / FROZEN / name
 
 
 def prune(output_dir: Path, limit: int | None) -> None:
@@ -98,12 +118,14 @@ def find(output_dir: Path, resume_from: str) -> Path | None:
     raise UserError(f"--resume_from_checkpoint {resume_from}: there is no such checkpoint; try `latest`")
 
 
-def verify(checkpoint: Path, run: dict[str, Any]) -> int:
+def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -> int:
     """Check that a checkpoint is whole and belongs to this run.
 
     Args:
         checkpoint: Its folder.
         run: What must be the same: {option or property: value}.
+        defaults: What properties are where a checkpoint of an earlier version does not tell; those that are in
+            neither are not compared.
 
     Returns:
         The checkpoint's step.
@@ -113,9 +135,10 @@ def verify(checkpoint: Path, run: dict[str, Any]) -> int:
     """
     step, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
     for name in {**run, **saved}:
-        if saved.get(name) != run.get(name):
+        before = saved.get(name, defaults.get(name, run.get(name)))
+        if before != run.get(name):
             raise UserError(
-                f"{checkpoint} is of another run: {name} = {json.dumps(saved.get(name))} in the checkpoint, "
+                f"{checkpoint} is of another run: {name} = {json.dumps(before)} in the checkpoint, "
                 f"{json.dumps(run.get(name))} in this run; resume with the same, or start from its weights with "
                 f"--pretrained_model_name_or_path {checkpoint}"
             )
@@ -138,11 +161,12 @@ def _read_whole(checkpoint: Path, option: str) -> tuple[int, dict[str, Any]]:
     try:
         manifest = read_json(checkpoint / MANIFEST)
         step, saved, files = int(manifest["step"]), dict(manifest["run"]), dict(manifest["files"])
+        expected = {checkpoint / name: about for name, about in files.items()}
+        expected |= {checkpoint.parent / FROZEN / name: about for name, about in manifest.get(FROZEN, {}).items()}
     except (UserError, KeyError, TypeError, ValueError):
         raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {_earlier(checkpoint, option)}") from None
-    for name, expected in files.items():
-        path = checkpoint / name
-        if not path.is_file() or path.stat().st_size != expected["size"] or sha256(path) != expected["sha256"]:
+    for path, about in expected.items():
+        if not path.is_file() or path.stat().st_size != about["size"] or sha256(path) != about["sha256"]:
             raise UserError(f"{path} is damaged or missing; {_earlier(checkpoint, option)}")
     return step, saved
 

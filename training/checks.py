@@ -67,16 +67,25 @@ def count_steps(objective: Objective, args: TrainingArguments, batches_per_epoch
         return args.max_train_steps
     if batches_per_epoch is None:
         raise UserError("a streamed data set has no known length; give --max_train_steps")
-    fresh = sum(phase.updates / phase.every for phase in objective.phases if not phase.reuse_batch)
-    return math.ceil(args.num_train_epochs * batches_per_epoch / (fresh * args.gradient_accumulation_steps))
+    needed = args.num_train_epochs * batches_per_epoch
+    step = consumed = 0
+    last = max(phase.stops or math.inf for phase in objective.phases if not phase.reuse_batch)
+    while consumed < needed:
+        if step >= last:
+            raise UserError(
+                f"the phases end at step {step}, before {args.num_train_epochs} epochs; give --max_train_steps"
+            )
+        updates = sum(phase.updates_in(step) for phase in objective.phases if not phase.reuse_batch)
+        consumed += updates * args.gradient_accumulation_steps
+        step += 1
+    return step
 
 
-def schedule_warning(objective: Objective, total_steps: int) -> str | None:
+def schedule_warnings(objective: Objective, total_steps: int) -> list[str]:
     """Say where a run is over before a warm-up or annealing of its losses is."""
-    if objective.schedule is None or total_steps > objective.schedule[1]:
-        return None
-    option, steps = objective.schedule
-    return (
+    return [
         f"the weights of the losses change until step {steps}, and the run has only {total_steps} steps; "
         f"lower --{option}, or train for longer"
-    )
+        for option, steps in objective.schedule
+        if total_steps <= steps
+    ]

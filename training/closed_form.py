@@ -6,48 +6,24 @@ import time
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 
-from hf_genmodels.data import LoadedData, evaluation_batches
+from hf_genmodels.data import evaluation_batches
 from hf_genmodels.objectives.closed_form import ClosedFormObjective, Fit
 
-from .arguments import TrainingArguments
-from .loop import TrainingLoop, noise_seed
+from .run import Run, noise_seed
 
 
-class ClosedFormFit(TrainingLoop):
+class ClosedFormFit(Run):
     """Fits in place of training: one process fits, the others get what it found.
 
-    Held-out figures, pictures and logs are the loop's; there are no batches in random order, no optimisers and no
-    checkpoints.
-
-    Args:
-        objective: The family's networks and their fit.
-        data: Training and held-out examples.
-        args: Those options of the loop that have a meaning here, see `checks.check_fit_options`.
-        accelerator: Made with the options' trackers.
+    There are no batches in random order, no optimisers and no checkpoints. `total_steps` are the fit's, known when it
+    is over.
     """
 
     objective: ClosedFormObjective
 
-    def __init__(
-        self, objective: ClosedFormObjective, data: LoadedData, args: TrainingArguments, accelerator: Accelerator
-    ) -> None:
-        self.objective, self.data, self.args, self.accelerator = objective, data, args, accelerator
-        self.output_dir = Path(args.output_dir)
-        self.precision = accelerator.mixed_precision
-        self.networks = objective.networks
-        self.averages = {}
-        self.history = {}
-        self.step = self.total_steps = 0
-        self.seconds = 0.0
-        self.warning: str | None = None
-
-    def prepare(self, resume_from: Path | None) -> None:
-        """Nothing has to be prepared."""
-
-    def train_until(self, final_step: int) -> None:
+    def learn(self, resume_from: Path | None) -> None:
         """Fit, and log the figures of the fit's steps, however many they were."""
         started = time.monotonic()
         found: list[Fit] = [self._fit()] if self.accelerator.is_main_process else [Fit({})]

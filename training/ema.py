@@ -1,8 +1,9 @@
-"""Exponential moving averages of networks: parameters by diffusers' EMAModel, buffers copied."""
+"""Exponential moving averages of networks: parameters by diffusers' EMAModel, buffers averaged alike or copied."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 
 import torch
 from diffusers import ModelMixin
@@ -14,12 +15,17 @@ from .arguments import TrainingArguments
 class AveragedNetwork:
     """A network whose weights follow those of another as an exponential moving average.
 
+    Args:
+        source: The network to follow.
+        args: How fast.
+        averaged_buffers: Names of the buffers to average as parameters are; the others are copied.
+
     Attributes:
         network: The average, in eval mode, ready for a pipeline.
         average: diffusers' EMAModel, whose shadow parameters are `network`'s own.
     """
 
-    def __init__(self, source: ModelMixin, args: TrainingArguments) -> None:
+    def __init__(self, source: ModelMixin, args: TrainingArguments, averaged_buffers: Sequence[str] = ()) -> None:
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
         self.average = EMAModel(
             self.network.parameters(),
@@ -30,10 +36,14 @@ class AveragedNetwork:
             foreach=True,
         )
         self.average.shadow_params = list(self.network.parameters())
+        self.averaged_buffers = set(averaged_buffers)
 
     @torch.no_grad()
     def update(self, source: ModelMixin) -> None:
-        """Move towards the weights of `source`; its buffers (batch statistics, flags) are taken as they are."""
+        """Move towards the weights of `source`; buffers that are not averaged are taken as they are."""
         self.average.step(source.parameters())
-        for mine, theirs in zip(self.network.buffers(), source.buffers(), strict=True):
-            mine.copy_(theirs)
+        for (name, mine), theirs in zip(self.network.named_buffers(), source.buffers(), strict=True):
+            if name in self.averaged_buffers:
+                mine.lerp_(theirs, 1 - self.average.cur_decay_value)
+            else:
+                mine.copy_(theirs)

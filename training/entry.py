@@ -1,4 +1,4 @@
-"""From a command line to a finished output folder: what every `train_<family>.py` runs."""
+"""From an objective or a command line to a finished output folder: `train`, and what each `train_<family>.py` runs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,22 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 
-from hf_genmodels.data import load_data
+from hf_genmodels.data import DataArguments, LoadedData, load_data
 from hf_genmodels.errors import UserError
-from hf_genmodels.families import Family, get_family
-from hf_genmodels.hub import resolve_folder
+from hf_genmodels.families import FAMILIES, Family, find_family, get_family
+from hf_genmodels.loading import resolve_folder
+from hf_genmodels.objectives.base import Objective
 from hf_genmodels.objectives.closed_form import ClosedFormObjective
 
 from . import checkpointing
-from .arguments import TrainingArguments, parse
+from .arguments import TrainingArguments, check_arguments, check_finite, command_line, defaults_of, parse
 from .checks import check_fit_options
 from .closed_form import ClosedFormFit
 from .loop import TrainingLoop
@@ -32,10 +34,53 @@ from .outputs import (
     save_arguments,
     save_results,
 )
-from .state import identity
+from .run import Run
+from .state import identity, plain_values
+
+if TYPE_CHECKING:
+    from hf_genmodels.pipelines.base import GenerativePipeline
 
 
-def train(family_name: str, argv: list[str] | None = None) -> Path:
+def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> GenerativePipeline | None:
+    """Train an objective, in a notebook or a program of your own, exactly as the scripts do.
+
+    Output folder, checkpoints, resumption, logs, pictures and card are those of `training/train_<family>.py`. In
+    several processes, such as those of `accelerate.notebook_launcher`, call it in each.
+
+    Args:
+        objective: Networks and losses, ours or your own.
+        data: From `load_data`.
+        args: Options of the loop; those that shape networks are the objective's.
+
+    Returns:
+        The pipeline around the trained networks, averaged where there are averages; None for a family without one.
+
+    Raises:
+        UserError: Anything you can put right, before anything is written.
+    """
+    check_finite(args)
+    check_arguments(args)
+    is_fitted = isinstance(objective, ClosedFormObjective)
+    check_output_dir(
+        Path(args.output_dir), bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=not is_fitted
+    )
+    family = family_of(objective)
+    if is_fitted:
+        check_fit_options(family.name, DataArguments(), args)
+        args.mixed_precision = "no"
+    accelerator = make_accelerator(args)
+    torch.manual_seed(args.seed)
+    run = make_run(objective, data, args, accelerator, {})
+    carry_out(run, family, {**vars(data.arguments), **vars(args), **plain_values(objective)}, None, {})
+    pipeline = objective.pipeline(run.inference_networks())
+    if pipeline is not None:
+        pipeline.to(accelerator.device)
+    for network in run.inference_networks().values():
+        network.eval()
+    return pipeline
+
+
+def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     """Train a family with the options of `argv` (by default the command line's).
 
     Returns:
@@ -45,63 +90,98 @@ def train(family_name: str, argv: list[str] | None = None) -> Path:
         UserError: Anything the user can put right. Options, data and networks are checked before anything is written.
     """
     family = get_family(family_name)
-    objective_class = family.load_objective()
     argv = sys.argv[1:] if argv is None else argv
-    data_args, args, family_args = parse(argv, objective_class.Arguments, f"Train: {family.title}.", family.name)
+    data_args, args, family_args = parse(argv, family.arguments, f"Train: {family.title}.", family.name)
     output_dir = Path(args.output_dir)
-    trains = not issubclass(objective_class, ClosedFormObjective)
-    if not trains:
+    if family.is_fitted:
         check_fit_options(family.name, data_args, args)
         args.mixed_precision = "no"
-    check_output_dir(output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=trains)
+    check_output_dir(
+        output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=not family.is_fitted
+    )
     accelerator = make_accelerator(args)
-    args.mixed_precision = accelerator.mixed_precision  # what `accelerate config` said is part of what was run
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
-
     with accelerator.main_process_first():
-        data = load_data(data_args, args.seed, objective_class.layout(family_args))
+        data = load_data(data_args, args.seed, family.layout(family_args))
     data_args.validation_split = data.validation_split  # the card says which split was held out
     torch.manual_seed(args.seed)
     if args.pretrained_model_name_or_path is None:
-        objective = objective_class.from_args(family_args, data.spec)
+        objective = family.build(family_args, data.spec)
     else:
         with accelerator.main_process_first():
             source = saved_networks(args.pretrained_model_name_or_path)
-        objective = objective_class.from_pretrained(source, family_args, data.spec)
-    loop: TrainingLoop
+        objective = family.reload(source, family_args, data.spec)
+    groups = (data_args, args, family_args)
+    run = make_run(objective, data, args, accelerator, {**vars(data_args), **vars(family_args)})
+    options = {name: value for group in groups for name, value in vars(group).items()}
+    command = command_line(family.name, groups, accelerator.num_processes)
+    carry_out(run, family, options, command, defaults_of(*groups))
+    return output_dir
+
+
+def make_run(
+    objective: Objective, data: LoadedData, args: TrainingArguments, accelerator: Accelerator, options: dict[str, Any]
+) -> Run:
+    """The training loop, or the fit of a family that has no steps; its networks make a whole pipeline."""
+    run: Run
     if isinstance(objective, ClosedFormObjective):
-        loop = ClosedFormFit(objective, data, args, accelerator)
+        run = ClosedFormFit(objective, data, args, accelerator)
     else:
-        options = {**vars(data_args), **vars(family_args)}
-        loop = TrainingLoop(objective, data, args, accelerator, data_args.dataloader_num_workers, options)
+        run = TrainingLoop(objective, data, args, accelerator, data.arguments.dataloader_num_workers, options)
+    objective.pipeline(objective.networks)  # a network that cannot play its part is found before hours of training
+    return run
+
+
+def carry_out(
+    run: Run, family: Family, options: dict[str, Any], command: str | None, defaults: dict[str, Any]
+) -> None:
+    """Run from the beginning or from a checkpoint, save, publish.
+
+    Args:
+        run: Ready to begin; nothing has been written by then.
+        family: Whose card is written.
+        options: All of them by name, for the record.
+        command: The command line that repeats the run.
+        defaults: Defaults of the options, for checkpoints that do not tell all.
+    """
+    args, accelerator = run.args, run.accelerator
     resume_from = None
-    if args.resume_from_checkpoint is not None:
-        resume_from = checkpoint_to_resume(loop, args.resume_from_checkpoint)
+    if args.resume_from_checkpoint is not None and isinstance(run, TrainingLoop):
+        resume_from = checkpoint_to_resume(run, args.resume_from_checkpoint, defaults)
     if accelerator.is_main_process:
-        make_output_dir(output_dir, args.overwrite_output_dir)
-        with checkpointing.writing("the options", output_dir):
-            save_arguments(output_dir, family, accelerator.num_processes, (data_args, args, family_args))
+        make_output_dir(run.output_dir, args.overwrite_output_dir)
+        with checkpointing.writing("the options", run.output_dir):
+            save_arguments(run.output_dir, family, command, options)
     accelerator.wait_for_everyone()
-    accelerator.print(first_line(family, loop))
-    accelerator.init_trackers(args.tracker_project_name, config=tracked_options(data_args, args, family_args))
+    accelerator.print(first_line(family, run))
+    accelerator.init_trackers(args.tracker_project_name, config=tracked_options(options))
     try:
-        results = loop.run(resume_from)
+        results = run.run(resume_from)
         if accelerator.is_main_process:
-            finish(loop, family, results)
+            finish(run, family, results)
         accelerator.wait_for_everyone()
     finally:
         let_collectives_end(accelerator)
     accelerator.end_training()
-    return output_dir
 
 
-def finish(loop: TrainingLoop, family: Family, results: dict[str, dict[str, float]]) -> None:
+def family_of(objective: Objective) -> Family:
+    """The family that an objective belongs to by its class or its pipeline's; one of its own where there is none."""
+    for kind in type(objective).__mro__:
+        package, _, stem = kind.__module__.rpartition(".")
+        if package == "hf_genmodels.objectives" and stem in FAMILIES:
+            return get_family(stem)
+    pipeline_class = objective.pipeline_class
+    found = None if pipeline_class is None else find_family(pipeline_class.__name__)
+    return found or Family.unknown(type(objective).__name__, pipeline_class and pipeline_class.__name__)
+
+
+def finish(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:
     """Save, say what came out, publish if asked to (the main process)."""
-    save_results(loop, family, results)
+    save_results(run, family, results)
     figures = {**{f"train {k}": v for k, v in results["train"].items()}, **results["validation"]}
-    print(f"{loop.output_dir}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
-    if loop.args.push_to_hub:
-        print(f"published at {push(loop)}")
+    print(f"{run.output_dir}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
+    if run.args.push_to_hub:
+        print(f"published at {push(run)}")
 
 
 def let_collectives_end(accelerator: Accelerator) -> None:
@@ -120,7 +200,7 @@ def saved_networks(name_or_path: str) -> Path:
     return checkpointing.network_folder(folder) if (folder / checkpointing.MANIFEST).is_file() else folder
 
 
-def checkpoint_to_resume(loop: TrainingLoop, name: str) -> Path | None:
+def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]) -> Path | None:
     """The checkpoint that `name` stands for, found to be whole and of this run; None where there is none yet.
 
     Raises:
@@ -130,7 +210,7 @@ def checkpoint_to_resume(loop: TrainingLoop, name: str) -> Path | None:
     if checkpoint is None:
         loop.accelerator.print(f"there is no checkpoint in {loop.output_dir} yet: starting from the beginning")
         return None
-    step = checkpointing.verify(checkpoint, identity(loop))
+    step = checkpointing.verify(checkpoint, identity(loop), defaults)
     if step > loop.total_steps:
         raise UserError(
             f"{checkpoint} has been trained for {step} steps, this run has only {loop.total_steps}; "
@@ -153,21 +233,24 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # `accelerate launch` sets OMP_NUM_THREADS=1 when it is unset, which would leave a laptop's other cores idle.
     torch.set_num_threads(args.num_threads or max(1, available_cores() // local_processes))
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
     logging_dir = Path(args.output_dir) / args.logging_dir
     try:
-        return Accelerator(
+        accelerator = Accelerator(
             mixed_precision=args.mixed_precision,
             log_with=None if tracker == "none" else tracker,
             project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=str(logging_dir)),
         )
     except ValueError as error:
         raise UserError(f"--mixed_precision {args.mixed_precision}: {error}") from None
+    args.mixed_precision = accelerator.mixed_precision  # what `accelerate config` said is part of what was run
+    return accelerator
 
 
-def tracked_options(*groups: object) -> dict[str, str | int | float | bool]:
+def tracked_options(options: dict[str, Any]) -> dict[str, str | int | float | bool]:
     """The options as trackers take them: plain values, without the access token."""
-    options = {name: value for group in groups for name, value in vars(group).items() if name != "hub_token"}
-    return {n: v if isinstance(v, (str, int, float, bool)) else str(v) for n, v in options.items()}
+    plain = {name: value for name, value in options.items() if name != "hub_token"}
+    return {n: v if isinstance(v, (str, int, float, bool)) else str(v) for n, v in plain.items()}
 
 
 def available_cores() -> int:
@@ -175,13 +258,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def first_line(family: Family, loop: TrainingLoop) -> str:
+def first_line(family: Family, run: Run) -> str:
     """What is about to run, on what."""
-    accelerator = loop.accelerator
-    examples = loop.data.spec.num_examples
-    how_long = f"{loop.total_steps} steps" if loop.objective.phases else "fitted to all at once"
+    accelerator = run.accelerator
+    examples = run.data.spec.num_examples
+    how_long = f"{run.total_steps} steps" if run.objective.phases else "fitted to all at once"
     return (
-        f"{family.name} ({networks_named(loop.objective.networks)}) on {loop.data.spec.name}: "
+        f"{family.name} ({networks_named(run.networks)}) on {run.data.spec.name}: "
         f"{'streamed' if examples is None else examples} examples, {how_long}; "
         f"{accelerator.num_processes} process(es) x {torch.get_num_threads()} thread(s), "
         f"{accelerator.device.type}, {accelerator.mixed_precision} mixed precision"
@@ -196,3 +279,12 @@ def script(main: Callable[[], object]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def main() -> None:
+    """`python -m hf_genmodels.training.entry FAMILY [options]`: what `hf-genmodels train` launches for any family."""
+    train_family(sys.argv[1], sys.argv[2:])
+
+
+if __name__ == "__main__":
+    script(main)

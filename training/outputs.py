@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 from pathlib import Path
@@ -22,13 +21,12 @@ from hf_genmodels.hub import publish, write_card
 from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
 from . import checkpointing
-from .arguments import command_line
-from .health import is_gradient_norm, lasting_warning
+from .health import is_gradient_norm
 
 if TYPE_CHECKING:
-    from .loop import TrainingLoop
+    from .run import Run
 
-WRITTEN = ("samples", "training_networks", "logs", "metrics.json", "losses.png")
+WRITTEN = ("samples", "training_networks", checkpointing.FROZEN, "logs", "metrics.json", "losses.png")
 MODEL_WITHOUT_PIPELINE = ("config.json", "diffusion_pytorch_model.safetensors")
 
 
@@ -109,51 +107,49 @@ def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int) -
         stack_pictures(drawable).save(folder / f"step-{step}.png")
 
 
-def save_arguments(output_dir: Path, family: Family, num_processes: int, groups: tuple[Any, ...]) -> None:
-    """Write `training_args.json`: the resolved options without the access token, and the command that repeats them."""
-    command = command_line(family.name, groups, num_processes)
-    arguments = {name: value for group in groups for name, value in dataclasses.asdict(group).items()}
-    del arguments["hub_token"]
-    content = {"family": family.name, "command": command, "arguments": arguments}
+def save_arguments(output_dir: Path, family: Family, command: str | None, options: dict[str, Any]) -> None:
+    """Write `training_args.json`: the options without the access token, and the command that repeats them, if any."""
+    arguments = {name: value for name, value in options.items() if name != "hub_token"}
+    content = {"family": family.name, **({} if command is None else {"command": command}), "arguments": arguments}
     (output_dir / "training_args.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
-def save_model(loop: TrainingLoop) -> None:
+def save_model(run: Run) -> None:
     """Write the pipeline (for a family without one, the network itself) and the networks only training needs."""
-    networks = loop.inference_networks()
-    pipeline = loop.objective.pipeline(networks)
+    networks = run.inference_networks()
+    pipeline = run.objective.pipeline(networks)
     if pipeline is None:
         (network,) = networks.values()
-        network.save_pretrained(str(loop.output_dir))
+        network.save_pretrained(str(run.output_dir))
         return
-    pipeline.save_pretrained(loop.output_dir)
+    pipeline.save_pretrained(run.output_dir)
     for name, network in networks.items():
         if name not in pipeline.components:
-            network.save_pretrained(str(loop.output_dir / "training_networks" / name))
+            network.save_pretrained(str(run.output_dir / "training_networks" / name))
 
 
-def save_results(loop: TrainingLoop, family: Family, results: dict[str, dict[str, float]]) -> None:
+def save_results(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:
     """Write model, `metrics.json`, `losses.png` and the card into the output folder (the main process).
 
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
-    warning = lasting_warning(loop.history, loop.total_steps) if loop.objective.phases else loop.warning
-    with checkpointing.writing("the trained model", loop.output_dir):
-        save_model(loop)
+    warning = run.lasting_warning()
+    with checkpointing.writing("the trained model", run.output_dir):
+        save_model(run)
         metrics = {
             "family": family.name,
-            "step": loop.step,
-            "seconds": round(loop.seconds, 1),
+            "step": run.step,
+            "seconds": round(run.seconds, 1),
             **results,
             **({"warnings": [warning]} if warning is not None else {}),
-            "environment": environment(loop.accelerator),
+            "environment": environment(run.accelerator),
         }
-        (loop.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        curves = {_curve_name(name): points for name, points in loop.history.items() if not is_gradient_norm(name)}
-        if loop.step > 1:  # one step makes no curve
-            line_chart(curves, title=family.title).save(loop.output_dir / "losses.png")
-        write_card(loop.output_dir)
+        (run.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        curves = {_curve_name(name): points for name, points in run.history.items() if not is_gradient_norm(name)}
+        if run.step > 1:  # one step makes no curve
+            line_chart(curves, title=family.title).save(run.output_dir / "losses.png")
+        write_card(run.output_dir)
 
 
 def _curve_name(name: str) -> str:
@@ -174,11 +170,11 @@ def environment(accelerator: Accelerator) -> dict[str, Any]:
     }
 
 
-def push(loop: TrainingLoop) -> str:
+def push(run: Run) -> str:
     """Publish the output folder as `--push_to_hub` and its options say; returns the URL."""
-    args = loop.args
+    args = run.args
     return publish(
-        loop.output_dir, args.hub_model_id or loop.output_dir.name, private=args.hub_private_repo, token=args.hub_token
+        run.output_dir, args.hub_model_id or run.output_dir.name, private=args.hub_private_repo, token=args.hub_token
     )
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from hf_genmodels.loading import load_network
+from hf_genmodels.objectives.base import Objective
 
 from . import checkpointing
 from .arguments import MAY_CHANGE_ON_RESUME
@@ -34,9 +35,19 @@ def identity(loop: TrainingLoop) -> dict[str, Any]:
         "data set": loop.data.spec.name,
         **configs,
         **options,
+        **{f"objective.{name}": value for name, value in loop.numbers.items()},
         "fingerprint of the data": loop.data.spec.fingerprint,
     }
     return {name: list(value) if isinstance(value, tuple) else value for name, value in everything.items()}
+
+
+def plain_values(objective: Objective) -> dict[str, Any]:
+    """An objective's own numbers and choices, as its constructor left them."""
+    return {
+        name: value
+        for name, value in vars(objective).items()
+        if not name.startswith("_") and (value is None or isinstance(value, (bool, int, float, str)))
+    }
 
 
 def save_checkpoint(loop: TrainingLoop) -> None:
@@ -47,7 +58,10 @@ def save_checkpoint(loop: TrainingLoop) -> None:
         if accelerator.is_main_process:
             checkpointing.begin(loop.output_dir, step)
             for name, network in loop.networks.items():
-                network.save_pretrained(str(folder / "networks" / name))
+                if name in loop.objective.frozen:
+                    checkpointing.save_once(network, loop.output_dir / checkpointing.FROZEN / name)
+                else:
+                    network.save_pretrained(str(folder / "networks" / name))
             for name, average in loop.averages.items():
                 average.network.save_pretrained(str(folder / "ema" / name))
             state = {
@@ -73,11 +87,11 @@ def save_checkpoint(loop: TrainingLoop) -> None:
 def restore(loop: TrainingLoop, checkpoint: Path) -> None:
     """Continue where `checkpoint` was written; `checkpointing.verify` has found it whole and of this run."""
     for name, network in loop.networks.items():
-        network.load_state_dict(load_network(type(network), checkpoint / "networks" / name).state_dict())
+        saved = load_network(type(network), checkpointing.folder_of(checkpoint, name))
+        network.load_state_dict(saved.state_dict())
     state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
     for name, average in loop.averages.items():
-        saved = load_network(type(average.network), checkpoint / "ema" / name)
-        average.network.load_state_dict(saved.state_dict())
+        average.network.load_state_dict(load_network(type(average.network), checkpoint / "ema" / name).state_dict())
         average.average.optimization_step = state["ema_steps"][name]
     for name, optimizer in loop.optimizers.items():
         optimizer.load_state_dict(state["optimizers"][name])

@@ -7,12 +7,12 @@ The losses are in `hf_genmodels/objectives/classifier.py`, the loop in `training
 
 from __future__ import annotations
 
-from hf_genmodels.training.entry import script, train
+from hf_genmodels.training.entry import script, train_family
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with the options in `argv`, by default the command line's."""
-    train("classifier", argv)
+    train_family("classifier", argv)
 
 
 if __name__ == "__main__":

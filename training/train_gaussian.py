@@ -7,12 +7,12 @@ The fit is in `hf_genmodels/objectives/gaussian.py`; `training/closed_form.py` t
 
 from __future__ import annotations
 
-from hf_genmodels.training.entry import script, train
+from hf_genmodels.training.entry import script, train_family
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with the options in `argv`, by default the command line's."""
-    train("gaussian", argv)
+    train_family("gaussian", argv)
 
 
 if __name__ == "__main__":

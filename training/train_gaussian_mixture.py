@@ -7,12 +7,12 @@ The fit is in `hf_genmodels/objectives/gaussian_mixture.py`; `training/closed_fo
 
 from __future__ import annotations
 
-from hf_genmodels.training.entry import script, train
+from hf_genmodels.training.entry import script, train_family
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with the options in `argv`, by default the command line's."""
-    train("gaussian_mixture", argv)
+    train_family("gaussian_mixture", argv)
 
 
 if __name__ == "__main__":

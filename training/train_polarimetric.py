@@ -7,12 +7,12 @@ The losses are in `hf_genmodels/objectives/polarimetric.py`, the loop in `traini
 
 from __future__ import annotations
 
-from hf_genmodels.training.entry import script, train
+from hf_genmodels.training.entry import script, train_family
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with the options in `argv`, by default the command line's."""
-    train("polarimetric", argv)
+    train_family("polarimetric", argv)
 
 
 if __name__ == "__main__":

@@ -7,12 +7,12 @@ The fit is in `hf_genmodels/objectives/texture.py`; `training/closed_form.py` ta
 
 from __future__ import annotations
 
-from hf_genmodels.training.entry import script, train
+from hf_genmodels.training.entry import script, train_family
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run with the options in `argv`, by default the command line's."""
-    train("texture", argv)
+    train_family("texture", argv)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import get_args
 
@@ -203,6 +204,20 @@ def hidden_norm(norm: str, channels: int, eps: float, statistics: str = "running
     if norm == "layer":
         return nn.GroupNorm(1, channels, eps=eps)
     return None
+
+
+@contextmanager
+def running_averages_kept(network: nn.Module) -> Iterator[None]:
+    """Let batch norms see a batch of fakes without putting it into their running averages, which are the data's."""
+    layers = [module for module in network.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    momenta = [layer.momentum for layer in layers]
+    for layer in layers:
+        layer.momentum = 0.0
+    try:
+        yield
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
 
 
 def spectral_normalise(network: nn.Module) -> None:

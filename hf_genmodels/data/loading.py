@@ -11,9 +11,9 @@ import numpy as np
 from ..errors import UserError
 from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
-from .layouts import RESERVED_EVERY, Layout, TwoImageDataset
+from .layouts import RESERVED_EVERY, TwoImageDataset
 from .sets import RESERVED, ImageDataset, StreamedDataset, generator
-from .spec import DataSpec
+from .spec import DataSpec, Layout
 from .survey import Expected
 
 Dataset = ImageDataset | TwoImageDataset
@@ -32,12 +32,14 @@ class LoadedData:
         train: The training data.
         validation: What the validation loss is measured on; None when the data have no such split.
         validation_split: Its name.
+        arguments: What `load_data` was called with.
     """
 
     spec: DataSpec
     train: Dataset
     validation: Dataset | None
     validation_split: str | None
+    arguments: DataArguments = dataclasses.field(default_factory=DataArguments)
 
 
 def load_data(args: DataArguments, seed: int, layout: Layout = ONE_IMAGE) -> LoadedData:
@@ -60,7 +62,7 @@ def load_data(args: DataArguments, seed: int, layout: Layout = ONE_IMAGE) -> Loa
         loader.check_split(name, "choose --validation_split from")
     train, expected = loader.load(args.train_split, "training", seed, NOTHING_KNOWN)
     validation = None if name is None else loader.load(name, "validation", seed, expected)[0]
-    return LoadedData(train.spec, train, validation, name)
+    return LoadedData(train.spec, train, validation, name, args)
 
 
 def load_split(args: DataArguments, split: str, layout: Layout = ONE_IMAGE) -> Dataset:

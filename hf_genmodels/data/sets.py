@@ -67,7 +67,7 @@ def to_tensor(pixels: np.ndarray, spec: DataSpec, flips: np.ndarray | None) -> t
         flips: `(batch,)` bool, images to mirror left to right; None for none.
     """
     values = torch.from_numpy(np.ascontiguousarray(pixels))
-    if not spec.is_image:
+    if spec.size is None:
         return values
     image = values.to(torch.float32).div_(spec.value_scale).mul_(2).sub_(1)
     if flips is None:

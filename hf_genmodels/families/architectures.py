@@ -7,7 +7,7 @@ from ..checks import check_minimums, check_positive, check_unused, check_widths
 from ..choices import NormStatistics
 from ..data.spec import DataSpec
 from ..errors import UserError
-from .base import discriminator_rate
+from .base import DISCRIMINATOR_RATE
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -98,15 +98,11 @@ class GeneratorArguments:
         default="running",
         metadata={"help": "What batch norms use at inference: running averages, or statistics of the batch itself."},
     )
-    discriminator_learning_rate: float | None = discriminator_rate()
+    discriminator_learning_rate: float | None = field(default=None, metadata=DISCRIMINATOR_RATE)
 
 
-def discriminator_norm() -> Any:
-    """The option `discriminator_norm` of the families whose discriminator judges images."""
-    return field(
-        default=None,
-        metadata={"help": "By default batch (dcgan, avae; layer under a gradient penalty), spectral (sngan)."},
-    )
+# Of the option `discriminator_norm` of the families whose discriminator judges images.
+DISCRIMINATOR_NORM = {"help": "By default batch (dcgan, avae; layer under a gradient penalty), spectral (sngan)."}
 
 
 def check_architecture(args: Any, data: DataSpec) -> None:

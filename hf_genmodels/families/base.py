@@ -18,6 +18,22 @@ if TYPE_CHECKING:
 GENERATION, TRANSLATION = "unconditional-image-generation", "image-to-image"
 
 
+UNKNOWN_CARD = """{% extends "_base.md" %}
+{% block about %}
+A model of a class of its author's own.
+{% endblock %}
+{% block snippet %}
+from hf_genmodels import AutoPipeline, register
+
+register({{ pipeline }})  # the author's class
+pipe = AutoPipeline.from_pretrained("{{ source }}")
+{% endblock %}
+{% block limits %}
+What its class does is not known here.
+{% endblock %}
+"""
+
+
 def one_image(args: Any) -> Layout:
     """The layout of a family whose examples are single images or vectors."""
     return Layout()
@@ -64,6 +80,15 @@ class Family:
     is_fitted: bool = False
     card: str | None = field(default=None, repr=False)
 
+    @classmethod
+    def unknown(cls, name: str, pipeline: str | None) -> "Family":
+        """What stands for the family of an objective or a pipeline of one's own, of which none is known."""
+
+        def build(args: Any, data: DataSpec) -> "Objective":
+            raise UserError(f"{name} is no family that can be built from options")
+
+        return cls(name, pipeline or name, NoArguments, build, pipeline=pipeline, card=UNKNOWN_CARD)
+
     @property
     def pipelines(self) -> tuple[str, ...]:
         """Class names of all its pipelines."""
@@ -84,15 +109,14 @@ class NoArguments:
     """A family without options of its own."""
 
 
-# options that families share ------------------------------------------------------------------------------------------
+# options that families share -----------------------------------------------------------------------------------------
 
 
-def discriminator_rate() -> Any:
-    """The option `discriminator_learning_rate` of every family that has a discriminator."""
-    return field(default=None, metadata={"help": "Of the discriminator; --learning_rate by default."})
+# Of the option `discriminator_learning_rate` of every family that has a discriminator.
+DISCRIMINATOR_RATE = {"help": "Of the discriminator; --learning_rate by default."}
 
 
-# saved networks -------------------------------------------------------------------------------------------------------
+# saved networks ------------------------------------------------------------------------------------------------------
 
 
 def adopt_saved_options(args: Any, saved: Mapping[str, Any]) -> None:

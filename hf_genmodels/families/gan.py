@@ -10,13 +10,13 @@ from ..data.spec import DataSpec
 from ..errors import UserError
 from .architectures import (
     ARCHITECTURES,
+    DISCRIMINATOR_NORM,
     DISCRIMINATORS,
     GENERATORS,
     GeneratorArguments,
     build_discriminator,
     build_generator,
     check_architecture,
-    discriminator_norm,
     saved_generator_options,
     saved_norm,
 )
@@ -48,7 +48,7 @@ class GANArguments(GeneratorArguments):
             "pixels), or mlp (vectors, small images)."
         },
     )
-    discriminator_norm: DiscriminatorNorm | None = discriminator_norm()
+    discriminator_norm: DiscriminatorNorm | None = field(default=None, metadata=DISCRIMINATOR_NORM)
     gan_loss: GANLossName = field(default="non_saturating", metadata={"help": "See `losses/gan.py`."})
     gradient_penalty: Penalty = field(
         default="none", metadata={"help": "Penalty on the discriminator's gradient, see `losses/penalties.py`."}
@@ -119,7 +119,6 @@ def objective(args: GANArguments, generator: Any, discriminator: Any, data: Data
         weight_clip=args.weight_clip,
         critic_updates=args.critic_updates,
         share_fakes=args.share_fakes,
-        packing=args.packing,
         class_weight=args.class_weight,
         discriminator_learning_rate=args.discriminator_learning_rate,
     )
@@ -185,7 +184,7 @@ def check_combination(args: GANArguments, saved: bool = False) -> None:
         check_positive(args, "weight_clip")
     elif args.gan_loss == "wasserstein" and not penalised:
         norms = ARCHITECTURES[args.architecture].norms
-        if "spectral" not in (args.discriminator_norm, norms[0] if args.discriminator_norm is None else None):
+        if (args.discriminator_norm or norms[0]) != "spectral":
             ways = [] if args.discriminator_norm == "batch" else ["--gradient_penalty wgan_gp"]
             ways += ["--weight_clip 0.01"]
             ways += ["--discriminator_norm spectral"] if "spectral" in norms and not saved else []

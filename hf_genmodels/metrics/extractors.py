@@ -16,8 +16,7 @@ from torch.nn.functional import interpolate
 
 from ..errors import UserError
 from ..files import sha256
-from ..hub import resolve_folder
-from ..loading import load_network
+from ..loading import load_network, resolve_folder
 from ..models.classifier import Classifier
 
 

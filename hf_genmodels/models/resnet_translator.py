@@ -25,6 +25,9 @@ from ..errors import UserError
 ResNetLayout = Literal["cyclegan", "polarcycle"]
 PaddingMode = Literal["zeros", "reflect"]
 
+# of what the sides of an image must be multiples: two convolutions halve it
+SIZE_MULTIPLE = 4
+
 # the smallest image that two halvings leave large enough for a reflected border and for an instance norm
 SMALLEST_IMAGE = 8
 
@@ -72,7 +75,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         check_choice("layout", layout, get_args(ResNetLayout))
         if num_blocks < 0:
             raise UserError(f"ResNetTranslator: num_blocks must be at least 0, got {num_blocks}")
-        check_translator("ResNetTranslator", self.config, 4)
+        check_translator("ResNetTranslator", self.config, self.size_multiple)
         if sample_size < SMALLEST_IMAGE:
             raise UserError(f"ResNetTranslator: sample_size must be at least {SMALLEST_IMAGE}, got {sample_size}")
         is_polar = layout == "polarcycle"
@@ -108,6 +111,11 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         else:
             initialise_normal(self)
 
+    @property
+    def size_multiple(self) -> int:
+        """Of what height and width of an image must be multiples."""
+        return SIZE_MULTIPLE
+
     def forward(self, sample: Tensor, return_dict: bool = True) -> TranslatorOutput | tuple[Tensor, ...]:
         """Translate.
 
@@ -118,7 +126,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         Raises:
             UserError: Another number of channels, or a height or width that is no such multiple.
         """
-        check_image("ResNetTranslator", sample, self.config.in_channels, 4, SMALLEST_IMAGE)
+        check_image("ResNetTranslator", sample, self.config.in_channels, self.size_multiple, SMALLEST_IMAGE)
         hidden = self.stem(sample)
         for block in (*self.down_blocks, *self.residual_blocks, *self.up_blocks):
             hidden = block(hidden)

@@ -19,6 +19,11 @@ from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 
 
+def halving_multiple(num_downs: int) -> int:
+    """Of what the sides of an image must be multiples that a `UNetTranslator` halves so often."""
+    return 2**num_downs
+
+
 class UNetTranslator(ModelMixin, ConfigMixin):
     """y = G(x): `num_downs` convolutions of stride 2, as many transposed ones, and skips between maps of equal size.
 
@@ -57,7 +62,7 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         super().__init__()
         if num_downs < 2:
             raise UserError(f"UNetTranslator: num_downs must be at least 2, got {num_downs}")
-        check_translator("UNetTranslator", self.config, 2**num_downs)
+        check_translator("UNetTranslator", self.config, self.size_multiple)
         channels = [width * min(8, 2**level) for level in range(num_downs)]
         innermost = num_downs - 1
         bias = norm == "instance"
@@ -75,6 +80,11 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         self.up_blocks.append(UpBlock(2 * width, out_channels, nn.Identity(), True, 0.0))
         initialise_normal(self)
 
+    @property
+    def size_multiple(self) -> int:
+        """Of what height and width of an image must be multiples: 2^num_downs."""
+        return halving_multiple(self.config.num_downs)
+
     def forward(self, sample: Tensor, return_dict: bool = True) -> TranslatorOutput | tuple[Tensor, ...]:
         """Translate.
 
@@ -85,7 +95,7 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         Raises:
             UserError: Another number of channels, or a height or width that is no such multiple.
         """
-        check_image("UNetTranslator", sample, self.config.in_channels, 2**self.config.num_downs)
+        check_image("UNetTranslator", sample, self.config.in_channels, self.size_multiple)
         maps = [sample]
         for block in self.down_blocks:
             maps.append(block(maps[-1]))

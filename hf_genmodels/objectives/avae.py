@@ -1,65 +1,26 @@
 """AVAE's objective: a VAE, and a generator that shares its latent space and learns from a critic."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
+from ..blocks.adversarial import running_averages_kept
+from ..choices import LatentLoss
+from ..data.spec import DataSpec
+from ..errors import UserError
 from ..losses.gan import accuracy, discriminator_loss, generator_loss
 from ..losses.latent import latent_loss
 from ..losses.likelihood import kl_standard_normal, sum_per_sample
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.avae import AVAEPipeline
-from .adversarial import (
-    DISCRIMINATORS,
-    ENCODERS,
-    GENERATORS,
-    AdversarialArguments,
-    AdversarialObjective,
-    build_discriminator,
-    build_encoder,
-    build_generator,
-    running_averages_kept,
-    saved_generator_options,
-)
-from .base import (
-    Batch,
-    Noise,
-    Phase,
-    adopt_saved_options,
-    check_minimums,
-    check_positive,
-    load_networks,
-)
+from .base import Batch, Noise, Objective, Phase, latent_samples
 
 CRITIC_LOSS = "linear_logit"  # L_C and L_M
 
 
-@dataclass
-class AVAEArguments(AdversarialArguments):
-    """Options of `train_avae.py`."""
-
-    xi_dim: int | None = field(
-        default=None, metadata={"help": "Dimension of xi, which G takes beside z; that of z by default, 0 for none."}
-    )
-    latent_loss: Literal["nll_a", "nll_b", "softmax"] = field(
-        default="nll_b", metadata={"help": "L_Z^a or L_Z^b of the paper, or softmax, the authors' code."}
-    )
-    latent_warmup_steps: int = field(
-        default=500,
-        metadata={"help": "The latent loss has no weight for so many steps, then rises to its own over as many."},
-    )
-    beta: float = field(default=1.0, metadata={"help": "Weight of the KL term."})
-    log_std_learning_rate: float | None = field(
-        default=None, metadata={"help": "Of log sigma; --learning_rate by default."}
-    )
-
-
-class AVAEObjective(AdversarialObjective):
+class AVAEObjective(Objective):
     """Adversarial VAE (Plumerault et al. 2020, arXiv 2012.11551; thesis, chapter 3).
 
     vae (encoder E, decoder D)  L_rec + beta L_KL, with z = mu(x) + sigma eps and D(z) of fixed deviation 1
@@ -72,13 +33,12 @@ class AVAEObjective(AdversarialObjective):
     Differences from the paper: critic, generator and VAE are updated one after the other, where the authors update all
     at each other's old weights (see `GANObjective` for why), and the latent loss sets in after a warm-up (with equal
     weights from the start the generator finds patterns that please E, and the critic wins), which
-    `--latent_warmup_steps 0` undoes. Training further from a saved model begins with the warm-up again.
+    `latent_warmup_steps=0` undoes. Training further from a saved model begins with the warm-up again.
 
     Log sigma moves by at most a learning rate a step: a short run ends with sigma near 1, hence with blurrier
-    reconstructions and a weaker latent loss. `--log_std_learning_rate` gives it a rate of its own.
+    reconstructions and a weaker latent loss. `log_std_learning_rate` gives it a rate of its own.
     """
 
-    Arguments = AVAEArguments
     pipeline_class = AVAEPipeline
     ema = ("encoder", "decoder", "generator")
     phases = (
@@ -86,56 +46,6 @@ class AVAEObjective(AdversarialObjective):
         Phase("generator", trains=("generator",), reuse_batch=True),
         Phase("vae", trains=("encoder", "decoder"), reuse_batch=True),
     )
-
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: AVAEArguments) -> None:
-        super().__init__(networks, data, args)
-        self.latent_weight = 1.0
-        self.schedule = ("latent_warmup_steps", 2 * args.latent_warmup_steps)
-
-    @classmethod
-    def from_args(cls, args: AVAEArguments, data: DataSpec) -> "AVAEObjective":
-        args.check(data)
-        check_weights(args)
-        xi_dim = args.latent_dim if args.xi_dim is None else args.xi_dim
-        networks = {
-            "encoder": build_encoder(args, data, shared_log_std=True),
-            "decoder": build_generator(args, data, args.latent_dim),
-            "generator": build_generator(args, data, args.latent_dim + xi_dim),
-            "discriminator": build_discriminator(args, data),
-        }
-        return cls(networks, data, args)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: AVAEArguments, data: DataSpec) -> "AVAEObjective":
-        args.check_rates()
-        check_weights(args)
-        networks = load_networks(
-            folder,
-            data,
-            {
-                "encoder": ENCODERS,
-                "decoder": GENERATORS,
-                "generator": GENERATORS,
-                "discriminator": DISCRIMINATORS,
-            },
-        )
-        adopt_saved_options(args, saved_options(networks))
-        return cls(networks, data, args)
-
-    def param_groups(self, name: str) -> list[dict[str, Any]]:
-        if name != "encoder":
-            (group,) = super().param_groups(name)
-            return [group | self.args.learning_rate_of(name)]
-        encoder: Any = self.networks["encoder"]
-        rate = self.args.log_std_learning_rate
-        others = [parameter for parameter in encoder.parameters() if parameter is not encoder.log_std]
-        return [{"params": others}, {"params": [encoder.log_std], **({} if rate is None else {"lr": rate})}]
-
-    def before_step(self, step: int) -> None:
-        warmup = self.args.latent_warmup_steps
-        self.latent_weight = min(1.0, max(0.0, step / warmup - 1)) if warmup else 1.0
-
-    # losses ----------------------------------------------------------------------------------------------------------
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -152,16 +62,9 @@ class AVAEObjective(AdversarialObjective):
         fake = networks["generator"](draws).sample
         with running_averages_kept(networks["encoder"]):
             encoded = networks["encoder"](fake)
-        on_latents = latent_loss(
-            self.args.latent_loss, draws[:, : self.args.latent_dim], encoded.mean, encoded.log_std
-        )
+        on_latents = latent_loss(self.latent_loss, draws[:, : self.latent_dim], encoded.mean, encoded.log_std)
         on_critic = generator_loss(CRITIC_LOSS, networks["discriminator"](fake).logits)
         return {"loss": self.latent_weight * on_latents + on_critic, "latent": on_latents, "critic": on_critic}
-
-    def draw(self, image: Tensor, noise: Noise) -> Tensor:
-        """[z, xi] for as many fakes as there are images."""
-        config: Any = self.networks["generator"].config
-        return noise.normal((len(image), config.latent_dim), like=image)
 
     def critic_losses(self, networks: dict[str, Any], image: Tensor, noise: Noise) -> dict[str, Tensor]:
         """L_C on data and on fakes."""
@@ -177,16 +80,80 @@ class AVAEObjective(AdversarialObjective):
     def vae_losses(self, networks: dict[str, Any], image: Tensor, noise: Noise) -> dict[str, Tensor]:
         """L_rec + beta L_KL."""
         encoded = networks["encoder"](image)
-        eps = noise.normal((len(image), self.args.latent_dim), like=image)
+        eps = noise.normal((len(image), self.latent_dim), like=image)
         decoded = networks["decoder"](encoded.mean + torch.exp(encoded.log_std) * eps).sample
         reconstruction = 0.5 * sum_per_sample((decoded.float() - image.float()).square()).mean()
         kl = kl_standard_normal(encoded.mean, encoded.log_std).sum(1).mean()
-        return {"loss": reconstruction + self.args.beta * kl, "reconstruction": reconstruction, "kl": kl}
+        return {"loss": reconstruction + self.beta * kl, "reconstruction": reconstruction, "kl": kl}
 
-    # inference -------------------------------------------------------------------------------------------------------
+    def draw(self, image: Tensor, noise: Noise) -> Tensor:
+        """[z, xi] for as many fakes as there are images."""
+        return noise.normal((len(image), self.latent_dim + self.xi_dim), like=image)
+
+    def before_step(self, step: int) -> None:
+        warmup = self.latent_warmup_steps
+        self.latent_weight = min(1.0, max(0.0, step / warmup - 1)) if warmup else 1.0
+
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self,
+        encoder: ModelMixin,
+        decoder: ModelMixin,
+        generator: ModelMixin,
+        discriminator: ModelMixin,
+        data: DataSpec,
+        latent_loss: LatentLoss = "nll_b",
+        latent_warmup_steps: int = 500,
+        beta: float = 1.0,
+        log_std_learning_rate: float | None = None,
+        discriminator_learning_rate: float | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            encoder: x -> mu(x), and one log sigma for all samples.
+            decoder: z -> x.
+            generator: [z, xi] -> x; what its latents have more than the decoder's is xi.
+            discriminator: x -> logit of "real".
+            data: What the training data look like.
+            latent_loss: L_Z, see `losses/latent.py`.
+            latent_warmup_steps: L_Z has no weight for so many steps, then rises to its own over as many.
+            beta: Weight of the KL term.
+            log_std_learning_rate: Of log sigma, the encoder's parameter `log_std`; the loop's by default.
+            discriminator_learning_rate: Of the critic; the loop's by default.
+
+        Raises:
+            UserError: The encoder has no parameter `log_std` to give a learning rate to.
+        """
+        networks = {"encoder": encoder, "decoder": decoder, "generator": generator, "discriminator": discriminator}
+        super().__init__(networks, data)
+        self.learning_rates["discriminator"] = discriminator_learning_rate
+        self.log_std_learning_rate = log_std_learning_rate
+        if log_std_learning_rate is not None and "log_std" not in dict(encoder.named_parameters()):
+            raise UserError("log_std_learning_rate is that of a parameter log_std, which the encoder does not have")
+        self.latent_loss, self.beta = latent_loss, beta
+        self.latent_warmup_steps, self.latent_weight = latent_warmup_steps, 1.0
+        self.schedule = (("latent_warmup_steps", 2 * latent_warmup_steps),)
+        of_decoder: Any = decoder.config
+        of_generator: Any = generator.config
+        self.latent_dim: int = of_decoder.latent_dim
+        self.xi_dim: int = of_generator.latent_dim - of_decoder.latent_dim
+
+    def param_groups(self, name: str) -> list[dict[str, Any]]:
+        """As of every objective, but log sigma has a group of its own."""
+        (group,) = super().param_groups(name)
+        parameters = dict(self.networks[name].named_parameters())
+        if name != "encoder" or "log_std" not in parameters:
+            return [group]
+        log_std, rate = parameters.pop("log_std"), self.log_std_learning_rate
+        own = group | {"params": [log_std]}
+        return [group | {"params": list(parameters.values())}, own if rate is None else own | {"lr": rate}]
+
+    # pictures and held-out figures -----------------------------------------------------------------------------------
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = self.sample_pictures(pipeline, batch, generator)
+        pictures = super().sample_grid(pipeline, batch, generator)
         if not self.data.is_image:
             restored = pipeline.reconstruct(batch["image"], sample=True, generator=generator, output_type="pt").images
             return {**pictures, "reconstructions": restored}
@@ -199,34 +166,19 @@ class AVAEObjective(AdversarialObjective):
         rows = torch.cat([original[:, None], blurry[:, None].to(spread), spread], dim=1)
         return {**pictures, "image, decoder, generator": rows.flatten(0, 1)}
 
-    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return latent_samples(networks["generator"], count, generator)
+
+    def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         image = batch["image"]
-        parts: dict[str, Any] = dict(networks)
-        encoded = parts["encoder"](image)
-        draws = torch.randn(len(image), parts["generator"].config.latent_dim, generator=generator).to(image)
-        eps, xi = draws[:, : self.args.latent_dim], draws[:, self.args.latent_dim :]
+        encoded = networks["encoder"](image)
+        draws = torch.randn(len(image), self.latent_dim + self.xi_dim, generator=generator).to(image)
+        eps, xi = draws[:, : self.latent_dim], draws[:, self.latent_dim :]
         latents = encoded.mean + torch.exp(encoded.log_std) * eps
-        generated = parts["generator"](torch.cat([latents, xi], dim=1)).sample
-        decoded = parts["decoder"](encoded.mean).sample
+        generated = networks["generator"](torch.cat([latents, xi], dim=1)).sample
+        decoded = networks["decoder"](encoded.mean).sample
         return {
             "mse_drawn": clamped_squared_error(generated, image),
             "mse_decoder": clamped_squared_error(decoded, image),
             "kl": kl_standard_normal(encoded.mean, encoded.log_std).sum(1),
         }
-
-
-def check_weights(args: AVAEArguments) -> None:
-    """Refuse weights and steps below zero, and learning rates that are not above it."""
-    check_minimums(args, latent_warmup_steps=0, beta=0, **({} if args.xi_dim is None else {"xi_dim": 0}))
-    check_positive(args, "log_std_learning_rate")
-
-
-def saved_options(networks: dict[str, Any]) -> dict[str, Any]:
-    """The options that shape an AVAE's networks, of saved ones' configurations."""
-    latent_dim = networks["decoder"].config.latent_dim
-    xi_dim = networks["generator"].config.latent_dim - latent_dim
-    return saved_generator_options(networks["generator"]) | {
-        "latent_dim": latent_dim,
-        "xi_dim": xi_dim,
-        "discriminator_norm": networks["discriminator"].config.get("norm", "none"),
-    }

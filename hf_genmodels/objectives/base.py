@@ -44,9 +44,10 @@ class Phase:
     reuse_batch: bool = False
     double_backward: bool = False
 
-    def runs(self, step: int) -> bool:
-        """Whether it is part of a step."""
-        return step >= self.starts and (self.stops is None or step < self.stops) and step % self.every == 0
+    def updates_in(self, step: int) -> int:
+        """Updates in a step, counted from 0: `updates`, or none."""
+        runs = step >= self.starts and (self.stops is None or step < self.stops) and step % self.every == 0
+        return self.updates if runs else 0
 
 
 class Noise:
@@ -93,8 +94,8 @@ class Objective:
         frozen: Networks that nothing trains (a first stage, an extractor): saved once a run, in eval mode throughout.
         pipeline_class: Of the networks in `ema`; None for a family that has no pipeline.
         learning_rates: Network -> learning rate of its own (None: the loop's), under the same schedule.
-        switched_on: Network -> {part: step}: sub-modules that have no part in the losses before that step. The
-            objective leaves them out until then (`before_step`), and uses them from then on.
+        partly_used: Networks some of whose parts have no part in some passes, such as those that are switched on at a
+            step (`before_step`); several processes must look for what was used, which costs time.
         averaged_buffers: Network -> names of the buffers that its average averages as it does parameters; the others
             (batch statistics, flags, counts) are copied.
         batch_multiple: Micro-batches must be a multiple of it (PacGAN judges samples in packs).
@@ -111,12 +112,12 @@ class Objective:
     batch_multiple: int = 1
     schedule: tuple[tuple[str, int], ...] = ()
     whole: tuple[str, ...] = ()
+    partly_used: tuple[str, ...] = ()
 
     def __init__(self, networks: dict[str, Any], data: DataSpec) -> None:
         self.networks: dict[str, ModelMixin] = networks
         self.data = data
         self.learning_rates: dict[str, float | None] = {}
-        self.switched_on: dict[str, dict[str, int]] = {}
 
     # training --------------------------------------------------------------------------------------------------------
 

@@ -1,73 +1,18 @@
 """BEGAN's objective: the discriminator is an autoencoder, and a control loop keeps its two losses in proportion."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..checks import check_widths
-from ..data import DataSpec
-from ..errors import UserError
+from ..data.spec import DataSpec
 from ..losses.gan import at_least_float32
-from ..models.began import BEGANDiscriminator, BEGANGenerator
 from ..pipelines.gan import GANPipeline
-from .adversarial import AdversarialObjective, DiscriminatorRate
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, load_networks
+from .base import Batch, Gather, Noise, Objective, Phase, latent_samples
 
 
-@dataclass
-class BEGANArguments(DiscriminatorRate):
-    """Options of `train_began.py`."""
-
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 1e-4, "adam_beta1": 0.5}
-
-    latent_dim: int = field(
-        default=64, metadata={"help": "Dimension of the latent z, and of the discriminator's code."}
-    )
-    width: int | None = field(
-        default=None, metadata={"help": "Images: channels of the maps, n in the paper, which has 64 or 128 (64)."}
-    )
-    hidden_dims: list[int] | None = field(
-        default=None, metadata={"help": "Vectors: widths of the hidden layers (128 128)."}
-    )
-    gamma: float = field(
-        default=0.5,
-        metadata={
-            "help": "L(G(z)) / L(x) that is aimed at, 0 to 1: lower for better, higher for more diverse samples."
-        },
-    )
-    lambda_k: float = field(default=0.001, metadata={"help": "Gain of the control loop of k."})
-
-    def check(self, data: DataSpec) -> None:
-        """Refuse options that mean nothing for such data, and values out of range.
-
-        Raises:
-            UserError: One line that names the option.
-        """
-        check_minimums(self, latent_dim=1, **({} if self.width is None else {"width": 1}))
-        unused, kind = ("hidden_dims", "images") if data.is_image else ("width", "vectors")
-        if getattr(self, unused) is not None:
-            raise UserError(f"--{unused} has no meaning for {kind}, which {data.name} has; leave it out")
-        check_widths("--hidden_dims", self.hidden_dims or ())
-        self.check_balance()
-
-    def check_balance(self) -> None:
-        """Refuse a proportion, a gain or a learning rate out of range.
-
-        Raises:
-            UserError: One line that names the option.
-        """
-        self.check_rates()
-        for name in ("gamma", "lambda_k"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"--{name} must be from 0 to 1, got {getattr(self, name)}")
-
-
-class BEGANObjective(AdversarialObjective):
+class BEGANObjective(Objective):
     """Boundary equilibrium GAN (Berthelot et al. 2017, arXiv 1703.10717, section 3.3).
 
     With D an autoencoder and L(v) = |v - D(v)|, the mean over all entries (the paper's eta = 1):
@@ -89,7 +34,6 @@ class BEGANObjective(AdversarialObjective):
     loop's schedule (there it is halved whenever M stalls). The paper says Adam and 1e-4 but no betas; 0.5 is DCGAN's.
     """
 
-    Arguments = BEGANArguments
     pipeline_class = GANPipeline
     ema = ("generator",)
     phases = (
@@ -97,45 +41,12 @@ class BEGANObjective(AdversarialObjective):
         Phase("generator", trains=("generator",), reuse_batch=True),
     )
 
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: BEGANArguments) -> None:
-        super().__init__(networks, data, args)
-        self.k = torch.zeros(())
-        self.measured: list[Tensor] = []  # [L(x), L(G(z))] of each micro-batch of the discriminator's update
-
-    @classmethod
-    def from_args(cls, args: BEGANArguments, data: DataSpec) -> "BEGANObjective":
-        args.check(data)
-        shape: dict[str, Any] = {"width": 64 if args.width is None else args.width}
-        if not data.is_image:
-            shape = {"hidden_dims": (128, 128) if args.hidden_dims is None else tuple(args.hidden_dims)}
-        generator = BEGANGenerator(args.latent_dim, data.channels, data.size, **shape)
-        discriminator = BEGANDiscriminator(data.channels, data.size, args.latent_dim, **shape)
-        return cls({"generator": generator, "discriminator": discriminator}, data, args)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: BEGANArguments, data: DataSpec) -> "BEGANObjective":
-        args.check_balance()
-        networks = load_networks(
-            folder, data, {"discriminator": (BEGANDiscriminator,), "generator": (BEGANGenerator,)}
-        )
-        config = networks["generator"].config
-        is_image = config.sample_size is not None
-        options = {
-            "latent_dim": config.latent_dim,
-            "width": config.width if is_image else None,
-            "hidden_dims": None if is_image else list(config.hidden_dims),
-        }
-        adopt_saved_options(args, options)
-        return cls(networks, data, args)
-
-    # losses ----------------------------------------------------------------------------------------------------------
-
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         real, discriminator = batch["image"], networks["discriminator"]
         with torch.set_grad_enabled(phase.name == "generator"):
-            fake = networks["generator"](noise.normal((len(real), self.args.latent_dim), like=real)).sample
+            fake = networks["generator"](noise.normal((len(real), self.latent_dim), like=real)).sample
         if phase.name == "generator":
             return {"loss": reconstruction_loss(discriminator, fake)}
         self.k = self.k.to(real.device)
@@ -153,19 +64,53 @@ class BEGANObjective(AdversarialObjective):
 
     def imbalance(self, pair: Tensor) -> Tensor:
         """How far from equilibrium [L(x), L(G(z))] are: gamma L(x) - L(G(z))."""
-        return self.args.gamma * pair[0] - pair[1]
+        return self.gamma * pair[0] - pair[1]
 
-    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Callable[[Tensor], Tensor]) -> None:
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Gather) -> None:
         if phase.name == "discriminator":
-            pair = reduce(torch.stack(self.measured).mean(0))
+            pair = gather(torch.stack(self.measured).mean(0)[None]).mean(0)
             self.measured.clear()
-            self.k = (self.k + self.args.lambda_k * self.imbalance(pair)).clamp(0, 1)
+            self.k = (self.k + self.lambda_k * self.imbalance(pair)).clamp(0, 1)
 
     def state_dict(self) -> dict[str, Any]:
         return {"k": self.k}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.k = state["k"]
+
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self,
+        generator: ModelMixin,
+        discriminator: ModelMixin,
+        data: DataSpec,
+        gamma: float = 0.5,
+        lambda_k: float = 0.001,
+        discriminator_learning_rate: float | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            generator: z -> x.
+            discriminator: x -> reconstruction of x.
+            data: What the training data look like.
+            gamma: L(G(z)) / L(x) that is aimed at, 0 to 1: lower for better, higher for more diverse samples.
+            lambda_k: Gain of the control loop of k, 0 to 1.
+            discriminator_learning_rate: Of the discriminator; the loop's by default.
+        """
+        super().__init__({"generator": generator, "discriminator": discriminator}, data)
+        self.learning_rates["discriminator"] = discriminator_learning_rate
+        self.gamma, self.lambda_k = gamma, lambda_k
+        config: Any = generator.config
+        self.latent_dim: int = config.latent_dim
+        self.k = torch.zeros(())
+        self.measured: list[Tensor] = []  # [L(x), L(G(z))] of each micro-batch of the discriminator's update
+
+    # pictures --------------------------------------------------------------------------------------------------------
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return latent_samples(networks["generator"], count, generator)
 
 
 def reconstruction_loss(discriminator: Any, sample: Tensor) -> Tensor:

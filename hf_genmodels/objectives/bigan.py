@@ -1,39 +1,21 @@
 """BiGAN's objective: an encoder and a generator against a discriminator of pairs."""
 
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
+from ..data.spec import DataSpec
 from ..losses.gan import accuracy, discriminator_loss
 from ..losses.reconstruction import clamped_squared_error
-from ..models.bigan import BiGANDiscriminator
 from ..pipelines.bigan import BiGANPipeline
-from .adversarial import (
-    ENCODERS,
-    GENERATORS,
-    NORMS,
-    AdversarialArguments,
-    AdversarialObjective,
-    build_encoder,
-    build_generator,
-    saved_generator_options,
-)
-from .base import Batch, Noise, Phase, adopt_saved_options, load_networks
+from .base import Batch, Noise, Objective, Phase, latent_samples, reconstruction_pairs
 
 LOSS = "non_saturating"
 
 
-@dataclass
-class BiGANArguments(AdversarialArguments):
-    """Options of `train_bigan.py`."""
-
-
-class BiGANObjective(AdversarialObjective):
+class BiGANObjective(Objective):
     """Bidirectional GAN (Donahue et al. 2017, arXiv 1605.09782; Dumoulin et al. 2017, arXiv 1606.00704).
 
     The discriminator's logit d(x, z) says that a pair is (x, E(x)) rather than (G(z), z). It minimises the
@@ -44,7 +26,6 @@ class BiGANObjective(AdversarialObjective):
     The discriminator goes first, then generator and encoder together.
     """
 
-    Arguments = BiGANArguments
     pipeline_class = BiGANPipeline
     ema = ("encoder", "generator")
     phases = (
@@ -52,37 +33,11 @@ class BiGANObjective(AdversarialObjective):
         Phase("generator", trains=("generator", "encoder"), reuse_batch=True),
     )
 
-    @classmethod
-    def from_args(cls, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
-        args.check(data)
-        shape: dict[str, Any] = {"hidden_dims": args.dims()}
-        if data.size is not None and args.architecture != "mlp":
-            norm = args.discriminator_norm or NORMS[args.architecture][0]
-            shape = {"norm": norm, **args.layout(data.size)}
-        networks = {
-            "encoder": build_encoder(args, data, shared_log_std=False),
-            "generator": build_generator(args, data, args.latent_dim),
-            "discriminator": BiGANDiscriminator(data.channels, data.size, args.latent_dim, **shape),
-        }
-        return cls(networks, data, args)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
-        args.check_rates()
-        networks = load_networks(
-            folder, data, {"encoder": ENCODERS, "generator": GENERATORS, "discriminator": (BiGANDiscriminator,)}
-        )
-        options = saved_generator_options(networks["generator"])
-        is_mlp = options["architecture"] == "mlp"
-        options["discriminator_norm"] = "none" if is_mlp else networks["discriminator"].config.norm
-        adopt_saved_options(args, options)
-        return cls(networks, data, args)
-
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         image, discriminator = batch["image"], networks["discriminator"]
-        latents = noise.normal((len(image), self.args.latent_dim), like=image)
+        latents = noise.normal((len(image), self.latent_dim), like=image)
         with torch.set_grad_enabled(phase.name == "generator"):
             fake, code = networks["generator"](latents).sample, networks["encoder"](image).mean
         if phase.name == "generator":
@@ -96,7 +51,41 @@ class BiGANObjective(AdversarialObjective):
             "accuracy": accuracy(LOSS, real_logits.detach(), fake_logits.detach()),
         }
 
-    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        parts: dict[str, Any] = dict(networks)
-        decoded = parts["generator"](parts["encoder"](batch["image"]).mean).sample
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self,
+        encoder: ModelMixin,
+        generator: ModelMixin,
+        discriminator: ModelMixin,
+        data: DataSpec,
+        discriminator_learning_rate: float | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            encoder: x -> z.
+            generator: z -> x.
+            discriminator: x, z -> logit of (x, E(x)) rather than (G(z), z).
+            data: What the training data look like.
+            discriminator_learning_rate: Of the discriminator; the loop's by default.
+        """
+        super().__init__({"encoder": encoder, "generator": generator, "discriminator": discriminator}, data)
+        self.learning_rates["discriminator"] = discriminator_learning_rate
+        config: Any = generator.config
+        self.latent_dim: int = config.latent_dim
+
+    # pictures and held-out figures -----------------------------------------------------------------------------------
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pictures = super().sample_grid(pipeline, batch, generator)
+        if self.data.is_image:
+            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
+        return pictures
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return latent_samples(networks["generator"], count, generator)
+
+    def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        decoded = networks["generator"](networks["encoder"](batch["image"]).mean).sample
         return {"mse": clamped_squared_error(decoded, batch["image"])}

@@ -1,22 +1,14 @@
 """What families share that are fitted to all data at once instead of trained step by step."""
 
-import math
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
-from ..errors import UserError
 from ..losses.dequantization import bits_per_dim, discrete_log_likelihood
 from .base import Batch, Objective
-from .levels import choose_num_levels
-
-# The covariance of so many numbers takes half a gigabyte in float64.
-LARGEST_COVARIANCE = 8192
 
 
 @dataclass(frozen=True)
@@ -50,67 +42,33 @@ class ClosedFormObjective(Objective):
         raise NotImplementedError
 
 
-@dataclass
-class DensityArguments:
-    """The option of every `DensityObjective`."""
-
-    num_levels: int | None = field(
-        default=None, metadata={"help": "Grey levels by which images are dequantised; those of the data by default."}
-    )
-
-    def network_options(self, data: DataSpec) -> dict[str, Any]:
-        """What the constructor of a `DensityModel` takes about the data.
-
-        Raises:
-            UserError: Grey levels were asked for of vectors, or the data have none.
-        """
-        if not data.is_image and self.num_levels is not None:
-            raise UserError(f"--num_levels has no meaning for vectors, which {data.name} has; leave it out")
-        num_levels = choose_num_levels(self, data, "dequantisation") if data.is_image else None
-        return {"in_channels": data.channels, "sample_size": data.size, "num_levels": num_levels}
+# likelihoods of a `DensityModel` -------------------------------------------------------------------------------------
 
 
-class DensityObjective(ClosedFormObjective):
-    """Maximum likelihood of a `DensityModel`, the only network, of images after uniform dequantisation."""
+def fitted_likelihoods(density: Any, log_densities: Iterable[float]) -> dict[str, list[float]]:
+    """`Fit.figures`: those of `held_out_likelihoods`, over the training data.
 
-    @property
-    def density(self) -> Any:
-        """The network."""
-        (network,) = self.networks.values()
-        return network
-
-    def figures(self, log_densities: Iterable[float]) -> dict[str, list[float]]:
-        """The figures of a fit, those of `evaluate` over the training data.
-
-        Args:
-            log_densities: For each step the mean log-density of what the network takes, nats.
-        """
-        log_probability = torch.tensor(list(log_densities), dtype=torch.float64)
-        if (num_levels := self.density.config.num_levels) is not None:
-            log_probability = discrete_log_likelihood(log_probability, self.density.dim, num_levels)
-        return {name: values.tolist() for name, values in self._named(log_probability).items()}
-
-    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        network: Any = next(iter(networks.values()))
-        image = batch["image"]
-        return self._named(network.log_probability(image, torch.rand(image.shape, generator=generator).to(image)))
-
-    def _named(self, log_probability: Tensor) -> dict[str, Tensor]:
-        return {
-            "negative_log_likelihood": -log_probability,
-            "bits_per_dim": bits_per_dim(log_probability, self.density.dim),
-        }
-
-
-def check_covariance_size(data: DataSpec, advice: str) -> None:
-    """Refuse samples whose covariance is too large to hold.
-
-    Raises:
-        UserError: It is; the message ends in the advice.
+    Args:
+        density: The network.
+        log_densities: For each step of the fit the mean log-density of what the network takes, nats.
     """
-    dim = math.prod(data.shape)
-    if dim > LARGEST_COVARIANCE:
-        raise UserError(
-            f"{data.name} has {dim} numbers in a sample, and a covariance can be fitted of at most "
-            f"{LARGEST_COVARIANCE}; {advice}"
-        )
+    log_probability = torch.tensor(list(log_densities), dtype=torch.float64)
+    if (num_levels := density.config.num_levels) is not None:
+        log_probability = discrete_log_likelihood(log_probability, density.dim, num_levels)
+    return {name: values.tolist() for name, values in named(log_probability, density.dim).items()}
+
+
+def held_out_likelihoods(density: Any, image: Tensor, generator: torch.Generator) -> dict[str, Tensor]:
+    """Figures of each sample, (batch,): exact for vectors; of images a bound, by one draw of the dequantising noise.
+
+    Args:
+        density: The network.
+        image: (batch, channels, height, width) in [-1, 1], or (batch, dim).
+        generator: For the noise.
+    """
+    return named(density.log_probability(image, torch.rand(image.shape, generator=generator).to(image)), density.dim)
+
+
+def named(log_probability: Tensor, dim: int) -> dict[str, Tensor]:
+    """The figures that stand for log-probabilities in nats, of samples of `dim` numbers."""
+    return {"negative_log_likelihood": -log_probability, "bits_per_dim": bits_per_dim(log_probability, dim)}

@@ -1,12 +1,13 @@
 """The GAN's objective: adversarial losses, gradient penalties, class conditioning."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
 from torch import Tensor
 
+from ..checks import check_choice
 from ..choices import GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..losses.gan import GANLoss, accuracy, discriminator_loss, generator_loss
@@ -121,7 +122,6 @@ class GANObjective(Objective):
         weight_clip: float | None = None,
         critic_updates: int = 1,
         share_fakes: bool = False,
-        packing: int = 1,
         class_weight: float = 1.0,
         discriminator_learning_rate: float | None = None,
     ) -> None:
@@ -129,31 +129,36 @@ class GANObjective(Objective):
 
         Args:
             generator: z -> x.
-            discriminator: x -> logit of "real".
+            discriminator: x -> logit of "real". It judges as many samples together as the entry `packing` of its
+                configuration says (PacGAN), and is told classes if an entry `conditioning` is neither "none" nor
+                "acgan".
             data: What the training data look like.
             gan_loss: See `losses/gan.py`; a `GANLoss` of your own will do.
             gradient_penalty: See `losses/penalties.py`.
             gradient_penalty_weight: Its lambda or gamma; the paper's by default.
             weight_clip: Keep the discriminator's weights within +- this, in every update.
-            critic_updates: Discriminator updates for each of the generator's.
+            critic_updates: Discriminator updates for each of the generator's; with `share_fakes` always 1.
             share_fakes: See above.
-            packing: m of PacGAN: samples that the discriminator judges together.
             class_weight: "acgan": weight of the classification losses.
             discriminator_learning_rate: Of the discriminator; the loop's by default.
+
+        Raises:
+            UserError: There is no such penalty.
         """
+        check_choice("gradient_penalty", gradient_penalty, get_args(Penalty))
         super().__init__({"generator": generator, "discriminator": discriminator}, data)
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss, self.gradient_penalty, self.weight_clip = gan_loss, gradient_penalty, weight_clip
-        self.share_fakes, self.packing, self.class_weight = share_fakes, packing, class_weight
-        self.penalty_weight = gradient_penalty_weight or 0.0
-        if gradient_penalty_weight is None and gradient_penalty != "none":
-            self.penalty_weight = PENALTY_WEIGHTS[gradient_penalty]
-        self.batch_multiple = packing
+        self.share_fakes, self.class_weight = share_fakes, class_weight
+        default = PENALTY_WEIGHTS.get(gradient_penalty, 0.0)
+        self.penalty_weight = default if gradient_penalty_weight is None else gradient_penalty_weight
         config: Any = generator.config
         self.latent_dim: int = config.latent_dim
         self.is_conditional = bool(config.get("num_classes"))
-        reads_none = ("none", "acgan")
-        self.discriminator_reads_labels = discriminator.config.get("conditioning", "none") not in reads_none
+        config = discriminator.config
+        self.discriminator_reads_labels = config.get("conditioning", "none") not in ("none", "acgan")
+        self.packing: int = config.get("packing", 1)
+        self.batch_multiple = self.packing
         double = gradient_penalty != "none"
         if share_fakes:
             self.phases = (

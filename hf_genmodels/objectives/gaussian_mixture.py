@@ -2,79 +2,42 @@
 
 import warnings
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
+from ..data.spec import DataSpec
 from ..errors import UserError
-from ..models.gaussian_mixture import GaussianMixtureModel
 from ..pipelines.gaussian_mixture import GaussianMixturePipeline
-from .base import Batch, check_minimums
-from .closed_form import DensityArguments, DensityObjective, Fit, check_covariance_size
+from .base import Batch
+from .closed_form import ClosedFormObjective, Fit, fitted_likelihoods, held_out_likelihoods
 
 
-@dataclass
-class GaussianMixtureArguments(DensityArguments):
-    """Options of `train_gaussian_mixture.py`."""
-
-    num_components: int = field(default=10, metadata={"help": "Gaussians in the mixture."})
-    covariance_type: Literal["full", "tied", "diag"] = field(
-        default="full", metadata={"help": "full (each its own), tied (one for all) or diag (each its own diagonal)."}
-    )
-    reg_covar: float = field(
-        default=1e-6, metadata={"help": "Added to every variance in each step, on the scale of what the model takes."}
-    )
-    max_iter: int = field(default=100, metadata={"help": "Most steps of expectation-maximisation."})
-    num_init: int = field(default=1, metadata={"help": "Starts by k-means; the most likely result is kept."})
-
-
-class GaussianMixtureObjective(DensityObjective):
+class GaussianMixtureObjective(ClosedFormObjective):
     """Expectation-maximisation from a k-means start (Dempster, Laird & Rubin 1977), as scikit-learn does it.
 
     Images are dequantised by one draw of the noise, which the fit then takes for data: its figures are of that draw.
     """
 
-    Arguments = GaussianMixtureArguments
-
-    def __init__(self, mixture: GaussianMixtureModel, data: DataSpec, options: dict[str, Any]) -> None:
-        self.networks = {"mixture": mixture}
-        self.data = data
-        self.options = options
-
-    @classmethod
-    def from_args(cls, args: GaussianMixtureArguments, data: DataSpec) -> "GaussianMixtureObjective":
-        check_minimums(args, num_components=1, reg_covar=0, max_iter=1, num_init=1)
-        if find_spec("sklearn") is None:
-            raise UserError("a Gaussian mixture is fitted by scikit-learn: pip install hf_genmodels[builtin]")
-        needed = max(2, args.num_components)
-        if data.num_examples is not None and needed > data.num_examples:
-            raise UserError(
-                f"--num_components {args.num_components} needs {needed} examples, {data.name} has {data.num_examples}"
-            )
-        if args.covariance_type != "diag":
-            check_covariance_size(data, "choose a smaller --resolution, or --covariance_type diag")
-        mixture = GaussianMixtureModel(
-            num_components=args.num_components, covariance_type=args.covariance_type, **args.network_options(data)
-        )
-        return cls(mixture, data, {"reg_covar": args.reg_covar, "max_iter": args.max_iter, "n_init": args.num_init})
+    pipeline_class = GaussianMixturePipeline
+    ema = ("mixture",)
 
     def fit(self, batches: Iterable[Batch], generator: torch.Generator) -> Fit:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.mixture import GaussianMixture
 
-        mixture = self.density
+        mixture: Any = self.networks["mixture"]
         image = torch.cat([batch["image"] for batch in batches])
         vectors = mixture.continuous(image, torch.rand(image.shape, generator=generator)).flatten(1).double().numpy()
         expectation_maximisation = GaussianMixture(
             n_components=mixture.config.num_components,
             covariance_type=mixture.config.covariance_type,
             random_state=int(torch.randint(2**31, (), generator=generator)),
-            **self.options,
+            reg_covar=self.reg_covar,
+            max_iter=self.max_iter,
+            n_init=self.num_init,
         )
         try:
             with warnings.catch_warnings():
@@ -99,17 +62,35 @@ class GaussianMixtureObjective(DensityObjective):
         warning = None
         if not expectation_maximisation.converged_:
             warning = f"the likelihood was still rising after {len(log_densities)} steps; give a larger --max_iter"
-        return Fit(self.figures(log_densities), warning)
+        return Fit(fitted_likelihoods(mixture, log_densities), warning)
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> GaussianMixturePipeline:
-        mixture: Any = networks["mixture"]
-        return GaussianMixturePipeline(mixture=mixture, value_scale=self.data.value_scale)
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self, mixture: ModelMixin, data: DataSpec, reg_covar: float = 1e-6, max_iter: int = 100, num_init: int = 1
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            mixture: A `GaussianMixtureModel`.
+            data: What the training data look like.
+            reg_covar: Added to every variance in each step, on the scale of what the model takes.
+            max_iter: Most steps of expectation-maximisation.
+            num_init: Starts by k-means; the most likely result is kept.
+        """
+        super().__init__({"mixture": mixture}, data)
+        self.reg_covar, self.max_iter, self.num_init = reg_covar, max_iter, num_init
+
+    # pictures and held-out figures -----------------------------------------------------------------------------------
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
-        if not self.data.is_image:
-            return {"data": batch["image"], "samples": samples}
-        mixture = pipeline.mixture
-        heaviest = mixture.log_weights.argsort(descending=True)[: len(samples)]
-        means = mixture.shown(mixture.unflatten(mixture.means[heaviest]))
-        return {"samples": samples, "means of the components": (means + 1) / 2}
+        pictures = super().sample_grid(pipeline, batch, generator)
+        if self.data.is_image:
+            mixture = pipeline.mixture
+            heaviest = mixture.log_weights.argsort(descending=True)[: len(pictures["samples"])]
+            means = mixture.shown(mixture.unflatten(mixture.means[heaviest]))
+            pictures["means of the components"] = (means + 1) / 2
+        return pictures
+
+    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        return held_out_likelihoods(networks["mixture"], batch["image"], generator)

@@ -1,109 +1,21 @@
-"""RGB (or intensity) to the four angles of a polarimetric camera: CycleGAN under the physics of light."""
+"""The objective of translators to the four angles of a polarimetric camera: CycleGAN under the physics of light."""
 
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec, Layout
-from ..data.layouts import MIRRORED_ANGLES
-from ..errors import UserError
-from ..files import read_json
+from ..choices import GANLossName, LeftInverse, PixelLoss
+from ..data.spec import DataSpec
+from ..losses.gan import GANLoss
 from ..losses.polarimetry import calibration_loss, calibration_matrix, cone_loss, left_inverse, to_intensities
+from ..losses.translation import absolute_error, pixel_loss
 from ..metrics.polarimetry import c1_residual, c2_violation_rate
 from ..pipelines.polarimetric import PolarimetricPipeline
-from .base import Batch, Noise, Phase, check_minimums
-from .cyclegan import CycleGANArguments, CycleGANObjective
-from .translation import absolute_error, in_unit_range, pixel_loss, side_by_side
-
-ANGLES = 4
-
-
-@dataclass
-class PolarimetricArguments(CycleGANArguments):
-    """Options of `train_polarimetric.py`."""
-
-    architecture: Literal["unet", "resnet", "polarcycle"] = field(  # type: ignore[assignment]
-        default="resnet",
-        metadata={
-            "help": "unet (pix2pix's, with skips), resnet (CycleGAN's residual blocks) or polarcycle (the authors' "
-            "own: zero padding, no norm in the blocks)."
-        },
-    )
-    calibration_weight: float = field(
-        default=1.0,
-        metadata={
-            "help": "mu, of C1: y = A B y, for y in [0, 255]. The default is the thesis', for a million steps; a few "
-            "thousand want less, such as 0.02."
-        },
-    )
-    cone_weight: float = field(
-        default=1.0,
-        metadata={
-            "help": "nu, of C2: S0^2 >= S1^2 + S2^2, for y in [0, 255]. As of --calibration_weight, such as 0.001."
-        },
-    )
-    paired_weight: float = field(
-        default=0.0,
-        metadata={
-            "help": "Of the distance between a translation and its target; above 0 the data must be pairs of RGB and "
-            "polarimetric images of the same scene."
-        },
-    )
-    calibration: list[float] | None = field(
-        default=None,
-        metadata={
-            "help": "A of the camera, 12 numbers: the rows of I0, I45, I90 and I135, in the columns of S0, S1 and S2. "
-            "Default: an ideal camera's, or that of the model that is trained further."
-        },
-    )
-    left_inverse: Literal["authors", "orthogonal"] = field(
-        default="authors",
-        metadata={"help": "B: the thesis' left inverse of A (of an ideal camera), or Moore and Penrose's."},
-    )
-
-    def check(self, data: DataSpec) -> None:
-        super().check(data)
-        check_minimums(self, calibration_weight=0, cone_weight=0, paired_weight=0)
-        assert data.other is not None  # `Objective.layout`
-        if data.other.channels != ANGLES:
-            raise UserError(
-                f"domain B of {data.other.name} has {data.other.channels} channels instead of the {ANGLES} angles I0, "
-                "I45, I90 and I135; stack one column of each with --image_columns, or store .npy files"
-            )
-        matrix_of(self)
-
-
-def matrix_of(args: PolarimetricArguments) -> tuple[Tensor, Tensor]:
-    """A, (4, 3), and its left inverse B, (3, 4).
-
-    Raises:
-        UserError: Not 12 numbers, or no such inverse.
-    """
-    numbers = args.calibration
-    if numbers is not None and len(numbers) != 3 * ANGLES:
-        raise UserError(f"--calibration takes 12 numbers, row by row, got {len(numbers)}")
-    matrix = calibration_matrix() if numbers is None else torch.tensor(numbers).reshape(ANGLES, 3)
-    return matrix, left_inverse(matrix, args.left_inverse)
-
-
-def adopt_camera(args: PolarimetricArguments, folder: Path) -> None:
-    """Take A, and B where it is not asked for, of the model in `folder`, or of the run of a checkpoint's networks."""
-    index, run = folder / "model_index.json", folder.parent.parent / "training_args.json"
-    if args.calibration is not None or not (index.is_file() or run.is_file()):
-        return
-    if index.is_file():
-        saved = read_json(index)
-        rows = saved.get("calibration")
-        args.calibration = None if rows is None else [number for row in rows for number in row]
-    else:
-        saved = read_json(run)["arguments"]
-        args.calibration = saved.get("calibration")
-    if args.left_inverse == PolarimetricArguments.left_inverse:
-        args.left_inverse = saved.get("left_inverse", args.left_inverse)
+from .base import Batch, Noise, Phase
+from .cyclegan import CycleGANObjective
+from .pictures import in_unit_range, side_by_side, value_scales
 
 
 class PolarimetricObjective(CycleGANObjective):
@@ -115,23 +27,10 @@ class PolarimetricObjective(CycleGANObjective):
     transposed image in C1, trains each translator by its own cycle alone, with a squared error, and lets the
     translators' losses see the pool. C3, S0 >= 0, holds by construction.
 
-    A mirrored image of domain B has I45 and I135 exchanged.
+    Batch keys: `image_a` and `image_b`, or those of pairs. A mirrored image of domain B has I45 and I135 exchanged.
     """
 
-    Arguments = PolarimetricArguments
-
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: PolarimetricArguments) -> None:
-        super().__init__(networks, data, args)
-        self.calibration, self.inverse = matrix_of(args)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: Any, data: DataSpec) -> "CycleGANObjective":
-        adopt_camera(args, folder)
-        return super().from_pretrained(folder, args, data)
-
-    @classmethod
-    def layout(cls, args: Any) -> Layout:
-        return Layout("pair" if args.paired_weight > 0 else "domains", mirrored_channels=MIRRORED_ANGLES)
+    pipeline_class = PolarimetricPipeline
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -143,25 +42,84 @@ class PolarimetricObjective(CycleGANObjective):
         calibration, inverse = self.calibration.to(fake_b.device), self.inverse.to(fake_b.device)
         losses = {}
         # Measured without weight too: how far an unconstrained model is from physics is worth knowing.
-        with torch.set_grad_enabled(self.args.calibration_weight > 0):
-            losses["C1"] = self.args.calibration_weight, calibration_loss(intensities, calibration, inverse)
-        with torch.set_grad_enabled(self.args.cone_weight > 0):
-            losses["C2"] = self.args.cone_weight, cone_loss(intensities, inverse)
-        if self.args.paired_weight > 0:
-            distance = pixel_loss(self.args.reconstruction_loss, fake_b, batch["image_b"])
-            losses["paired"] = self.args.paired_weight, distance
+        with torch.set_grad_enabled(self.calibration_weight > 0):
+            losses["C1"] = self.calibration_weight, calibration_loss(intensities, calibration, inverse)
+        with torch.set_grad_enabled(self.cone_weight > 0):
+            losses["C2"] = self.cone_weight, cone_loss(intensities, inverse)
+        if self.paired_weight > 0:
+            losses["paired"] = self.paired_weight, pixel_loss(self.reconstruction_loss, fake_b, batch["image_b"])
         return losses
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> Any:
-        to_b: Any = networks["generator_ab"]
-        to_a: Any = networks["generator_ba"]
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self,
+        generator_ab: ModelMixin,
+        generator_ba: ModelMixin,
+        discriminator_a: ModelMixin,
+        discriminator_b: ModelMixin,
+        data: DataSpec,
+        gan_loss: GANLossName | GANLoss = "least_squares",
+        cycle_weight: float = 10.0,
+        identity_weight: float = 0.0,
+        reconstruction_loss: PixelLoss = "l1",
+        pool_size: int = 50,
+        discriminator_learning_rate: float | None = None,
+        calibration_weight: float = 1.0,
+        cone_weight: float = 1.0,
+        paired_weight: float = 0.0,
+        calibration: list[list[float]] | None = None,
+        left_inverse: LeftInverse = "authors",
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            generator_ab: From RGB or grey images to (I0, I45, I90, I135).
+            generator_ba: Back.
+            discriminator_a: RGB or grey image -> logits of "real".
+            discriminator_b: The same of polarimetric images.
+            data: What the RGB or grey images look like, and the polarimetric ones in `data.other`.
+            gan_loss: As of `CycleGANObjective`.
+            cycle_weight: As of `CycleGANObjective`.
+            identity_weight: As of `CycleGANObjective`.
+            reconstruction_loss: As of `CycleGANObjective`; of pairs as well.
+            pool_size: As of `CycleGANObjective`.
+            discriminator_learning_rate: As of `CycleGANObjective`.
+            calibration_weight: mu, of C1.
+            cone_weight: nu, of C2.
+            paired_weight: Of the distance between a translation and its target; above 0 batches must be pairs.
+            calibration: A, four rows of three numbers; None for an ideal camera's.
+            left_inverse: B, see `losses.polarimetry.left_inverse`.
+
+        Raises:
+            UserError: `calibration` has another shape, or no such inverse.
+        """
+        super().__init__(
+            generator_ab,
+            generator_ba,
+            discriminator_a,
+            discriminator_b,
+            data,
+            gan_loss,
+            cycle_weight,
+            identity_weight,
+            reconstruction_loss,
+            pool_size,
+            discriminator_learning_rate,
+        )
+        self.calibration_weight, self.cone_weight, self.paired_weight = calibration_weight, cone_weight, paired_weight
+        self.calibration, self.inverse = camera(calibration, left_inverse)
+        self.left_inverse = left_inverse
+
+    # pictures and held-out figures -----------------------------------------------------------------------------------
+
+    def pipeline(self, networks: dict[str, ModelMixin]) -> PolarimetricPipeline:
         return PolarimetricPipeline(
-            to_b,
-            to_a,
+            networks["generator_ab"],
+            networks["generator_ba"],
             calibration=self.calibration.tolist(),
-            left_inverse=self.args.left_inverse,
-            value_scale=self.other.value_scale,
-            source_value_scale=self.data.value_scale,
+            left_inverse=self.left_inverse,
+            **value_scales(self.data),
         )
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -170,7 +128,7 @@ class PolarimetricObjective(CycleGANObjective):
         cycle = pipeline.reconstruct_source(output.images, output_type="pt").images
         return {"A, I0, polarisation, cycle": side_by_side(image, output.images, output.picture, cycle)}
 
-    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+    def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         return super().evaluate(networks, as_domains(batch), generator)
 
     def translation_figures(self, fake_b: Tensor, batch: Batch) -> dict[str, Tensor]:
@@ -180,9 +138,19 @@ class PolarimetricObjective(CycleGANObjective):
             "C1": c1_residual(intensities, calibration, inverse),
             "C2 violated": c2_violation_rate(intensities, inverse),
         }
-        if self.args.paired_weight > 0:
+        if self.paired_weight > 0:
             figures["L1"] = absolute_error(fake_b, batch["image_b"])
         return figures
+
+
+def camera(calibration: list[list[float]] | None, kind: LeftInverse) -> tuple[Tensor, Tensor]:
+    """A, (4, 3), and its left inverse B, (3, 4); of an ideal camera where A is None.
+
+    Raises:
+        UserError: A has another shape, or no such inverse.
+    """
+    matrix = calibration_matrix() if calibration is None else torch.tensor(calibration)
+    return matrix, left_inverse(matrix, kind)
 
 
 def as_domains(batch: Batch) -> Batch:

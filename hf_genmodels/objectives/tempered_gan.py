@@ -1,57 +1,21 @@
 """The tempered adversarial network's objective: a GAN whose discriminator sees the data through a lens."""
 
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
-from ..errors import UserError
+from ..data.spec import DataSpec
 from ..losses.gan import GAN_LOSSES, accuracy, discriminator_loss, generator_loss, mean_of
-from ..models.lens import LensNetwork
 from ..pipelines.gan import GANPipeline
-from .adversarial import (
-    DISCRIMINATORS,
-    GENERATORS,
-    AdversarialArguments,
-    AdversarialObjective,
-    build_discriminator,
-    build_generator,
-    saved_generator_options,
-)
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, load_networks
+from .base import Batch, Noise, Objective, Phase, latent_samples
 
 LOSS = "non_saturating"
 
 
-@dataclass
-class TemperedGANArguments(AdversarialArguments):
-    """Options of `train_tempered_gan.py`."""
-
-    lens_steps: int = field(
-        default=5000,
-        metadata={"help": "K: steps over which the lens's adversarial weight falls from 1 to 0. Train for more."},
-    )
-    lens_width: int | None = field(
-        default=None,
-        metadata={"help": "Images: channels of the lens (64). A lens for vectors has the widths of --hidden_dims."},
-    )
-
-    def check_lens(self, data: DataSpec) -> None:
-        """Refuse steps or widths below 1, and a width for vectors.
-
-        Raises:
-            UserError: One line that names the option.
-        """
-        check_minimums(self, lens_steps=1, **({} if self.lens_width is None else {"lens_width": 1}))
-        if self.lens_width is not None and not data.is_image:
-            raise UserError(f"--lens_width has no meaning for vectors, which {data.name} has; leave it out")
-
-
-class TemperedGANObjective(AdversarialObjective):
+class TemperedGANObjective(Objective):
     """Tempered adversarial network (Sajjadi et al. 2018, arXiv 1802.04374).
 
     A lens L distorts the data until they are hard to tell from what the generator can make by now. With d the logit
@@ -71,7 +35,6 @@ class TemperedGANObjective(AdversarialObjective):
     0, with lambda at 1 again.
     """
 
-    Arguments = TemperedGANArguments
     pipeline_class = GANPipeline
     ema = ("generator",)
     phases = (
@@ -79,42 +42,6 @@ class TemperedGANObjective(AdversarialObjective):
         Phase("generator", trains=("generator",), reuse_batch=True),
         Phase("lens", trains=("lens",), reuse_batch=True),
     )
-
-    def __init__(self, networks: dict[str, Any], data: DataSpec, args: TemperedGANArguments) -> None:
-        super().__init__(networks, data, args)
-        self.adversarial_weight = 1.0
-        self.schedule = ("lens_steps", args.lens_steps)
-
-    @classmethod
-    def from_args(cls, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
-        args.check(data)
-        args.check_lens(data)
-        width = 64 if args.lens_width is None else args.lens_width
-        networks = {
-            "generator": build_generator(args, data, args.latent_dim),
-            "discriminator": build_discriminator(args, data),
-            "lens": LensNetwork(data.channels, data.size, width, hidden_dims=args.dims()),
-        }
-        return cls(networks, data, args)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
-        args.check_rates()
-        args.check_lens(data)
-        networks = load_networks(
-            folder, data, {"discriminator": DISCRIMINATORS, "generator": GENERATORS, "lens": (LensNetwork,)}
-        )
-        options = saved_generator_options(networks["generator"])
-        if data.is_image:
-            options["lens_width"] = networks["lens"].config.width
-        options["discriminator_norm"] = networks["discriminator"].config.get("norm", "none")
-        adopt_saved_options(args, options)
-        return cls(networks, data, args)
-
-    def before_step(self, step: int) -> None:
-        self.adversarial_weight = adversarial_weight(step, self.args.lens_steps)
-
-    # losses ----------------------------------------------------------------------------------------------------------
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -138,17 +65,50 @@ class TemperedGANObjective(AdversarialObjective):
 
     def generate(self, networks: dict[str, Any], real: Tensor, noise: Noise) -> Tensor:
         """As many fakes as there are data."""
-        latents = noise.normal((len(real), self.args.latent_dim), like=real)
-        fake: Tensor = networks["generator"](latents).sample
+        fake: Tensor = networks["generator"](noise.normal((len(real), self.latent_dim), like=real)).sample
         return fake
 
-    # inference -------------------------------------------------------------------------------------------------------
+    def before_step(self, step: int) -> None:
+        self.adversarial_weight = adversarial_weight(step, self.lens_steps)
+
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self,
+        generator: ModelMixin,
+        discriminator: ModelMixin,
+        lens: ModelMixin,
+        data: DataSpec,
+        lens_steps: int = 5000,
+        discriminator_learning_rate: float | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            generator: z -> x.
+            discriminator: x -> logit of "real".
+            lens: x -> L(x) of the same shape.
+            data: What the training data look like.
+            lens_steps: K: steps over which the lens's adversarial weight falls from 1 to 0. Train for more.
+            discriminator_learning_rate: Of the discriminator; the loop's by default.
+        """
+        super().__init__({"generator": generator, "discriminator": discriminator, "lens": lens}, data)
+        self.learning_rates["discriminator"] = discriminator_learning_rate
+        self.lens_steps, self.adversarial_weight = lens_steps, 1.0
+        self.schedule = (("lens_steps", lens_steps),)
+        config: Any = generator.config
+        self.latent_dim: int = config.latent_dim
+
+    # pictures --------------------------------------------------------------------------------------------------------
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         pictures = super().sample_grid(pipeline, batch, generator)
         lens: Any = self.networks["lens"]
         seen = lens(batch["image"]).sample
         return {**pictures, "data through the lens": (seen.clamp(-1, 1) + 1) / 2 if self.data.is_image else seen}
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return latent_samples(networks["generator"], count, generator)
 
 
 def adversarial_weight(step: int, lens_steps: int) -> float:

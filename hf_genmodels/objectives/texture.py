@@ -1,30 +1,18 @@
 """The stationary texture's objective: the Fourier moduli of one training image."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
-from ..errors import UserError
-from ..models.texture import StationaryTexture
+from ..data.spec import DataSpec
 from ..pipelines.texture import TexturePipeline
 from .base import Batch
 from .closed_form import ClosedFormObjective, Fit
 
 NUM_TEXTURES_SHOWN = 4  # of each method: an exemplar is larger than other families' images
-
-
-@dataclass
-class TextureArguments:
-    """Options of `train_texture.py`."""
-
-    example_index: int = field(
-        default=0, metadata={"help": "Which of the training images is the exemplar, from 0 on."}
-    )
 
 
 class TextureObjective(ClosedFormObjective):
@@ -34,23 +22,8 @@ class TextureObjective(ClosedFormObjective):
     leaves out, on the [0, 1] scale. There are no held-out ones.
     """
 
-    Arguments = TextureArguments
-
-    def __init__(self, texture: StationaryTexture, data: DataSpec, example_index: int = 0) -> None:
-        self.networks = {"texture": texture}
-        self.data = data
-        self.example_index = example_index
-
-    @classmethod
-    def from_args(cls, args: TextureArguments, data: DataSpec) -> "TextureObjective":
-        if data.size is None:
-            raise UserError(f"a texture is fitted to an image, but {data.name} has vectors")
-        if not 0 <= args.example_index < (data.num_examples or 0):
-            raise UserError(
-                f"--example_index {args.example_index} is none of the {data.num_examples} training images of "
-                f"{data.name}, which are counted from 0"
-            )
-        return cls(StationaryTexture(data.channels, data.size), data, args.example_index)
+    pipeline_class = TexturePipeline
+    ema = ("texture",)
 
     def fit(self, batches: Iterable[Batch], generator: torch.Generator) -> Fit:
         texture: Any = self.networks["texture"]
@@ -68,9 +41,20 @@ class TextureObjective(ClosedFormObjective):
             }
         )
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> TexturePipeline:
-        texture: Any = networks["texture"]
-        return TexturePipeline(texture=texture, value_scale=self.data.value_scale)
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(self, texture: ModelMixin, data: DataSpec, example_index: int = 0) -> None:
+        """Put the parts together.
+
+        Args:
+            texture: A `StationaryTexture`.
+            data: What the training data look like: images.
+            example_index: Which of them is the exemplar, from 0 on.
+        """
+        super().__init__({"texture": texture}, data)
+        self.example_index = example_index
+
+    # pictures --------------------------------------------------------------------------------------------------------
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         options = {"batch_size": NUM_TEXTURES_SHOWN, "generator": generator, "output_type": "pt"}

@@ -1,53 +1,23 @@
 """VAE/GAN's objective: a VAE whose reconstructions are compared in the feature space of a discriminator."""
 
 import math
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..data import DataSpec
-from ..errors import UserError
+from ..data.spec import DataSpec
 from ..losses.gan import GAN_LOSSES, accuracy, generator_loss, mean_of
 from ..losses.likelihood import kl_standard_normal, sum_per_sample
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.vaegan import VAEGANPipeline
-from .adversarial import (
-    DISCRIMINATORS,
-    ENCODERS,
-    GENERATORS,
-    AdversarialArguments,
-    AdversarialObjective,
-    build_discriminator,
-    build_encoder,
-    build_generator,
-    saved_generator_options,
-)
-from .base import Batch, Noise, Phase, adopt_saved_options, check_minimums, load_networks
+from .base import Batch, Noise, Objective, Phase, latent_samples, reconstruction_pairs
 
 ADVERSARIAL_LOSS = "linear_logit"
 
 
-@dataclass
-class VAEGANArguments(AdversarialArguments):
-    """Options of `train_vaegan.py`."""
-
-    beta: float = field(
-        default=5.0, metadata={"help": "Weight of the KL term (thesis: 4 to 20, depending on the data set)."}
-    )
-    feature_weight: float = field(
-        default=0.01, metadata={"help": "Weight of the feature error in the decoder's loss, gamma in the paper."}
-    )
-    feature_block: int | None = field(
-        default=None,
-        metadata={"help": "Block of the discriminator whose activations are compared (64 pixels: -2, others: -1)."},
-    )
-
-
-class VAEGANObjective(AdversarialObjective):
+class VAEGANObjective(Objective):
     """VAE/GAN (Larsen et al. 2016, arXiv 1512.09300), as the AVAE authors' code has it.
 
     With r the discriminator's features divided by sqrt 2, x' = D(z) for z ~ q(z|x), and d the logit of "real":
@@ -60,52 +30,17 @@ class VAEGANObjective(AdversarialObjective):
     Each network learns from its own loss alone: the discriminator first, then the encoder, then the decoder on the
     latents that the encoder was trained on. The authors update all at each other's old weights (see `GANObjective`).
 
-    With --architecture mlp the features are those of the discriminator's last hidden layer.
+    The features of a `DCGANDiscriminator` are those of its `feature_block`, of an `MLPDiscriminator` those of its last
+    hidden layer.
     """
 
-    Arguments = VAEGANArguments
     pipeline_class = VAEGANPipeline
-    sampler = "decoder"
     ema = ("encoder", "decoder")
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("encoder", trains=("encoder",), reuse_batch=True),
         Phase("decoder", trains=("decoder",), reuse_batch=True),
     )
-
-    @classmethod
-    def from_args(cls, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
-        args.check(data)
-        check_minimums(args, beta=0, feature_weight=0)
-        block = args.feature_block
-        if block is not None and args.architecture == "mlp":
-            raise UserError("--feature_block has no meaning with --architecture mlp; leave it out")
-        if block is None:
-            block = -2 if data.size == 64 else -1
-        features: dict[str, Any] = {} if args.architecture == "mlp" else {"feature_block": block}
-        networks = {
-            "encoder": build_encoder(args, data, shared_log_std=True),
-            "decoder": build_generator(args, data, args.latent_dim),
-            "discriminator": build_discriminator(args, data, **features),
-        }
-        return cls(networks, data, args)
-
-    @classmethod
-    def from_pretrained(cls, folder: Path, args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
-        args.check_rates()
-        check_minimums(args, beta=0, feature_weight=0)
-        networks = load_networks(
-            folder, data, {"encoder": ENCODERS, "decoder": GENERATORS, "discriminator": DISCRIMINATORS}
-        )
-        config = networks["discriminator"].config
-        options = saved_generator_options(networks["decoder"]) | {
-            "discriminator_norm": config.get("norm", "none"),
-            "feature_block": config.get("feature_block"),
-        }
-        adopt_saved_options(args, options)
-        return cls(networks, data, args)
-
-    # losses ----------------------------------------------------------------------------------------------------------
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -128,7 +63,7 @@ class VAEGANObjective(AdversarialObjective):
         decoded = networks["decoder"](latents).sample
         error = feature_error(real_features, networks["discriminator"](decoded).features)
         kl = kl_standard_normal(encoded.mean, encoded.log_std).sum(1).mean()
-        return {"loss": error + self.args.beta * kl, "feature_error": error, "kl": kl}
+        return {"loss": error + self.beta * kl, "feature_error": error, "kl": kl}
 
     def decoder_losses(
         self, networks: dict[str, Any], image: Tensor, noise: Noise, cache: dict[str, Any]
@@ -141,13 +76,7 @@ class VAEGANObjective(AdversarialObjective):
         error = feature_error(cache.pop("real_features"), judged.features)
         adversarial = generator_loss(ADVERSARIAL_LOSS, judged.logits)
         adversarial = adversarial + generator_loss(ADVERSARIAL_LOSS, networks["discriminator"](sampled).logits)
-        return {"loss": self.args.feature_weight * error + adversarial, "adversarial": adversarial}
-
-    def posterior_draw(self, encoded: Any, image: Tensor, noise: Noise) -> Tensor:
-        """Draws from q(z|x), for what the encoder says of the images."""
-        eps = noise.normal((len(image), self.args.latent_dim), like=image)
-        latents: Tensor = encoded.mean + torch.exp(encoded.log_std) * eps
-        return latents
+        return {"loss": self.feature_weight * error + adversarial, "adversarial": adversarial}
 
     def discriminator_losses(self, networks: dict[str, Any], image: Tensor, noise: Noise) -> dict[str, Tensor]:
         """Cross-entropy on data, on reconstructions and on samples."""
@@ -165,13 +94,56 @@ class VAEGANObjective(AdversarialObjective):
             "accuracy": accuracy(ADVERSARIAL_LOSS, real.detach(), torch.cat([decoded, sampled]).detach()),
         }
 
-    # inference -------------------------------------------------------------------------------------------------------
+    def posterior_draw(self, encoded: Any, image: Tensor, noise: Noise) -> Tensor:
+        """Draws from q(z|x), for what the encoder says of the images."""
+        eps = noise.normal((len(image), self.latent_dim), like=image)
+        latents: Tensor = encoded.mean + torch.exp(encoded.log_std) * eps
+        return latents
 
-    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        parts: dict[str, Any] = dict(networks)
-        encoded = parts["encoder"](batch["image"])
+    # what it is made of ----------------------------------------------------------------------------------------------
+
+    def __init__(
+        self,
+        encoder: ModelMixin,
+        decoder: ModelMixin,
+        discriminator: ModelMixin,
+        data: DataSpec,
+        beta: float = 5.0,
+        feature_weight: float = 0.01,
+        discriminator_learning_rate: float | None = None,
+    ) -> None:
+        """Put the parts together.
+
+        Args:
+            encoder: x -> mean and log standard deviation of z.
+            decoder: z -> x.
+            discriminator: x -> logit of "real", and the features that are compared.
+            data: What the training data look like.
+            beta: Weight of the KL term (thesis: 4 to 20, depending on the data set).
+            feature_weight: Weight of the feature error in the decoder's loss, gamma in the paper.
+            discriminator_learning_rate: Of the discriminator; the loop's by default.
+        """
+        super().__init__({"encoder": encoder, "decoder": decoder, "discriminator": discriminator}, data)
+        self.learning_rates["discriminator"] = discriminator_learning_rate
+        self.beta, self.feature_weight = beta, feature_weight
+        config: Any = decoder.config
+        self.latent_dim: int = config.latent_dim
+
+    # pictures and held-out figures -----------------------------------------------------------------------------------
+
+    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        pictures = super().sample_grid(pipeline, batch, generator)
+        if self.data.is_image:
+            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
+        return pictures
+
+    def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
+        return latent_samples(networks["decoder"], count, generator)
+
+    def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        encoded = networks["encoder"](batch["image"])
         return {
-            "mse": clamped_squared_error(parts["decoder"](encoded.mean).sample, batch["image"]),
+            "mse": clamped_squared_error(networks["decoder"](encoded.mean).sample, batch["image"]),
             "kl": kl_standard_normal(encoded.mean, encoded.log_std).sum(1),
         }
 

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hf_genmodels.data import Layout, TrainingBatches, evaluation_batches, load_data
-from hf_genmodels.data.layouts import MIRRORED_ANGLES
+from hf_genmodels.data.spec import MIRRORED_ANGLES
 from hf_genmodels.data.mosaic import (
     inadmissibility,
     join_mosaic,

@@ -7,6 +7,7 @@ from torch import nn
 from hf_genmodels.errors import UserError
 from hf_genmodels.models.resnet_translator import ResNetTranslator
 from hf_genmodels.models.unet_translator import UNetTranslator
+from hf_genmodels.pipelines.translation import check_tile
 from tests.testing_utils.models import ModelTesterMixin
 from tests.testing_utils.translators import copy_in_order, reference_resnet, reference_unet
 
@@ -168,6 +169,25 @@ def test_initial_weights():
                 bound = math.sqrt(6 / (area * (module.in_channels + module.out_channels)))
                 assert module.weight.std().item() == pytest.approx(bound / 3**0.5 if glorot else 0.02, rel=0.06)
                 assert (module.weight.abs().max() <= bound) or not glorot
+
+
+@pytest.mark.parametrize(
+    ("network", "multiple"),
+    [
+        (UNetTranslator(width=1, num_downs=3), 8),
+        (UNetTranslator(width=1, num_downs=5), 32),
+        (ResNetTranslator(width=1, num_blocks=0), 4),
+    ],
+)
+def test_sides_are_multiples_of_what_a_network_says(network, multiple):
+    assert network.size_multiple == multiple
+    assert network(torch.zeros(1, 3, 2 * multiple, 3 * multiple)).sample.shape[2:] == (2 * multiple, 3 * multiple)
+    with pytest.raises(UserError, match=f"multiples of {multiple}"):
+        network(torch.zeros(1, 3, 2 * multiple, 2 * multiple + multiple // 2))
+    check_tile(network, 3 * multiple)
+    with pytest.raises(UserError, match=f"must be a multiple of {multiple}, as the network halves its images"):
+        check_tile(network, multiple // 2)
+    check_tile(nn.Identity(), 7)  # anybody's own translator
 
 
 # mistakes ----------------------------------------------------------------------------------------------------------

@@ -36,7 +36,7 @@ CASES: list[tuple[Any, dict[str, Any]]] = [
 
 def objective_of(data=IMAGES, **options) -> AAEObjective:
     torch.manual_seed(0)
-    return AAEObjective.from_args(AAEArguments(**CODES | options), data)
+    return build(AAEArguments(**CODES | options), data)
 
 
 def components(options: dict[str, Any]) -> int:
@@ -124,12 +124,12 @@ def test_options_shape_the_networks():
     assert (config.in_channels, config.sample_size, config.hidden_dims) == (3, None, (5, 4))
     assert objective.networks["encoder"].log_std is None
     assert objective.networks["decoder"].config.width == objective.networks["encoder"].config.width == 2
-    plain = AAEObjective.from_args(AAEArguments(**MLP), IMAGES).networks["discriminator"].config
+    plain = build(AAEArguments(**MLP), IMAGES).networks["discriminator"].config
     assert plain.hidden_dims == (1000, 1000)
 
 
 def test_no_normalisation_of_a_discriminator_of_codes():
-    with pytest.raises(UserError, match="--discriminator_norm"):
+    with refused("--discriminator_norm"):
         parse(["--dataset_name", "x", "--output_dir", "y", "--discriminator_norm", "batch"], AAEArguments, "")
 
 
@@ -152,9 +152,8 @@ def test_only_the_discriminator_has_a_learning_rate_of_its_own():
     ],
 )
 def test_refused_options(data, options, message):
-    with pytest.raises(UserError, match=re.escape(message)) as error:
+    with refused(re.escape(message)):
         objective_of(data, **options)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(("data", "options"), CASES)
@@ -162,24 +161,24 @@ def test_from_a_saved_model(data, options, tmp_path):
     first = objective_of(data, **options)
     folder = save_run(first, tmp_path, "output")
     args = AAEArguments()
-    again = AAEObjective.from_pretrained(folder, args, data)
+    again = reload(folder, args, data)
     assert_same_networks(again, first)
     expected = options | {"num_components": components(options) if "prior" in options else None}
     assert {name: getattr(args, name) for name in expected} == expected
-    with pytest.raises(UserError, match=r"--latent_dim cannot be changed with .*; the saved network has 3"):
-        AAEObjective.from_pretrained(folder, AAEArguments(latent_dim=9), data)
-    with pytest.raises(UserError, match="--num_components cannot be changed with"):
-        AAEObjective.from_pretrained(folder, AAEArguments(prior=args.prior, num_components=7), data)
-    with pytest.raises(UserError, match="--discriminator_learning_rate must be positive"):
-        AAEObjective.from_pretrained(folder, AAEArguments(discriminator_learning_rate=0.0), data)
-    with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
-        AAEObjective.from_pretrained(folder, AAEArguments(), VECTORS if data.is_image else IMAGES)
+    with refused(r"--latent_dim cannot be changed with .*; the saved network has 3"):
+        reload(folder, AAEArguments(latent_dim=9), data)
+    with refused("--num_components cannot be changed with"):
+        reload(folder, AAEArguments(prior=args.prior, num_components=7), data)
+    with refused("--discriminator_learning_rate must be positive"):
+        reload(folder, AAEArguments(discriminator_learning_rate=0.0), data)
+    with refused("the pretrained network takes samples of shape"):
+        reload(folder, AAEArguments(), VECTORS if data.is_image else IMAGES)
 
 
 def test_the_networks_of_a_checkpoint_take_the_prior_that_is_asked_for(tmp_path):
     first = objective_of(**MLP, **MIXTURE)
     folder = save_run(first, tmp_path, "checkpoint")
-    again = AAEObjective.from_pretrained(folder, AAEArguments(**MIXTURE), IMAGES)
+    again = reload(folder, AAEArguments(**MIXTURE), IMAGES)
     assert_same_networks(again, first)
     assert (again.args.prior, again.args.num_components) == ("mixture", 3)
 
@@ -188,6 +187,5 @@ def test_a_pipeline_without_a_prior_is_another_familys(tmp_path):
     folder = save_run(objective_of(**MLP), tmp_path, "output")
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace('"prior"', '"other"'))
-    with pytest.raises(UserError, match="names no prior, so this is no adversarial autoencoder") as error:
-        AAEObjective.from_pretrained(folder, AAEArguments(), IMAGES)
-    assert "\n" not in str(error.value)
+    with refused("names no prior, so this is no adversarial autoencoder"):
+        reload(folder, AAEArguments(), IMAGES)

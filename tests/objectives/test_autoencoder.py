@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from hf_genmodels import UserError
-from hf_genmodels.objectives.autoencoder import AutoencoderArguments, AutoencoderObjective, corrupt
+from hf_genmodels.families.autoencoder import AutoencoderArguments, build, reload
+from hf_genmodels.objectives.autoencoder import AutoencoderObjective, corrupt
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 
 MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 4}
@@ -20,7 +21,7 @@ LINEAR = {"architecture": "linear", "hidden_dims": None}
 
 def objective_of(data=IMAGES, **options) -> AutoencoderObjective:
     torch.manual_seed(0)
-    return AutoencoderObjective.from_args(AutoencoderArguments(**MLP | options), data)
+    return build(AutoencoderArguments(**MLP | options), data)
 
 
 def codes_and_error(objective, sample, image) -> tuple[torch.Tensor, float]:
@@ -200,11 +201,12 @@ def test_from_a_saved_pipeline(tmp_path):
     first.pipeline(first.networks).save_pretrained(tmp_path)
 
     def load(data=IMAGES, **options):
-        return AutoencoderObjective.from_pretrained(tmp_path, AutoencoderArguments(**options), data)
+        return reload(tmp_path, AutoencoderArguments(**options), data)
 
-    again = load(regularizer="contractive", classification_weight=0.5)
+    args = AutoencoderArguments(regularizer="contractive", classification_weight=0.5)
+    again = reload(tmp_path, args, IMAGES)
     assert again.phases[0].double_backward, "the saved network has no batch normalisation, whatever --norm says"
-    recorded = dataclasses.asdict(again.args)
+    recorded = dataclasses.asdict(args)
     assert {name: recorded[name] for name in MLP} == MLP, "what is recorded is what the saved network has"
     for ours, theirs in zip(
         again.networks["autoencoder"].state_dict().values(),
@@ -226,11 +228,13 @@ def test_from_a_saved_pipeline(tmp_path):
     ):
         with pytest.raises(UserError, match=message):
             load(**options)
-    assert load(**MLP).args.latent_dim == 4, "options that agree with the saved network may be repeated"
+    args = AutoencoderArguments(**MLP)
+    reload(tmp_path, args, IMAGES)
+    assert args.latent_dim == 4, "options that agree with the saved network may be repeated"
 
 
 def test_contractive_penalty_with_a_saved_batch_norm_network(tmp_path):
     first = objective_of(**CONV, hidden_dims=None)
     first.pipeline(first.networks).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="but the saved network has batch normalisation; train one anew with --norm"):
-        AutoencoderObjective.from_pretrained(tmp_path, AutoencoderArguments(regularizer="contractive"), IMAGES)
+        reload(tmp_path, AutoencoderArguments(regularizer="contractive"), IMAGES)

@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from hf_genmodels import VAE, UserError
-from hf_genmodels.objectives.base import Noise, adopt_saved_options, check_labels, check_minimums, check_shape
+from hf_genmodels.checks import check_minimums
+from hf_genmodels.families.base import adopt_saved_options, check_labels, check_shape
+from hf_genmodels.objectives.base import Noise
 from tests.testing_utils.objectives import IMAGES, VECTORS
 
 

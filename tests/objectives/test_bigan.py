@@ -36,7 +36,7 @@ CASES = [
 
 def objective_of(data=VECTORS, **options) -> BiGANObjective:
     torch.manual_seed(0)
-    return BiGANObjective.from_args(BiGANArguments(**(options or MLP)), data)
+    return build(BiGANArguments(**(options or MLP)), data)
 
 
 # losses --------------------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def test_from_saved_networks(data, options, layout, tmp_path):
     first = objective_of(data, **options)
     save_run(first, tmp_path, layout)
     for given in (BiGANArguments(), BiGANArguments(**options)):
-        assert_same_networks(BiGANObjective.from_pretrained(tmp_path, given, data), first)
+        assert_same_networks(reload(tmp_path, given, data), first)
         shapes = ("architecture", "latent_dim", "width", "hidden_dims", "norm_statistics")
         assert [getattr(given, name) for name in shapes] == [getattr(first.args, name) for name in shapes]
         norm = "none" if options["architecture"] == "mlp" else options.get("discriminator_norm", "batch")
@@ -158,18 +158,17 @@ def test_saved_networks_that_do_not_fit(tmp_path):
         ),
         ({"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
     ):
-        with pytest.raises(UserError, match=message):
-            BiGANObjective.from_pretrained(tmp_path, BiGANArguments(**options), VECTORS)
-    with pytest.raises(UserError, match="takes samples of shape"):
-        BiGANObjective.from_pretrained(tmp_path, BiGANArguments(), IMAGES)
+        with refused(message):
+            reload(tmp_path, BiGANArguments(**options), VECTORS)
+    with refused("takes samples of shape"):
+        reload(tmp_path, BiGANArguments(), IMAGES)
     place = tmp_path / "training_networks" / "discriminator"
     objective.networks["encoder"].save_pretrained(str(place))
-    with pytest.raises(UserError, match="holds a MLPEncoder; discriminator must be BiGANDiscriminator"):
-        BiGANObjective.from_pretrained(tmp_path, BiGANArguments(), VECTORS)
+    with refused("holds a MLPEncoder; discriminator must be BiGANDiscriminator"):
+        reload(tmp_path, BiGANArguments(), VECTORS)
     place.rename(tmp_path / "gone")
-    with pytest.raises(UserError, match="holds no discriminator") as error:
-        BiGANObjective.from_pretrained(tmp_path, BiGANArguments(), VECTORS)
-    assert "\n" not in str(error.value)
+    with refused("holds no discriminator"):
+        reload(tmp_path, BiGANArguments(), VECTORS)
 
 
 @pytest.mark.parametrize(
@@ -189,6 +188,5 @@ def test_saved_networks_that_do_not_fit(tmp_path):
     ],
 )
 def test_refused_options(data, options, message):
-    with pytest.raises(UserError, match=re.escape(message)) as error:
-        BiGANObjective.from_args(BiGANArguments(**options), data)
-    assert "\n" not in str(error.value)
+    with refused(re.escape(message)):
+        build(BiGANArguments(**options), data)

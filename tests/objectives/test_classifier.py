@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hf_genmodels import UserError
-from hf_genmodels.objectives.classifier import ClassifierArguments, ClassifierObjective
+from hf_genmodels.families.classifier import ClassifierArguments, build, reload
+from hf_genmodels.objectives.classifier import ClassifierObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch
 
 ARGUMENTS = ClassifierArguments(block_out_channels=[4], feature_dim=6)
@@ -18,7 +19,7 @@ ARGUMENTS = ClassifierArguments(block_out_channels=[4], feature_dim=6)
 @pytest.fixture
 def objective() -> ClassifierObjective:
     torch.manual_seed(0)
-    return ClassifierObjective.from_args(ARGUMENTS, IMAGES)
+    return build(ARGUMENTS, IMAGES)
 
 
 def test_loss_and_held_out_figures(objective):
@@ -56,13 +57,13 @@ def test_options_shape_the_network(objective):
 )
 def test_refused_data_and_options(data, options, message):
     with pytest.raises(UserError, match=message):
-        ClassifierObjective.from_args(dataclasses.replace(ARGUMENTS, **options), data)
+        build(dataclasses.replace(ARGUMENTS, **options), data)
 
 
 def test_from_a_saved_network(objective, tmp_path):
     objective.networks["classifier"].save_pretrained(str(tmp_path))
     args = ClassifierArguments(feature_dim=6)
-    again = ClassifierObjective.from_pretrained(tmp_path, args, IMAGES)
+    again = reload(tmp_path, args, IMAGES)
     assert args == ARGUMENTS, "what is recorded is what the saved network has"
     batch = make_batch(IMAGES)
     assert torch.equal(losses_of(again, batch)["loss"], losses_of(objective, batch)["loss"])
@@ -72,10 +73,10 @@ def test_from_a_saved_network(objective, tmp_path):
         (dataclasses.replace(IMAGES, class_names=None), "needs labels"),
     ):
         with pytest.raises(UserError, match=message):
-            ClassifierObjective.from_pretrained(tmp_path, ClassifierArguments(), data)
+            reload(tmp_path, ClassifierArguments(), data)
     for options, message in (
         ({"feature_dim": 7}, "--feature_dim cannot be changed with --pretrained.*; the saved network has 6"),
         ({"block_out_channels": [4, 8]}, "--block_out_channels cannot be changed with .* network has 4$"),
     ):
         with pytest.raises(UserError, match=message):
-            ClassifierObjective.from_pretrained(tmp_path, ClassifierArguments(**options), IMAGES)
+            reload(tmp_path, ClassifierArguments(**options), IMAGES)

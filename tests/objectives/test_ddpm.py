@@ -13,8 +13,9 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from hf_genmodels import VAE, ConditionalDDPMPipeline, DDPMPipeline, LatentDDPMPipeline, UserError, VAEPipeline
-from hf_genmodels.objectives.ddpm import DDPMArguments, DDPMObjective
-from hf_genmodels.objectives.denoisers import norm_groups
+from hf_genmodels.families.ddpm import DDPMArguments, build, reload
+from hf_genmodels.families.denoisers import norm_groups
+from hf_genmodels.objectives.ddpm import DDPMObjective
 from tests.testing_utils.denoising import ConstantDenoiser
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 
@@ -26,7 +27,7 @@ CLASSES = {"class_conditional": True, "label_dropout": 0.4}
 
 def objective_of(data=IMAGES, **options) -> DDPMObjective:
     torch.manual_seed(0)
-    return DDPMObjective.from_args(DDPMArguments(**SMALL | options), data)
+    return build(DDPMArguments(**SMALL | options), data)
 
 
 @pytest.fixture
@@ -48,7 +49,7 @@ def identity(tensor: torch.Tensor) -> torch.Tensor:
 
 def slow_losses(objective: DDPMObjective, sample: torch.Tensor, timesteps, noise, labels) -> list[torch.Tensor]:
     """Weighted and plain error of each sample, one after the other."""
-    args, bars = objective.args, objective.scheduler.alphas_cumprod
+    kind, bars = objective.scheduler.config.prediction_type, objective.scheduler.alphas_cumprod
     pairs = []
     for row, t in enumerate(timesteps):
         bar, x0, epsilon = bars[t], sample[row], noise[row]
@@ -56,15 +57,15 @@ def slow_losses(objective: DDPMObjective, sample: torch.Tensor, timesteps, noise
         told = {} if labels is None else {"class_labels": labels[row : row + 1]}
         output = objective.networks["unet"](noisy[None], t, **told).sample[0]
         snr = (bar / (1 - bar)).item()
-        gamma = float("inf") if args.snr_gamma is None else args.snr_gamma
-        if args.prediction_type == "epsilon":
+        gamma = float("inf") if objective.snr_gamma is None else objective.snr_gamma
+        if kind == "epsilon":
             error, weight = (output - epsilon).square().mean(), min(snr, gamma) / snr
-        elif args.prediction_type == "sample":
+        elif kind == "sample":
             error, weight = (output - x0).square().mean(), min(snr, gamma)
         else:
             velocity = bar.sqrt() * epsilon - (1 - bar).sqrt() * x0
             error, weight = (output - velocity).square().mean(), min(snr, gamma) / (snr + 1)
-        pairs.append(torch.stack([error * (1.0 if args.snr_gamma is None else weight), error]))
+        pairs.append(torch.stack([error * (1.0 if objective.snr_gamma is None else weight), error]))
     return list(torch.stack(pairs).unbind(1))
 
 
@@ -80,7 +81,7 @@ def test_loss_is_the_mean_squared_error_of_the_prediction(kind, data, options):
     losses = losses_of(objective, batch)
     noise, labels = seeded_noise(), None
     timesteps = (noise.uniform((8,), like=batch["image"]) * 10).floor().long()
-    if objective.args.class_conditional:
+    if objective.class_conditional:
         told = noise.uniform((8,), like=batch["image"]) >= 0.4
         labels = torch.where(told, batch["label"], 3)
         assert 0 < told.sum() < 8
@@ -154,7 +155,7 @@ def test_latents_are_scaled_draws_from_the_frozen_posterior(vae_folder):
     assert not objective.scheduler.config.clip_sample
     assert [phase.trains for phase in objective.phases] == [("unet",)] and objective.ema == ("unet",)
     batch = make_batch(IMAGES, 30)
-    objective.initialize(batch, identity)
+    objective.initialize(batch, seeded_noise(), identity)
     with torch.no_grad():
         mean, log_std = vae.posterior_parameters(batch["image"])
     draws = mean + log_std.exp() * torch.randn(2000, 30, 3, generator=torch.Generator().manual_seed(0))
@@ -175,7 +176,7 @@ def test_latents_are_scaled_draws_from_the_frozen_posterior(vae_folder):
 def test_scaling_factor_is_that_of_all_processes_and_is_kept(vae_folder):
     path = str(vae_folder)
     whole, batch = objective_of(vae_model_name_or_path=path), make_batch(IMAGES, 8)
-    whole.initialize(batch, identity)
+    whole.initialize(batch, seeded_noise(), identity)
     halves, moments = [{"image": batch["image"][:4]}, {"image": batch["image"][4:]}], []
     for half in halves:  # what each of two processes hands to the reduction
         objective_of(vae_model_name_or_path=path).initialize(half, lambda tensor: moments.append(tensor) or tensor)
@@ -225,7 +226,7 @@ def test_options_shape_the_network():
     assert (config.block_out_channels, config.sample_size, config.norm_num_groups) == ((64,), 1, 1)
     assert not vectors.scheduler.config.clip_sample
     for default, kind in ((objective_of(), "epsilon"), (vectors, "v_prediction")):
-        assert default.scheduler.config.prediction_type == default.args.prediction_type == kind
+        assert default.scheduler.config.prediction_type == default.kind == kind
 
 
 @pytest.mark.parametrize(
@@ -303,7 +304,7 @@ def test_from_a_saved_pipeline(data, options, tmp_path):
     first = objective_of(data, **options)
     first.pipeline(first.networks).save_pretrained(tmp_path)
     for given in (DDPMArguments(), DDPMArguments(**SMALL | options, snr_gamma=3.0)):
-        again = DDPMObjective.from_pretrained(tmp_path, given, data)
+        again = reload(tmp_path, given, data)
         recorded = {name: getattr(given, name) for name in SMALL | options}
         assert recorded == SMALL | options
         assert type(again.pipeline(again.networks)) is type(first.pipeline(first.networks))
@@ -313,9 +314,9 @@ def test_from_a_saved_pipeline(data, options, tmp_path):
         assert losses_of(again, make_batch(data))["loss"].isfinite()
     for option, value, shown in (("layers_per_block", 3, "1"), ("ddpm_num_steps", 50, "10")):
         with pytest.raises(UserError, match=f"--{option} cannot be changed with .*; the saved network has {shown}"):
-            DDPMObjective.from_pretrained(tmp_path, DDPMArguments(**{option: value}), data)
+            reload(tmp_path, DDPMArguments(**{option: value}), data)
     with pytest.raises(UserError, match="--snr_gamma must be positive"):
-        DDPMObjective.from_pretrained(tmp_path, DDPMArguments(snr_gamma=-1.0), data)
+        reload(tmp_path, DDPMArguments(snr_gamma=-1.0), data)
 
 
 def test_a_pipeline_saved_with_another_sampler_or_by_diffusers(tmp_path):
@@ -326,8 +327,8 @@ def test_a_pipeline_saved_with_another_sampler_or_by_diffusers(tmp_path):
     index = json.loads((tmp_path / "model_index.json").read_text())
     del index["value_scale"]
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    again = DDPMObjective.from_pretrained(tmp_path, DDPMArguments(), IMAGES)
-    assert type(again.scheduler) is DDPMScheduler and again.args.prediction_type == "v_prediction"
+    again = reload(tmp_path, DDPMArguments(), IMAGES)
+    assert type(again.scheduler) is DDPMScheduler and again.kind == "v_prediction"
     assert torch.equal(again.alpha_bar, first.alpha_bar)
     assert type(again.pipeline(again.networks)) is DDPMPipeline
 
@@ -336,40 +337,40 @@ def test_from_a_checkpoints_networks(tmp_path):
     """They say nothing of the noise: that is what the options say."""
     first = objective_of(prediction_type="sample")
     first.networks["unet"].save_pretrained(str(tmp_path / "unet"))
-    again = DDPMObjective.from_pretrained(tmp_path, DDPMArguments(**SMALL, prediction_type="sample"), IMAGES)
+    again = reload(tmp_path, DDPMArguments(**SMALL, prediction_type="sample"), IMAGES)
     assert again.scheduler.config.prediction_type == "sample" and torch.equal(again.alpha_bar, first.alpha_bar)
 
 
 def test_from_a_saved_pipeline_of_latents(vae_folder, tmp_path):
     first = objective_of(vae_model_name_or_path=str(vae_folder))
-    first.initialize(make_batch(IMAGES), identity)
+    first.initialize(make_batch(IMAGES), seeded_noise(), identity)
     folder = tmp_path / "model"
     first.pipeline(first.networks).save_pretrained(folder)
-    again = DDPMObjective.from_pretrained(folder, DDPMArguments(), IMAGES)
+    again = reload(folder, DDPMArguments(), IMAGES)
     assert again.scaling_factor == first.scaling_factor and not again.scheduler.config.clip_sample
     for name, value in again.networks["vae"].state_dict().items():
         assert torch.equal(value, first.networks["vae"].state_dict()[name])
     assert losses_of(again, make_batch(IMAGES))["loss"].isfinite()
     with pytest.raises(UserError, match="--vae_model_name_or_path cannot be changed with --pretrained_model_name_or"):
-        DDPMObjective.from_pretrained(folder, DDPMArguments(vae_model_name_or_path=str(vae_folder)), IMAGES)
+        reload(folder, DDPMArguments(vae_model_name_or_path=str(vae_folder)), IMAGES)
     with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
-        DDPMObjective.from_pretrained(folder, DDPMArguments(), dataclasses.replace(IMAGES, size=16))
+        reload(folder, DDPMArguments(), dataclasses.replace(IMAGES, size=16))
     (folder / "model_index.json").unlink()
     with pytest.raises(UserError, match="does not say how latents were scaled; give the folder of a finished run"):
-        DDPMObjective.from_pretrained(folder, DDPMArguments(), IMAGES)
+        reload(folder, DDPMArguments(), IMAGES)
 
 
 def test_a_saved_model_must_fit_the_data(tmp_path):
     first = objective_of(class_conditional=True)
     first.pipeline(first.networks).save_pretrained(tmp_path)
     with pytest.raises(UserError, match=r"takes \(channels, size\) \(1, 8\), builtin:digits has \(1, 16, 16\)"):
-        DDPMObjective.from_pretrained(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, size=16))
+        reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, size=16))
     with pytest.raises(UserError, match="the saved network knows 3 classes, builtin:digits has 2"):
-        DDPMObjective.from_pretrained(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=("a", "b")))
+        reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=("a", "b")))
     with pytest.raises(UserError, match="this model needs labels, but builtin:digits has none"):
-        DDPMObjective.from_pretrained(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=None))
+        reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=None))
     shutil.rmtree(tmp_path / "scheduler")
     (tmp_path / "scheduler").mkdir()
     with pytest.raises(UserError, match="holds no scheduler") as error:
-        DDPMObjective.from_pretrained(tmp_path, DDPMArguments(), IMAGES)
+        reload(tmp_path, DDPMArguments(), IMAGES)
     assert "\n" not in str(error.value)

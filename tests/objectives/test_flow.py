@@ -13,11 +13,12 @@ from torch.distributions import Normal
 from hf_genmodels import UserError
 from hf_genmodels.blocks.flows import ActNorm
 from hf_genmodels.data import DataSpec
+from hf_genmodels.families.flow import FlowArguments, build, network_options, reload
 from hf_genmodels.models.glow import Glow
 from hf_genmodels.models.nice import NICE
 from hf_genmodels.models.realnvp import RealNVP
 from hf_genmodels.models.residual_flows import PlanarFlow, RadialFlow
-from hf_genmodels.objectives.flow import FlowArguments, FlowObjective
+from hf_genmodels.objectives.flow import FlowObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 
 TINY_IMAGES = dataclasses.replace(IMAGES, size=4)
@@ -38,7 +39,7 @@ CASES = [
 def objective_of(data: DataSpec = TINY_IMAGES, **options) -> FlowObjective:
     """With weights that are not those of the start, where most flows are the identity."""
     torch.manual_seed(0)
-    objective = FlowObjective.from_args(FlowArguments(**options), data)
+    objective = build(FlowArguments(**options), data)
     for parameter in objective.networks["flow"].parameters():
         parameter.data += 0.1 * torch.randn_like(parameter)
     return objective
@@ -106,23 +107,23 @@ def test_noise_is_fresh_each_time():
 
 def test_initialisation_sees_the_middles_of_the_grey_levels():
     torch.manual_seed(0)
-    objective = FlowObjective.from_args(FlowArguments(**CONDITIONAL), TINY_IMAGES)
+    objective = build(FlowArguments(**CONDITIONAL), TINY_IMAGES)
     norm = next(module for module in objective.networks["flow"].modules() if isinstance(module, ActNorm))
     batch = make_batch(TINY_IMAGES, count=50)
-    reduced = []
+    gathered = []
 
-    def reduce(tensor):
-        reduced.append(tensor)
+    def gather(tensor):
+        gathered.append(tensor)
         return tensor
 
-    objective.initialize(batch, reduce)
-    assert norm.initialized and len(reduced) == 2, "mean and mean square are averaged over the processes"
+    objective.initialize(batch, seeded_noise(), gather)
+    assert norm.initialized and len(gathered) == 2, "mean and mean square are averaged over the processes"
     middles = ((batch["image"] + 1) / 2 * 16 + 0.5) / 17 - 0.5
     channels = middles.unfold(2, 2, 2).unfold(3, 2, 2).permute(0, 1, 4, 5, 2, 3).reshape(50, 4, -1)  # squeezed
     torch.testing.assert_close(-norm.bias, channels.mean((0, 2)), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(torch.exp(-norm.log_scale), channels.std((0, 2), correction=0), rtol=1e-3, atol=0)
     before = {name: value.clone() for name, value in norm.state_dict().items()}
-    objective.initialize(make_batch(TINY_IMAGES, seed=1), reduce)
+    objective.initialize(make_batch(TINY_IMAGES, seed=1), seeded_noise(), gather)
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
 
 
@@ -171,7 +172,7 @@ def test_pictures(data, options):
     ],
 )
 def test_options_shape_the_network(data, options, network_class, expected):
-    flow = FlowObjective.from_args(FlowArguments(**options), data).networks["flow"]
+    flow = build(FlowArguments(**options), data).networks["flow"]
     assert type(flow) is network_class
     assert (flow.config.in_channels, flow.config.sample_size) == (data.channels, data.size)
     assert {name: flow.config[name] for name in expected} == expected
@@ -210,7 +211,7 @@ UNLABELLED = dataclasses.replace(IMAGES, class_names=None)
 )
 def test_refused_options(data, options, message):
     with pytest.raises(UserError, match=re.escape(message)) as error:
-        FlowObjective.from_args(FlowArguments(**options), data)
+        build(FlowArguments(**options), data)
     assert "\n" not in str(error.value)
 
 
@@ -238,13 +239,13 @@ def test_a_saved_flow_is_loaded_and_recorded_as_it_is(data, options, tmp_path):
     first = objective_of(data, **options)
     first.pipeline(first.networks).save_pretrained(tmp_path)
     for given in (FlowArguments(), FlowArguments(**options)):
-        again = FlowObjective.from_pretrained(tmp_path, given, data)
+        again = reload(tmp_path, given, data)
         assert {name: getattr(given, name) for name in options} == options
         assert given.num_levels == (17 if data.is_image else None)
     batch = make_batch(data)
     assert losses_of(again, batch)["loss"] == losses_of(first, batch)["loss"]
-    network_options = given.network_options(data)  # what was recorded describes a network that can be built
-    assert network_options[0] == options["architecture"]
+    architecture, _ = network_options(given, data)  # what was recorded describes a network that can be built
+    assert architecture == options["architecture"]
 
 
 def test_a_saved_flow_and_what_contradicts_it(tmp_path):
@@ -276,7 +277,7 @@ def test_a_saved_flow_and_what_contradicts_it(tmp_path):
         ),
     ):
         with pytest.raises(UserError, match=re.escape(message)) as error:
-            FlowObjective.from_pretrained(tmp_path, FlowArguments(**options), data)
+            reload(tmp_path, FlowArguments(**options), data)
         assert "\n" not in str(error.value)
     meant = dataclasses.replace(TINY_IMAGES, value_scale=255.0)
-    assert FlowObjective.from_pretrained(tmp_path, FlowArguments(num_levels=17), meant).num_levels == 17
+    assert reload(tmp_path, FlowArguments(num_levels=17), meant).num_levels == 17

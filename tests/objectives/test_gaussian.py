@@ -9,12 +9,13 @@ import pytest
 import torch
 
 from hf_genmodels import DataSpec, UserError
-from hf_genmodels.objectives.gaussian import GaussianArguments, GaussianObjective
+from hf_genmodels.families.gaussian import GaussianArguments, build
+from hf_genmodels.objectives.gaussian import GaussianObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch
 
 
 def fitted(data: DataSpec, batches: list[dict[str, torch.Tensor]], **options: int) -> tuple[GaussianObjective, dict]:
-    objective = GaussianObjective.from_args(GaussianArguments(**options), data)
+    objective = build(GaussianArguments(**options), data)
     figures = objective.fit(iter(batches), torch.Generator().manual_seed(0)).figures
     return objective, {name: values for name, (values,) in figures.items()}
 
@@ -36,9 +37,9 @@ def test_moments_of_vectors_far_from_the_origin():
     batch["image"] = batch["image"] @ torch.tensor([[1.0, 0.4], [0.0, 0.3]]) + torch.tensor([3000.0, -500.0])
     objective, figures = fitted(VECTORS, split(batch, 7))
     vectors = batch["image"].double().numpy()
-    assert objective.density.mean.tolist() == pytest.approx(vectors.mean(0).tolist(), rel=1e-6)
+    assert objective.networks["gaussian"].mean.tolist() == pytest.approx(vectors.mean(0).tolist(), rel=1e-6)
     expected = np.cov(vectors.T, bias=True)
-    assert covariance_of(objective.density) == pytest.approx(expected, rel=1e-5)
+    assert covariance_of(objective.networks["gaussian"]) == pytest.approx(expected, rel=1e-5)
     entropy = math.log(2 * math.pi * math.e) + 0.5 * np.linalg.slogdet(expected)[1]
     assert figures["negative_log_likelihood"] == pytest.approx(entropy, rel=1e-9)
     assert figures["bits_per_dim"] == pytest.approx(entropy / (2 * math.log(2)), rel=1e-9)
@@ -50,7 +51,7 @@ def test_moments_of_images_are_those_of_dequantised_ones():
     level = np.repeat(((batch["image"] + 1) * 8).round().flatten(1).double().numpy(), 200, axis=0)
     noise = np.random.default_rng(0).random(level.shape)
     dequantised = (level + noise) / 17 - 0.5
-    model = objective.density
+    model = objective.networks["gaussian"]
     assert model.mean.detach().numpy() == pytest.approx(dequantised.mean(0), abs=5 * 0.3 / 17 / len(level) ** 0.5)
     # the noise's part of each variance is 1 / (12 17^2) = 2.9e-4
     difference = covariance_of(model) - np.cov(dequantised.T, bias=True)
@@ -67,7 +68,7 @@ def test_moments_of_images_are_those_of_dequantised_ones():
 
 def test_batches_do_not_matter():
     batch = make_batch(IMAGES, 100)
-    one, other = (fitted(IMAGES, split(batch, size))[0].density for size in (100, 9))
+    one, other = (fitted(IMAGES, split(batch, size))[0].networks["gaussian"] for size in (100, 9))
     assert covariance_of(one) == pytest.approx(covariance_of(other), abs=1e-8)
     torch.testing.assert_close(one.mean, other.mean)
 
@@ -80,7 +81,7 @@ def test_components_are_scikit_learns():
     objective, figures = fitted(data, [batch], num_components=2)
     vectors = batch["image"].double().numpy()
     theirs = decomposition.PCA(2).fit(vectors)
-    model = objective.density
+    model = objective.networks["gaussian"]
     alignment = np.abs(model.directions.detach().numpy() @ theirs.components_.T)
     assert alignment == pytest.approx(np.eye(2), abs=1e-5)
     # scikit-learn divides by n - 1
@@ -98,8 +99,8 @@ def test_refused_data():
         fitted(data, [{"image": torch.randn(4, 64, generator=torch.Generator().manual_seed(0))}])
     large = DataSpec("photographs", 3, 64, 255.0, None, 4, "0" * 12)
     with pytest.raises(UserError, match=r"photographs has 12288 numbers in a sample.*choose a smaller --resolution"):
-        GaussianObjective.from_args(GaussianArguments(), large)
+        build(GaussianArguments(), large)
     with pytest.raises(UserError, match="--num_levels has no meaning for vectors, which builtin:toy2d has"):
-        GaussianObjective.from_args(GaussianArguments(num_levels=4), VECTORS)
+        build(GaussianArguments(num_levels=4), VECTORS)
     with pytest.raises(UserError, match=r"num_components must be 1 to 2.*\(--num_components\)"):
-        GaussianObjective.from_args(GaussianArguments(num_components=3), VECTORS)
+        build(GaussianArguments(num_components=3), VECTORS)

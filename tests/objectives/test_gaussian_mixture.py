@@ -12,15 +12,16 @@ import pytest
 import torch
 
 from hf_genmodels import UserError
+from hf_genmodels.families.gaussian_mixture import GaussianMixtureArguments, build
 from hf_genmodels.losses.dequantization import dequantize
-from hf_genmodels.objectives.gaussian_mixture import GaussianMixtureArguments, GaussianMixtureObjective
+from hf_genmodels.objectives.gaussian_mixture import GaussianMixtureObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch
 
 mixture = pytest.importorskip("sklearn.mixture")
 
 
 def objective(data=VECTORS, **options) -> GaussianMixtureObjective:
-    return GaussianMixtureObjective.from_args(GaussianMixtureArguments(**options), data)
+    return build(GaussianMixtureArguments(**options), data)
 
 
 def generator(seed: int = 3) -> torch.Generator:
@@ -49,7 +50,7 @@ def test_scores_are_scikit_learns(kind):
     vectors = batch["image"].double().numpy()
     theirs = scikit_learns(vectors, n_components=3, covariance_type=kind, reg_covar=1e-3)
     fresh = torch.randn(20, 2, generator=generator(1)) * 3
-    output = ours.density(fresh)
+    output = ours.networks["mixture"](fresh)
     assert output.log_likelihood.tolist() == pytest.approx(theirs.score_samples(fresh.double().numpy()), rel=1e-4)
     assert output.responsibilities.detach().numpy() == pytest.approx(
         theirs.predict_proba(fresh.double().numpy()), abs=1e-4
@@ -71,13 +72,13 @@ def test_images_are_dequantised_once_with_the_seed():
     dequantised = dequantize(batch["image"], noise, 17)
     vectors = dequantised.flatten(1).double().numpy()
     theirs = scikit_learns(vectors, n_components=2, covariance_type="diag")
-    found = ours.density(dequantised).log_likelihood
+    found = ours.networks["mixture"](dequantised).log_likelihood
     assert found.tolist() == pytest.approx(theirs.score_samples(vectors).tolist(), rel=1e-4)
     expected = -theirs.score(vectors) + 64 * math.log(17)
     assert result.figures["negative_log_likelihood"][-1] == pytest.approx(expected, rel=1e-9)
     again = objective(IMAGES, num_components=2, covariance_type="diag")
     again.fit([batch], generator())
-    assert torch.equal(again.density.means, ours.density.means)
+    assert torch.equal(again.networks["mixture"].means, ours.networks["mixture"].means)
 
 
 def test_held_out_figures():
@@ -85,7 +86,7 @@ def test_held_out_figures():
     ours.fit([clouds()], generator())
     batch = {"image": torch.randn(9, 2, generator=generator(5))}
     figures = ours.evaluate(ours.networks, batch, generator())
-    exact = -ours.density(batch["image"]).log_likelihood
+    exact = -ours.networks["mixture"](batch["image"]).log_likelihood
     assert torch.equal(figures["negative_log_likelihood"], exact)
     assert figures["bits_per_dim"].tolist() == pytest.approx((exact / 2 / math.log(2)).tolist())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import math
 from types import SimpleNamespace
@@ -12,14 +13,11 @@ import pytest
 import torch
 
 from hf_genmodels import DataSpec, UserError
-from hf_genmodels.objectives.cyclegan import (
-    DISCRIMINATOR_NAMES,
-    TRANSLATOR_NAMES,
-    CycleGANArguments,
-    CycleGANObjective,
-)
-from hf_genmodels.objectives.polarimetric import PolarimetricArguments, PolarimetricObjective
+from hf_genmodels.families.polarimetric import PolarimetricArguments, build, layout, reload
+from hf_genmodels.objectives.cyclegan import DISCRIMINATOR_NAMES, TRANSLATOR_NAMES, CycleGANObjective
+from hf_genmodels.objectives.polarimetric import PolarimetricObjective
 from tests.testing_utils.adversarial_objectives import assert_same_networks, phase_losses, save_run
+from tests.testing_utils.refusals import refused
 
 ANGLES = DataSpec("builtin:polarimetric", 4, 8, 1.0, None, 100, "1" * 12, mirrored_channels=(0, 3, 2, 1))
 SCENES = DataSpec("builtin:polarimetric", 3, 8, 255.0, None, 100, "0" * 12, other=ANGLES)
@@ -33,7 +31,7 @@ FLAT = [number for row in TURNED for number in row]
 
 def polarimetric(data=SCENES, **options):
     torch.manual_seed(0)
-    return PolarimetricObjective.from_args(PolarimetricArguments(**(TINY | options)), data)
+    return build(PolarimetricArguments(**(TINY | options)), data)
 
 
 def scenes(seed=0, count=2, names=("image_a", "image_b")):
@@ -95,7 +93,7 @@ def test_hand_made_translations(intensities, c1, c2):
 def test_losses_are_those_of_cyclegan_and_of_physics(options, matrices):
     objective, batch, cache = polarimetric(calibration_weight=0.7, cone_weight=0.01, **options), scenes(), {}
     losses = phase_losses(objective, "generators", batch, cache)
-    plain = CycleGANObjective(objective.networks, SCENES, CycleGANArguments(**TINY))
+    plain = CycleGANObjective(**objective.networks, data=SCENES)
     expected = phase_losses(plain, "generators", batch)
     c1, c2 = slow_physics(cache["fake_b"], *matrices)
     assert losses["C1"].item() == pytest.approx(c1, rel=1e-4)
@@ -114,7 +112,7 @@ def test_the_figures_of_unconstrained_translations_carry_no_gradient():
     c1, c2 = slow_physics(objective.networks["generator_ab"](batch["image_a"]).sample.detach())
     assert losses["C1"].item() == pytest.approx(c1, rel=1e-4) and c1 > 0
     assert losses["C2"].item() == pytest.approx(c2, rel=1e-4, abs=1e-3)
-    plain = phase_losses(CycleGANObjective(objective.networks, SCENES, CycleGANArguments(**TINY)), "generators", batch)
+    plain = phase_losses(CycleGANObjective(**objective.networks, data=SCENES), "generators", batch)
     assert losses["loss"].item() == pytest.approx(plain["loss"].item(), rel=1e-6)
     one = phase_losses(polarimetric(calibration_weight=0.0), "generators", batch)
     assert one["C2"].requires_grad and not one["C1"].requires_grad
@@ -155,8 +153,8 @@ def test_pairs(distance):
 
 def test_the_layout():
     for weight, kind in ((0.0, "domains"), (0.1, "pair")):
-        layout = PolarimetricObjective.layout(PolarimetricArguments(paired_weight=weight))
-        assert (layout.kind, layout.mirrored_channels) == (kind, (0, 3, 2, 1))
+        images = layout(PolarimetricArguments(paired_weight=weight))
+        assert (images.kind, images.mirrored_channels) == (kind, (0, 3, 2, 1))
 
 
 def test_all_four_networks_learn():
@@ -181,6 +179,8 @@ def test_the_defaults_are_those_of_the_thesis():
     assert (args.left_inverse, args.calibration, args.reconstruction_loss) == ("authors", None, "l1")
     objective = polarimetric()
     assert objective.calibration.tolist() == A and objective.inverse.tolist() == B
+    for name, parameter in inspect.signature(PolarimetricObjective).parameters.items():
+        assert parameter.default in (inspect.Parameter.empty, getattr(args, name, None)), name
 
 
 def test_the_calibration_of_a_camera():
@@ -220,15 +220,16 @@ def test_domain_b_must_have_four_angles():
 # saved runs ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("layout", ["output", "checkpoint"])
-def test_from_saved_networks(layout, tmp_path):
+@pytest.mark.parametrize("place", ["output", "checkpoint"])
+def test_from_saved_networks(place, tmp_path):
     first = polarimetric(calibration=FLAT, left_inverse="orthogonal")
-    save_run(first, tmp_path, layout)
-    given = PolarimetricArguments(calibration=FLAT, left_inverse="orthogonal")
-    again = PolarimetricObjective.from_pretrained(tmp_path, given, SCENES)
+    save_run(first, tmp_path, place)
+    camera = {"calibration": FLAT, "left_inverse": "orthogonal"}
+    given = PolarimetricArguments(**camera)
+    again = reload(tmp_path, given, SCENES)
     assert isinstance(again, PolarimetricObjective)
     assert_same_networks(again, first)
-    assert dataclasses.asdict(given) == dataclasses.asdict(first.args)
+    assert dataclasses.asdict(given) == dataclasses.asdict(PolarimetricArguments(**TINY, **camera))
     one, two = (phase_losses(objective, "generators", scenes())["loss"].item() for objective in (first, again))
     assert one == two
 
@@ -243,9 +244,8 @@ def test_from_saved_networks(layout, tmp_path):
 )
 def test_saved_networks_and_options_that_contradict_them(options, data, message, tmp_path):
     save_run(polarimetric(), tmp_path, "output")
-    with pytest.raises(UserError, match=message) as error:
-        PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(**options), data)
-    assert "\n" not in str(error.value)
+    with refused(message):
+        reload(tmp_path, PolarimetricArguments(**options), data)
 
 
 # inference -----------------------------------------------------------------------------------------------------------
@@ -302,11 +302,13 @@ def test_c2_is_a_share_of_pixels():
 def test_training_goes_on_with_the_saved_camera_unless_another_is_given(tmp_path):
     objective = polarimetric(calibration=FLAT, left_inverse="orthogonal")
     save_run(objective, tmp_path, "output")
-    again = PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(), SCENES)
-    assert torch.equal(again.calibration, objective.calibration) and again.args.left_inverse == "orthogonal"
+    given = PolarimetricArguments()
+    again = reload(tmp_path, given, SCENES)
+    assert torch.equal(again.calibration, objective.calibration)
+    assert again.left_inverse == given.left_inverse == "orthogonal"
     ideal = PolarimetricArguments(calibration=[number for row in A for number in row])
-    again = PolarimetricObjective.from_pretrained(tmp_path, ideal, SCENES)
-    assert again.calibration.tolist() == A and again.args.left_inverse == "authors"
+    again = reload(tmp_path, ideal, SCENES)
+    assert again.calibration.tolist() == A and again.left_inverse == ideal.left_inverse == "authors"
 
 
 def test_training_goes_on_with_the_camera_of_a_checkpoint(tmp_path):
@@ -316,8 +318,10 @@ def test_training_goes_on_with_the_camera_of_a_checkpoint(tmp_path):
         network.save_pretrained(str(networks / name))
     run = {"arguments": {"calibration": FLAT, "left_inverse": "orthogonal"}}
     (tmp_path / "training_args.json").write_text(json.dumps(run))
-    again = PolarimetricObjective.from_pretrained(networks, PolarimetricArguments(), SCENES)
-    assert torch.equal(again.calibration, objective.calibration) and again.args.left_inverse == "orthogonal"
+    given = PolarimetricArguments()
+    again = reload(networks, given, SCENES)
+    assert torch.equal(again.calibration, objective.calibration)
+    assert again.left_inverse == given.left_inverse == "orthogonal"
 
 
 def test_the_authors_generator():
@@ -328,13 +332,13 @@ def test_the_authors_generator():
 def test_a_pretrained_model_on_images_of_another_size(tmp_path):
     save_run(polarimetric(), tmp_path, "output")
     wider = dataclasses.replace(SCENES, size=12, other=dataclasses.replace(ANGLES, size=12))
-    again = PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(), wider)
+    again = reload(tmp_path, PolarimetricArguments(), wider)
     assert again.networks["generator_ab"].config.sample_size == 12
     odd = dataclasses.replace(SCENES, size=10, other=dataclasses.replace(ANGLES, size=10))
-    with pytest.raises(UserError, match=r"needs images whose sides are multiples of 4, .* has 10"):
-        PolarimetricObjective.from_pretrained(tmp_path, PolarimetricArguments(), odd)
+    with refused(r"needs images whose sides are multiples of 4, .* has 10"):
+        reload(tmp_path, PolarimetricArguments(), odd)
 
 
 def test_a_calibration_that_is_not_finite():
-    with pytest.raises(UserError, match="the calibration matrix holds numbers that are not finite"):
+    with refused("the calibration matrix holds numbers that are not finite"):
         polarimetric(calibration=[math.nan, *FLAT[1:]], left_inverse="orthogonal")

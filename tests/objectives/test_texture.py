@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hf_genmodels import UserError
+from hf_genmodels.families.texture import TextureArguments, build
 from hf_genmodels.models.texture import periodic_component
-from hf_genmodels.objectives.texture import TextureArguments, TextureObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch
 
 DATA = replace(IMAGES, channels=3, num_examples=7)
@@ -22,7 +22,7 @@ def batches() -> list[dict[str, torch.Tensor]]:
 
 @pytest.mark.parametrize("index", [0, 5])
 def test_the_exemplar_is_the_image_asked_for(index):
-    objective = TextureObjective.from_args(TextureArguments(example_index=index), DATA)
+    objective = build(TextureArguments(example_index=index), DATA)
     result = objective.fit(iter(batches()), torch.Generator())
     image = make_batch(DATA, 7)["image"][index]
     periodic = periodic_component(image)
@@ -37,7 +37,7 @@ def test_the_exemplar_is_the_image_asked_for(index):
 
 
 def test_picture():
-    objective = TextureObjective.from_args(TextureArguments(), DATA)
+    objective = build(TextureArguments(), DATA)
     objective.fit(iter(batches()), torch.Generator())
     pipeline = objective.pipeline(objective.networks)
     assert pipeline.config.value_scale == 16.0
@@ -52,9 +52,9 @@ def test_picture():
 @pytest.mark.parametrize("index", [-1, 7])
 def test_an_image_that_is_not_there(index):
     with pytest.raises(UserError, match=f"--example_index {index} is none of the 7 training images of builtin:digits"):
-        TextureObjective.from_args(TextureArguments(example_index=index), DATA)
+        build(TextureArguments(example_index=index), DATA)
 
 
 def test_vectors():
     with pytest.raises(UserError, match="but builtin:toy2d has vectors"):
-        TextureObjective.from_args(TextureArguments(), VECTORS)
+        build(TextureArguments(), VECTORS)

@@ -1,87 +1,30 @@
-"""What translating families share: losses against the papers' formulas, networks that options build, their checks."""
+"""What translating families share: pictures, networks that options build, checks of options."""
 
 from __future__ import annotations
-
-import math
 
 import pytest
 import torch
 
 from hf_genmodels import DataSpec, UserError
-from hf_genmodels.models.resnet_translator import ResNetTranslator
-from hf_genmodels.models.unet_translator import UNetTranslator
-from hf_genmodels.objectives.translation import (
-    TranslationObjective,
+from hf_genmodels.families.cyclegan import CycleGANArguments
+from hf_genmodels.families.cyclegan import build as build_cyclegan
+from hf_genmodels.families.pix2pix import Pix2PixArguments
+from hf_genmodels.families.pix2pix import build as build_pix2pix
+from hf_genmodels.families.translators import (
     TranslatorArguments,
-    absolute_error,
     build_patch_discriminator,
     build_translator,
-    fooling_loss,
-    judging_loss,
+    check_translators,
     most_downs,
-    pixel_loss,
-    side_by_side,
 )
+from hf_genmodels.models.resnet_translator import ResNetTranslator
+from hf_genmodels.models.unet_translator import UNetTranslator
+from hf_genmodels.objectives.pictures import side_by_side
+from tests.testing_utils.refusals import refused
 
 
 def spec(channels: int = 1, size: int | None = 8, other: DataSpec | None = None) -> DataSpec:
     return DataSpec("builtin:edges", channels, size, 255.0, None, 100, "0" * 12, other)
-
-
-def logits(seed: int) -> torch.Tensor:
-    return torch.randn(3, 1, 2, 4, generator=torch.Generator().manual_seed(seed)) * 2
-
-
-def log_d(logit: float) -> float:
-    return math.log(1 / (1 + math.exp(-logit)))
-
-
-def log_not_d(logit: float) -> float:
-    return math.log(1 - 1 / (1 + math.exp(-logit)))
-
-
-# The losses of one logit: of a translator, of a discriminator on data, on fakes.
-PAPERS = {
-    "non_saturating": (lambda d: -log_d(d), lambda d: -log_d(d), lambda d: -log_not_d(d)),
-    "least_squares": (lambda d: (d - 1) ** 2, lambda d: (d - 1) ** 2, lambda d: d**2),
-    "wasserstein": (lambda d: -d, lambda d: -d, lambda d: d),
-    "hinge": (lambda d: -d, lambda d: max(0.0, 1 - d), lambda d: max(0.0, 1 + d)),
-}
-
-
-# losses --------------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("kind", PAPERS)
-def test_adversarial_losses(kind):
-    """A discriminator's is the mean of data and fakes: both papers halve it."""
-    real, fake = logits(0), logits(1)
-    fooling, on_real, on_fake = PAPERS[kind]
-    ones, others = real.flatten().tolist(), fake.flatten().tolist()
-    assert fooling_loss(kind, fake).item() == pytest.approx(sum(map(fooling, others)) / 24, rel=1e-5)
-    expected = (sum(map(on_real, ones)) / 24 + sum(map(on_fake, others)) / 24) / 2
-    assert judging_loss(kind, real, fake).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_a_least_squares_translator_loss_is_no_half():
-    assert fooling_loss("least_squares", torch.tensor([[3.0], [-1.0]])).item() == 4.0
-    assert judging_loss("least_squares", torch.tensor([[2.0]]), torch.tensor([[3.0]])).item() == 5.0
-
-
-def test_distances_between_images():
-    one, other = torch.rand(2, 3, 4, 5) * 2 - 1, torch.rand(2, 3, 4, 5) * 2 - 1
-    pairs = list(zip(one.flatten().tolist(), other.flatten().tolist(), strict=True))
-    assert pixel_loss("l1", one, other).item() == pytest.approx(sum(abs(a - b) for a, b in pairs) / 120, rel=1e-5)
-    assert pixel_loss("mse", one, other).item() == pytest.approx(sum((a - b) ** 2 for a, b in pairs) / 120, rel=1e-5)
-    half = pixel_loss("l1", one.bfloat16(), other)
-    assert half.dtype == torch.float32
-    assert half.item() == pytest.approx((one.bfloat16().double() - other.double()).abs().mean().item(), rel=1e-5)
-
-
-def test_the_held_out_error_is_on_the_scale_of_0_to_1():
-    image = torch.tensor([[[[-3.0, 0.5]]], [[[0.2, 1.0]]]])
-    target = torch.tensor([[[[-1.0, -0.5]]], [[[0.0, -1.0]]]])
-    assert absolute_error(image, target).tolist() == pytest.approx([(0 + 0.5) / 2, (0.1 + 1.0) / 2])
 
 
 def test_images_side_by_side():
@@ -146,9 +89,7 @@ def test_a_unet_halves_as_often_as_it_can(size, downs):
 
 @pytest.mark.parametrize(("size", "times", "better"), [(10, 1, 32), (100, 2, 96), (500, 2, 512), (31, 0, 32)])
 def test_sizes_that_are_halved_too_seldom(size, times, better):
-    with pytest.raises(
-        UserError, match=f"which is {times} times for the {size} pixels .*; use --resolution {better}, "
-    ):
+    with refused(f"which is {times} times for the {size} pixels .*; use --resolution {better}, "):
         build_translator(TranslatorArguments(architecture="unet"), spec(1, size), spec(1, size))
 
 
@@ -173,31 +114,34 @@ def test_sizes_that_are_halved_too_seldom(size, times, better):
 )
 def test_options_that_mean_nothing(options, message):
     with pytest.raises(UserError) as error:
-        TranslatorArguments(**options).check(spec(other=spec()))
+        check_translators(TranslatorArguments(**options), spec(other=spec()))
     assert str(error.value) == message
 
 
 def test_vectors_are_no_images():
     for data in (spec(2, None, spec()), spec(other=spec(2, None))):
         with pytest.raises(UserError) as error:
-            TranslatorArguments().check(data)
+            check_translators(TranslatorArguments(), data)
         assert str(error.value) == "builtin:edges has vectors; image to image needs images"
 
 
-def test_discriminators_may_have_a_learning_rate_of_their_own():
-    networks = {name: torch.nn.Linear(1, 1) for name in ("generator", "discriminator", "discriminator_a")}
-    for rate in (None, 0.5):
-        args = TranslatorArguments(discriminator_learning_rate=rate)
-        objective = TranslationObjective(networks, spec(other=spec()), args)
-        for name, network in networks.items():
+@pytest.mark.parametrize("rate", [None, 0.5])
+def test_discriminators_may_have_a_learning_rate_of_their_own(rate):
+    options = {"width": 1, "receptive_field": 16, "discriminator_width": 1, "discriminator_learning_rate": rate}
+    data = spec(other=spec())
+    for objective in (
+        build_pix2pix(Pix2PixArguments(**options), data),
+        build_cyclegan(CycleGANArguments(**options, num_blocks=0), data),
+    ):
+        for name, network in objective.networks.items():
             (group,) = objective.param_groups(name)
             assert list(map(id, group["params"])) == list(map(id, network.parameters()))
-            assert group.get("lr") == (None if name == "generator" else rate)
+            assert group.get("lr") == (None if name.startswith("generator") else rate)
 
 
 def test_images_too_small_for_the_discriminator():
     args = TranslatorArguments(receptive_field=70)
     small = spec(size=16)
-    with pytest.raises(UserError, match="--receptive_field 70 needs images of at least 24 pixels, builtin:edges has"):
+    with refused("--receptive_field 70 needs images of at least 24 pixels, builtin:edges has"):
         build_patch_discriminator(args, 1, small)
     build_patch_discriminator(args, 1, spec(size=24))(torch.zeros(1, 1, 24, 24))

@@ -11,7 +11,8 @@ import torch
 from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
 from hf_genmodels import UserError
-from hf_genmodels.objectives.vae import BETA_VAE, VAEArguments, VAEObjective
+from hf_genmodels.families.vae import BETA_VAE, VAEArguments, build, reload
+from hf_genmodels.objectives.vae import VAEObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 
 MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
@@ -19,7 +20,7 @@ MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
 
 def objective_of(data=IMAGES, **options) -> VAEObjective:
     torch.manual_seed(0)
-    return VAEObjective.from_args(VAEArguments(**MLP | options), data)
+    return build(VAEArguments(**MLP | options), data)
 
 
 def slow_terms(objective: VAEObjective, image: torch.Tensor, noise: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -174,7 +175,7 @@ def test_options_shape_the_network():
     assert (config.in_channels, config.sample_size, config.latent_dim) == (1, 8, 3)
     assert (config.block_out_channels, config.norm, config.likelihood) == ((4, 8), "group", "bernoulli")
     assert objective_of(hidden_dims=None).networks["vae"].config.hidden_dims == (512, 256)
-    table = VAEObjective.from_args(VAEArguments(architecture="beta_vae"), IMAGES_64).networks["vae"].config
+    table = build(VAEArguments(architecture="beta_vae"), IMAGES_64).networks["vae"].config
     assert {name: table[name] for name in BETA_VAE} == BETA_VAE
 
 
@@ -233,7 +234,7 @@ def test_refused_options(data, options, message):
 def test_from_a_saved_pipeline(tmp_path):
     first = objective_of(likelihood="bernoulli")
     first.pipeline(first.networks).save_pretrained(tmp_path)
-    again = VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=2.0, free_bits=0.1), IMAGES)
+    again = reload(tmp_path, VAEArguments(beta=2.0, free_bits=0.1), IMAGES)
     assert (again.beta, again.free_bits) == (2.0, 0.1)
     assert again.networks["vae"].config.likelihood == "bernoulli"
     for ours, theirs in zip(
@@ -241,9 +242,9 @@ def test_from_a_saved_pipeline(tmp_path):
     ):
         assert torch.equal(ours, theirs)
     with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
-        VAEObjective.from_pretrained(tmp_path, VAEArguments(), IMAGES_64)
+        reload(tmp_path, VAEArguments(), IMAGES_64)
     with pytest.raises(UserError, match="--beta must be at least 0"):
-        VAEObjective.from_pretrained(tmp_path, VAEArguments(beta=-1.0), IMAGES)
+        reload(tmp_path, VAEArguments(beta=-1.0), IMAGES)
     for options, message in (
         ({"latent_dim": 50}, "--latent_dim cannot be changed with --pretrained.*; the saved network has 3"),
         ({"likelihood": "categorical"}, "--likelihood cannot be changed with .*; the saved network has bernoulli"),
@@ -251,7 +252,7 @@ def test_from_a_saved_pipeline(tmp_path):
         ({"num_levels": 256}, "--num_levels cannot be changed with .*; the saved network has none"),
     ):
         with pytest.raises(UserError, match=message):
-            VAEObjective.from_pretrained(tmp_path, VAEArguments(**options), IMAGES)
+            reload(tmp_path, VAEArguments(**options), IMAGES)
 
 
 @pytest.mark.parametrize(
@@ -264,10 +265,10 @@ def test_from_a_saved_pipeline(tmp_path):
     ],
 )
 def test_a_saved_network_is_recorded_as_it_is(data, options, tmp_path):
-    first = VAEObjective.from_args(VAEArguments(**options), data)
+    first = build(VAEArguments(**options), data)
     first.pipeline(first.networks).save_pretrained(tmp_path)
     for given in (VAEArguments(), VAEArguments(**options)):
-        VAEObjective.from_pretrained(tmp_path, given, data)
+        reload(tmp_path, given, data)
         assert {name: getattr(given, name) for name in options} == options
     if data is IMAGES_64:
         assert (given.block_out_channels, given.hidden_dims, given.norm) == ([32] * 4, [256, 256], "none")
@@ -278,5 +279,5 @@ def test_a_saved_network_with_fewer_grey_levels_than_the_data(tmp_path):
     first.pipeline(first.networks).save_pretrained(tmp_path)
     data = dataclasses.replace(IMAGES, value_scale=255.0)
     with pytest.raises(UserError, match="would round to 17 levels; --num_levels 17 says"):
-        VAEObjective.from_pretrained(tmp_path, VAEArguments(), data)
-    VAEObjective.from_pretrained(tmp_path, VAEArguments(num_levels=17), data)
+        reload(tmp_path, VAEArguments(), data)
+    reload(tmp_path, VAEArguments(num_levels=17), data)

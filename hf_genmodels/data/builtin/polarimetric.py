@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 
 from ...errors import UserError
-from ..layouts import MIRRORED_ANGLES
+from ..spec import MIRRORED_ANGLES
 from .base import SPLITS, BuiltinSplit
 from .polarimetric_scenes import draw_scene, render
 

@@ -9,7 +9,7 @@ It writes `<version>/<name>.tar.xz` beside this file, one for each of `RUNS`, of
 
 - `run/`: output folder of a run of 4 steps through the family's script, without its pictures and card, and of its
   checkpoints only that of step 2 (a family fitted in closed form has none),
-- `vae_run/`: the same of the VAE that a latent diffusion model needs,
+- `vae_run/`: the model of such a run, the VAE that a latent diffusion model needs,
 - `outputs.safetensors`: inputs and what the saved model makes of them, see `model_inputs` and `model_outputs`.
 """
 
@@ -42,6 +42,9 @@ COUNT = 3
 STEPS = "--max_train_steps 4 --checkpointing_steps 2 --log_steps 1 --max_train_samples 64"
 COMMON = "--train_batch_size 8 --eval_batch_size 400 --num_threads 1 --seed 0"
 DIGITS = "--dataset_name builtin:digits"
+TOY = "--dataset_name builtin:toy2d"
+EDGES = "--dataset_name builtin:edges"
+POLARIMETRIC = "--dataset_name builtin:polarimetric --dataset_config_name 32"
 ADVERSARIAL = f"{DIGITS} --latent_dim 2 --width 1"
 UNET = "--block_out_channels 2 --layers_per_block 1 --ddpm_num_steps 25 --ddpm_num_inference_steps 5"
 TRANSLATOR = "--resolution 8 --width 1 --discriminator_width 1 --receptive_field 1"
@@ -54,24 +57,30 @@ RUNS: dict[str, tuple[str, str]] = {
     "vae": ("vae", f"{DIGITS} --latent_dim 2 --block_out_channels 2 3 --learn_std --beta_warmup_steps 3 --use_ema"),
     "gan": ("gan", f"{ADVERSARIAL} --conditioning cgan --gradient_penalty r1 --critic_updates 2 --use_ema"),
     "began": ("began", f"{ADVERSARIAL} --lambda_k 0.3"),
-    "tempered_gan": ("tempered_gan", f"{ADVERSARIAL} --lens_width 1 --lens_steps 3"),
+    "tempered_gan": ("tempered_gan", f"{ADVERSARIAL} --resolution 16 --lens_width 1 --lens_steps 3"),
     "avae": ("avae", f"{ADVERSARIAL} --architecture avae --latent_warmup_steps 1 --use_ema"),
     "bigan": ("bigan", f"{DIGITS} --latent_dim 2 --architecture mlp --hidden_dims 2"),
-    "vaegan": ("vaegan", f"{ADVERSARIAL} --lr_scheduler cosine"),
-    "aae": ("aae", f"{ADVERSARIAL} --latent_hidden_dims 4 --prior mixture --num_components 3"),
+    "vaegan": ("vaegan", f"{ADVERSARIAL} --resolution 16 --lr_scheduler cosine"),
+    "aae": ("aae", f"{ADVERSARIAL} --resolution 16 --latent_hidden_dims 4 --prior mixture --num_components 3"),
     "flow": ("flow", f"{DIGITS} --num_flow_steps 1 --num_scales 1 --hidden_channels 2"),
-    "ddpm": ("ddpm", f"--dataset_name builtin:toy2d {UNET} --snr_gamma 5"),
-    "ddpm_conditional": ("ddpm", f"{DIGITS} {UNET} --block_out_channels 1 --class_conditional"),
+    "ddpm": ("ddpm", f"{DIGITS} {UNET} --block_out_channels 1 --adam_epsilon 1e-4 --snr_gamma 5"),
+    "ddpm_conditional": (
+        "ddpm",
+        f"{TOY} --dataset_config_name rings {UNET} --block_out_channels 3 --class_conditional --use_ema False",
+    ),
     "ddpm_latent": ("ddpm", f"{DIGITS} --resolution 2 {UNET} --use_ema False --vae_model_name_or_path vae_run"),
-    "pix2pix": ("pix2pix", f"--dataset_name builtin:edges {TRANSLATOR} --architecture resnet --num_blocks 1 --target_image_column conditioning_image"),
+    "pix2pix": (
+        "pix2pix",
+        f"{EDGES} {TRANSLATOR} --architecture resnet --num_blocks 1 --target_image_column conditioning_image",
+    ),
     "cyclegan": (
         "cyclegan",
-        f"--dataset_name builtin:edges {TRANSLATOR} --architecture unet --num_downs 2 --norm batch --pool_size 2 --train_batch_size 1",
+        f"{EDGES} {TRANSLATOR} --architecture unet --num_downs 2 --pool_size 1 --train_batch_size 2 "
+        "--adam_epsilon 1e-6",
     ),
     "polarimetric": (
         "polarimetric",
-        f"--dataset_name builtin:polarimetric --dataset_config_name 32 {TRANSLATOR} --architecture unet --num_downs 2 "
-        "--norm batch --pool_size 0 --random_flip",
+        f"{POLARIMETRIC} {TRANSLATOR} --architecture unet --num_downs 2 --norm batch --pool_size 0 --random_flip",
     ),
     "pixelwise": ("pixelwise", f"{DIGITS} --width 1 --num_residual_blocks 0 --packing 1 --known_pixels 0.05"),
     "gaussian": ("gaussian", f"{DIGITS} --resolution 4"),
@@ -80,6 +89,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "classifier": ("classifier", f"{DIGITS} --block_out_channels 2 3 --feature_dim 2"),
 }
 FITTED = ("gaussian", "gaussian_mixture", "texture")
+SHOWN = ("samples", "logs", "README.md", "*.png")
 VAE_RUN = f"{DIGITS} --resolution 2 --latent_dim 1 --architecture mlp --hidden_dims 2"
 
 
@@ -90,12 +100,12 @@ def train(family: str, options: str) -> None:
     importlib.import_module(FAMILIES[family].script).main([*steps.split(), *COMMON.split(), *options.split()])
 
 
-def keep(folder: Path, checkpoint: str | None) -> None:
-    """Remove pictures, card, logs and all checkpoints but one."""
-    for path in list(folder.iterdir()):
-        if path.name in ("samples", "logs") or (path.match("checkpoint-*") and path.name != checkpoint):
+def remove(folder: Path, *patterns: str) -> None:
+    """Remove the files and folders in `folder` whose names match."""
+    for path in [path for pattern in patterns for path in folder.glob(pattern)]:
+        if path.is_dir():
             shutil.rmtree(path)
-        elif path.name == "README.md" or path.suffix == ".png":
+        else:
             path.unlink()
 
 
@@ -174,11 +184,11 @@ def write(name: str, folder: Path) -> Path:
     with tempfile.TemporaryDirectory() as place, chdir(place):
         if "vae_run" in options:
             train("vae", f"{VAE_RUN} --output_dir vae_run")
-            keep(Path("vae_run"), checkpoint=None)
-            Path("vae_run/metrics.json").unlink()
-            Path("vae_run/training_args.json").unlink()
+            remove(
+                Path("vae_run"), "checkpoint-*", "samples", "logs", "README.md", "*.png", "metrics.json", "training_*"
+            )
         train(family, f"{options} --output_dir run")
-        keep(Path("run"), checkpoint="checkpoint-2")
+        remove(Path("run"), "checkpoint-4", *SHOWN)
         given = model_inputs(Path("run"))
         made = model_outputs(Path("run"), given)
         assert not given.keys() & made.keys()
@@ -189,8 +199,7 @@ def write(name: str, folder: Path) -> Path:
             for path in sorted(files, key=lambda path: (path.suffix, path.name, path)):  # like files side by side
                 file.add(path, filter=without_owner)
     size = archive.stat().st_size
-    print(size)
-    if 0: assert size <= LARGEST, f"{archive} has {size} bytes; make the networks smaller"
+    assert size <= LARGEST, f"{archive} has {size} bytes; make the networks smaller"
     print(f"{archive}: {size} bytes")
     return archive
 

@@ -1,17 +1,15 @@
 """diffusers' UNet2DModel and DDPMScheduler as a family's options shape them, and as a saved model has them."""
 
-from __future__ import annotations
-
 import math
 from pathlib import Path
-from typing import Any
-
-from diffusers import DDPMScheduler, UNet2DModel
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from ..hub import resolve_folder
-from ..loading import load_network
-from ..models.vae import VAE
+
+if TYPE_CHECKING:
+    from diffusers import DDPMScheduler, UNet2DModel
+
+    from ..models.vae import VAE
 
 IMAGE_CHANNELS = (32, 64, 64)
 VECTOR_CHANNELS = (64,)
@@ -32,7 +30,7 @@ def norm_groups(block_out_channels: tuple[int, ...], is_image: bool) -> int:
     return next(groups for groups in range(max(1, most), 0, -1) if common % groups == 0)
 
 
-def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name: str) -> UNet2DModel:
+def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name: str) -> "UNet2DModel":
     """The denoising network for samples of a shape.
 
     As in Ho et al. 2020, appendix B, attention has one head and is in the middle too; here it is, where it is wanted,
@@ -47,6 +45,8 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
     Raises:
         UserError: The levels do not fit the shape.
     """
+    from diffusers import UNet2DModel
+
     is_image = len(shape) == 3
     channels = tuple(args.block_out_channels or (IMAGE_CHANNELS if is_image else VECTOR_CHANNELS))
     levels = len(channels)
@@ -92,7 +92,7 @@ def saved_unet_options(config: Any) -> dict[str, Any]:
     }
 
 
-def build_scheduler(args: Any, is_image: bool) -> DDPMScheduler:
+def build_scheduler(args: Any, is_image: bool) -> "DDPMScheduler":
     """The noise schedule; only images are clipped to [-1, 1] on the way.
 
     The linear one goes from 1e-4 to 0.02 in 1000 steps (Ho et al. 2020, section 4). With another number it ends in the
@@ -107,6 +107,8 @@ def build_scheduler(args: Any, is_image: bool) -> DDPMScheduler:
     Raises:
         UserError: So few steps that the linear schedule's last one would take away more than there is.
     """
+    from diffusers import DDPMScheduler
+
     steps = args.ddpm_num_steps
     betas = {}
     if args.ddpm_beta_schedule == "linear":
@@ -125,12 +127,14 @@ def build_scheduler(args: Any, is_image: bool) -> DDPMScheduler:
     )
 
 
-def load_scheduler(folder: Path) -> DDPMScheduler:
+def load_scheduler(folder: Path) -> "DDPMScheduler":
     """The noise schedule of a saved pipeline, from the configuration of whichever sampler it was saved with.
 
     Raises:
         UserError: There is none, or it is damaged.
     """
+    from diffusers import DDPMScheduler
+
     try:
         return DDPMScheduler.from_pretrained(str(folder / "scheduler"))
     except (OSError, TypeError, ValueError, NotImplementedError) as error:
@@ -146,11 +150,14 @@ def saved_scheduler_options(config: Any) -> dict[str, Any]:
     }
 
 
-def load_vae(name_or_path: str) -> VAE:
+def load_vae(name_or_path: str) -> "VAE":
     """The VAE of a saved VAEPipeline, or one saved by itself, in a folder or on the Hub.
 
     Raises:
         UserError: There is none.
     """
+    from ..loading import load_network, resolve_folder
+    from ..models.vae import VAE
+
     folder = resolve_folder(name_or_path)
     return load_network(VAE, folder / "vae" if (folder / "vae").is_dir() else folder)

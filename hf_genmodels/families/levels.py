@@ -1,12 +1,10 @@
 """How many grey levels a model of discrete images tells apart."""
 
-from __future__ import annotations
-
 from typing import Any
 
-from ..data import DataSpec
+from ..checks import check_minimums
+from ..data.spec import DataSpec
 from ..errors import UserError
-from .base import check_minimums
 
 
 def choose_num_levels(args: Any, data: DataSpec, reader: str, most: int | None = None) -> int:

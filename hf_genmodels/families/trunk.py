@@ -3,11 +3,11 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..blocks.autoencoding import Norm
-from ..errors import UserError
+from ..checks import check_unused
+from ..choices import TrunkNorm
 
 # Options that shape nothing in a network of this architecture.
-UNUSED = {
+UNUSED: dict[str, tuple[str, ...]] = {
     "linear": ("hidden_dims", "block_out_channels", "norm"),
     "beta_vae": ("hidden_dims", "block_out_channels", "norm"),
     "mlp": ("block_out_channels", "norm"),
@@ -27,26 +27,24 @@ class TrunkArguments:
         default=None,
         metadata={"help": "Widths of the encoder's dense layers, mirrored in the decoder (mlp: 512 256; conv: none)."},
     )
-    norm: Norm = field(default="batch", metadata={"help": "conv: normalisation layers."})
+    norm: TrunkNorm = field(default="batch", metadata={"help": "conv: normalisation layers."})
 
-    def network_options(self, architecture: str) -> dict[str, Any]:
-        """These options as the networks' constructors take them.
 
-        Raises:
-            UserError: An option was changed from its default that has no meaning with `architecture`.
-        """
-        defaults = type(self)()
-        for name in UNUSED[architecture]:
-            if getattr(self, name) != getattr(defaults, name):
-                raise UserError(f"--{name} has no meaning with --architecture {architecture}; leave it out")
-        default_dims = [512, 256] if architecture == "mlp" else []
-        return {
-            "latent_dim": self.latent_dim,
-            "architecture": architecture,
-            "block_out_channels": tuple(self.block_out_channels),
-            "hidden_dims": tuple(default_dims if self.hidden_dims is None else self.hidden_dims),
-            "norm": self.norm,
-        }
+def network_options(args: Any) -> dict[str, Any]:
+    """The options of `TrunkArguments`, and `architecture`, as the networks' constructors take them.
+
+    Raises:
+        UserError: An option was changed from its default that has no meaning with the architecture.
+    """
+    check_unused(args, f"with --architecture {args.architecture}", *UNUSED[args.architecture])
+    default_dims = [512, 256] if args.architecture == "mlp" else []
+    return {
+        "latent_dim": args.latent_dim,
+        "architecture": args.architecture,
+        "block_out_channels": tuple(args.block_out_channels),
+        "hidden_dims": tuple(default_dims if args.hidden_dims is None else args.hidden_dims),
+        "norm": args.norm,
+    }
 
 
 def saved_options(config: Any) -> dict[str, Any]:

@@ -1,0 +1,130 @@
+"""Family `cyclegan`: its options, which of them go together, and how networks are built from them or found again."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..checks import check_minimums
+from ..choices import PixelLoss
+from ..data.spec import DataSpec, Layout
+from ..errors import UserError
+from .base import TRANSLATION, Family
+from .translators import (
+    TranslatorArguments,
+    adopt_data,
+    build_patch_discriminator,
+    build_translator,
+    check_smallest,
+    check_translators,
+    load_translating,
+    second,
+)
+
+if TYPE_CHECKING:
+    from ..objectives.cyclegan import CycleGANObjective
+
+
+@dataclass
+class CycleGANArguments(TranslatorArguments):
+    """Options of `train_cyclegan.py`."""
+
+    cycle_weight: float = field(default=10.0, metadata={"help": "lambda, of the two cycles' reconstruction losses."})
+    identity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of the loss between a translator's output for an image of its target domain and that image."
+        },
+    )
+    reconstruction_loss: PixelLoss = field(
+        default="l1", metadata={"help": "Distance of cycle and identity losses: l1 (CycleGAN) or mse (DiscoGAN)."}
+    )
+    pool_size: int = field(
+        default=50, metadata={"help": "Earlier fakes, of each row of a batch, that the discriminators see; 0: none."}
+    )
+
+
+def layout(args: CycleGANArguments) -> Layout:
+    """Images of two domains that do not belong together."""
+    return Layout("domains")
+
+
+def build(args: CycleGANArguments, data: DataSpec) -> "CycleGANObjective":
+    """The objective with new networks; see `Family.build`."""
+    from ..objectives.cyclegan import CycleGANObjective
+
+    check_options(args, data)
+    return CycleGANObjective(**new_networks(args, data), data=data, **numbers(args))
+
+
+def reload(folder: Path, args: CycleGANArguments, data: DataSpec) -> "CycleGANObjective":
+    """The objective around saved networks; see `Family.reload`."""
+    from ..objectives.cyclegan import CycleGANObjective
+
+    networks = saved_networks(folder, args)
+    check_options(args, data)
+    adopt_domains(args, networks, data)
+    return CycleGANObjective(**networks, data=data, **numbers(args))
+
+
+def new_networks(args: CycleGANArguments, data: DataSpec) -> dict[str, Any]:
+    """The four networks that the options describe, by name."""
+    other = second(data)
+    return {
+        "generator_ab": build_translator(args, data, other),
+        "generator_ba": build_translator(args, other, data),
+        "discriminator_a": build_patch_discriminator(args, data.channels, data),
+        "discriminator_b": build_patch_discriminator(args, other.channels, other),
+    }
+
+
+def saved_networks(folder: Path, args: CycleGANArguments) -> dict[str, Any]:
+    """The four networks of a saved model, by name; sets the options that shape them."""
+    return load_translating(folder, args, ("generator_ab", "generator_ba"), ("discriminator_a", "discriminator_b"))
+
+
+def adopt_domains(args: CycleGANArguments, networks: dict[str, Any], data: DataSpec) -> None:
+    """Let saved networks be trained on images of another size.
+
+    Raises:
+        UserError: They have other channels, or cannot take images of this size.
+    """
+    adopt_data(networks["generator_ab"], data, second(data))
+    adopt_data(networks["generator_ba"], second(data), data)
+    check_smallest(args.receptive_field, data)
+
+
+def numbers(args: CycleGANArguments) -> dict[str, Any]:
+    """What `CycleGANObjective` takes beside networks and data."""
+    return {
+        "gan_loss": args.gan_loss,
+        "cycle_weight": args.cycle_weight,
+        "identity_weight": args.identity_weight,
+        "reconstruction_loss": args.reconstruction_loss,
+        "pool_size": args.pool_size,
+        "discriminator_learning_rate": args.discriminator_learning_rate,
+    }
+
+
+def check_options(args: CycleGANArguments, data: DataSpec) -> None:
+    """Compare the options with each other and with the data.
+
+    Raises:
+        UserError: One line that names the option, or domains of different sizes.
+    """
+    check_translators(args, data)
+    check_minimums(args, cycle_weight=0, identity_weight=0, pool_size=0)
+    other = second(data)
+    if args.identity_weight > 0 and data.channels != other.channels:
+        raise UserError(
+            f"--identity_weight needs domains of as many channels, but A has {data.channels} and B has "
+            f"{other.channels}; leave it out"
+        )
+    if data.size != other.size:
+        raise UserError(
+            f"the images of domain A are {data.size} pixels wide, those of B {other.size}; give --resolution"
+        )
+
+
+FAMILY = Family(
+    "cyclegan", "CycleGAN", CycleGANArguments, build, reload, "CycleGANPipeline", TRANSLATION, layout=layout
+)

@@ -1,0 +1,107 @@
+"""Family `pix2pix`: its options, which of them go together, and how networks are built from them or found again."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ..checks import check_minimums, check_unused
+from ..choices import PixelLoss, TranslatorNorm
+from ..data.spec import DataSpec, Layout
+from ..errors import UserError
+from .base import TRANSLATION, Family
+from .translators import (
+    TranslationLoss,
+    TranslatorArguments,
+    adopt_data,
+    build_patch_discriminator,
+    build_translator,
+    check_smallest,
+    check_translators,
+    load_translating,
+    second,
+)
+
+if TYPE_CHECKING:
+    from ..objectives.pix2pix import Pix2PixObjective
+
+
+@dataclass
+class Pix2PixArguments(TranslatorArguments):
+    """Options of `train_pix2pix.py`."""
+
+    architecture: Literal["unet", "resnet"] = field(
+        default="unet", metadata={"help": "unet (pix2pix's, with skips) or resnet (CycleGAN's residual blocks)."}
+    )
+    norm: TranslatorNorm = field(
+        default="batch", metadata={"help": "Normalisation of all networks: batch, instance or none."}
+    )
+    dropout: float = field(
+        default=0.5, metadata={"help": "Probability of dropout inside the translator, its only noise."}
+    )
+    gan_loss: TranslationLoss = field(default="non_saturating", metadata={"help": "See `losses/gan.py`."})
+    adversarial_weight: float = field(
+        default=1.0,
+        metadata={"help": "Of the adversarial loss; at 0 there is no discriminator: a plain encoder-decoder."},
+    )
+    reconstruction_weight: float = field(default=100.0, metadata={"help": "lambda, of the distance to the target."})
+    reconstruction_loss: PixelLoss = field(default="l1", metadata={"help": "The distance to the target: l1 or mse."})
+
+
+def layout(args: Pix2PixArguments) -> Layout:
+    """An image and its translation."""
+    return Layout("pair")
+
+
+def build(args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
+    """The objective with new networks; see `Family.build`."""
+    check_options(args, data)
+    target, discriminator = second(data), None
+    generator = build_translator(args, data, target)
+    if args.adversarial_weight > 0:
+        discriminator = build_patch_discriminator(args, data.channels + target.channels, data)
+    return objective(args, generator, discriminator, data)
+
+
+def reload(folder: Path, args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
+    """The objective around saved networks; see `Family.reload`."""
+    is_adversarial = args.adversarial_weight > 0
+    networks = load_translating(folder, args, ("generator",), ("discriminator",) if is_adversarial else ())
+    check_options(args, data)
+    adopt_data(networks["generator"], data, second(data))
+    if is_adversarial:
+        check_smallest(args.receptive_field, data)
+    return objective(args, networks["generator"], networks.get("discriminator"), data)
+
+
+def objective(args: Pix2PixArguments, generator: Any, discriminator: Any, data: DataSpec) -> "Pix2PixObjective":
+    """The objective with the options' numbers."""
+    from ..objectives.pix2pix import Pix2PixObjective
+
+    return Pix2PixObjective(
+        generator,
+        discriminator,
+        data,
+        gan_loss=args.gan_loss,
+        adversarial_weight=args.adversarial_weight,
+        reconstruction_weight=args.reconstruction_weight,
+        reconstruction_loss=args.reconstruction_loss,
+        discriminator_learning_rate=args.discriminator_learning_rate,
+    )
+
+
+def check_options(args: Pix2PixArguments, data: DataSpec) -> None:
+    """Compare the options with each other and with the data.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    check_translators(args, data)
+    check_minimums(args, adversarial_weight=0, reconstruction_weight=0)
+    if args.adversarial_weight == args.reconstruction_weight == 0:
+        raise UserError("--adversarial_weight and --reconstruction_weight are both 0: there is nothing to learn")
+    if args.adversarial_weight == 0:
+        of_discriminator = ("gan_loss", "receptive_field", "discriminator_width", "discriminator_learning_rate")
+        check_unused(args, "with --adversarial_weight 0", *of_discriminator)
+
+
+FAMILY = Family("pix2pix", "Pix2Pix", Pix2PixArguments, build, reload, "Pix2PixPipeline", TRANSLATION, layout=layout)

@@ -1,0 +1,102 @@
+"""What earlier versions left behind goes on working: their models give what they gave, their runs can be gone on with.
+
+`assets/earlier_versions/write.py` wrote the archives, each with the version that its folder is named after.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate.state import AcceleratorState
+from safetensors.torch import load_file
+from torch import Tensor
+
+from hf_genmodels.families import FAMILIES
+from tests.assets.earlier_versions.write import FITTED, model_outputs
+
+FOLDER = Path(__file__).resolve().parent / "assets" / "earlier_versions"
+ARCHIVES = sorted(str(path.relative_to(FOLDER)).removesuffix(".tar.xz") for path in FOLDER.glob("*/*.tar.xz"))
+TRAINED = [name for name in ARCHIVES if Path(name).name not in FITTED]
+RUN = Path("run")
+OPTIONS = RUN / "training_args.json"
+
+
+@pytest.fixture(autouse=True)
+def _fresh_accelerator() -> Iterator[None]:
+    """Accelerate keeps precision for the life of a process; each run here is to have its own."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture(autouse=True)
+def archive(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The archive of a test, unpacked into the working folder."""
+    with tarfile.open(FOLDER / f"{request.param}.tar.xz") as file:
+        file.extractall(tmp_path, filter="data")
+    monkeypatch.chdir(tmp_path)
+    return str(request.param)
+
+
+def train(*words: str) -> None:
+    """Go on through the script of the run's family with the run's options."""
+    family = json.loads(OPTIONS.read_text())["family"]
+    importlib.import_module(FAMILIES[family].script).main(["--config", str(OPTIONS), *words])
+
+
+def model_weights(folder: Path) -> dict[str, Tensor]:
+    """The tensors of a model and of the networks that only its training needs, by folder and name."""
+    tensors: dict[str, Tensor] = {}
+    for file in weight_files(folder):
+        parent = file.relative_to(folder).parent
+        tensors |= {f"{parent}: {name}": value for name, value in load_file(file).items()}
+    return tensors
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """All but those of checkpoints."""
+    files = folder.rglob("*.safetensors")
+    return [file for file in files if not file.relative_to(folder).parts[0].startswith("checkpoint-")]
+
+
+def assert_close(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Compare tensors by name."""
+    assert theirs
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("archive", ARCHIVES, indirect=True)
+def test_models_give_what_they_gave(archive: str) -> None:
+    stored = load_file("outputs.safetensors")
+    made = model_outputs(RUN, stored)
+    assert_close(made, {name: stored[name] for name in made})
+
+
+@pytest.mark.parametrize("archive", TRAINED, indirect=True)
+def test_training_goes_on_from_models(archive: str) -> None:
+    options = json.loads(OPTIONS.read_text())
+    options["arguments"].pop("vae_model_name_or_path", None)  # the model has its VAE
+    OPTIONS.write_text(json.dumps(options))
+    words = "--pretrained_model_name_or_path run --output_dir further --max_train_steps 1 --learning_rate 1e-12"
+    train(*words.split())
+    assert json.loads(Path("further/metrics.json").read_text())["step"] == 1
+    before, after = model_weights(RUN), model_weights(Path("further"))
+    assert before.keys() == after.keys()
+    learnt = [name for name in before if "running_" not in name and "num_batches" not in name]
+    assert_close({name: after[name] for name in learnt}, {name: before[name] for name in learnt})
+
+
+@pytest.mark.parametrize("archive", TRAINED, indirect=True)
+def test_runs_resume(archive: str) -> None:
+    finished = model_weights(RUN)
+    for file in weight_files(RUN):
+        file.unlink()
+    train("--resume_from_checkpoint", "latest")
+    assert json.loads((RUN / "metrics.json").read_text())["step"] == 4
+    assert_close(model_weights(RUN), finished)

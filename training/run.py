@@ -1,0 +1,167 @@
+"""What a run has whatever it does: a history, logs, held-out figures, pictures."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from diffusers import ModelMixin
+from torch import Tensor
+
+from hf_genmodels.data import LoadedData, evaluation_batches
+from hf_genmodels.objectives.base import Batch, Objective
+
+from . import checkpointing
+from .arguments import TrainingArguments
+from .health import is_gradient_norm
+from .outputs import save_sample_grid
+
+NUM_SAMPLES_SHOWN = 32
+NUM_POINTS_SHOWN = 2000  # a cloud of points has a shape only when there are many
+
+
+class Run(ABC):
+    """Sets an objective's networks by what `learn` does, and measures and shows what came out.
+
+    Args:
+        objective: The family's networks and losses.
+        data: Training and held-out examples.
+        args: Options.
+        accelerator: Made with the options' precision and trackers.
+
+    Attributes:
+        step: Steps taken.
+        total_steps: Steps of the whole run.
+        history: (step, value) of every figure that was logged, by name.
+        seconds: Time that learning has taken, before a resumption too.
+        warning: What must be said of the result, if anything.
+    """
+
+    def __init__(
+        self, objective: Objective, data: LoadedData, args: TrainingArguments, accelerator: Accelerator
+    ) -> None:
+        self.objective, self.data, self.args, self.accelerator = objective, data, args, accelerator
+        self.networks: dict[str, ModelMixin] = objective.networks
+        self.output_dir = Path(args.output_dir)
+        self.step = self.total_steps = 0
+        self.history: dict[str, list[tuple[int, float]]] = {}
+        self.seconds = 0.0
+        self.warning: str | None = None
+
+    @abstractmethod
+    def learn(self, resume_from: Path | None) -> None:
+        """Bring the networks from where they are, or from a checkpoint, to the end of the run."""
+
+    def run(self, resume_from: Path | None = None) -> dict[str, dict[str, float]]:
+        """Learn, measure held-out data, draw.
+
+        Returns:
+            {"train": last means of the losses and other figures, "validation": held-out figures}.
+        """
+        self.learn(resume_from)
+        validation = self.evaluate()
+        self.log({f"validation/{name}": value for name, value in validation.items()})
+        self.save_samples()
+        train = {
+            name: points[-1][1]
+            for name, points in self.history.items()
+            if not (name.startswith("validation/") or is_gradient_norm(name))
+        }
+        return {"train": train, "validation": validation}
+
+    def log(self, values: dict[str, float]) -> None:
+        """Put figures into the history and the trackers."""
+        for name, value in values.items():
+            self.history.setdefault(name, []).append((self.step, value))
+        self.accelerator.log(values, step=self.step)
+
+    def inference_networks(self) -> dict[str, ModelMixin]:
+        """The networks a pipeline gets."""
+        return self.networks
+
+    def lasting_warning(self) -> str | None:
+        """What metrics and card shall say of the finished run."""
+        return self.warning
+
+    def to_device(self, batch: Batch) -> Batch:
+        """A batch where the networks are, images in the layout of memory that they compute in."""
+        moved = {}
+        for name, value in batch.items():
+            value = value.to(self.accelerator.device, non_blocking=True)
+            if value.ndim == 4 and self.accelerator.mixed_precision != "no":
+                value = value.to(memory_format=torch.channels_last)
+            moved[name] = value
+        return moved
+
+    @contextmanager
+    def evaluating(self, networks: dict[str, ModelMixin]) -> Iterator[dict[str, ModelMixin]]:
+        """The networks in eval mode, without gradients."""
+        modes = {name: network.training for name, network in networks.items()}
+        for network in networks.values():
+            network.eval()
+        try:
+            with torch.no_grad():
+                yield networks
+        finally:
+            for name, network in networks.items():
+                network.train(modes[name])
+
+    def evaluate(self) -> dict[str, float]:
+        """Held-out figures over the split and all processes; empty without held-out data."""
+        if self.data.validation is None:
+            return {}
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        generator = torch.Generator().manual_seed(noise_seed(self.args.seed, rank))
+        sums: dict[str, float] = {}
+        whole: dict[str, list[Tensor]] = {name: [] for name in self.objective.whole}
+        count = 0
+        batches = evaluation_batches(
+            self.data.validation,
+            batch_size=self.args.eval_batch_size or self.args.train_batch_size,
+            rank=rank,
+            world_size=world,
+        )
+        with self.evaluating(self.inference_networks()) as networks:
+            for batch in batches:
+                figures = self.objective.evaluate(networks, self.to_device(batch), generator)
+                for name, values in figures.items():
+                    if name in whole:
+                        whole[name].append(values.cpu())
+                    else:
+                        sums[name] = sums.get(name, 0.0) + float(values.double().sum())
+                count += len(batch["index"])
+        shares: list[Any] = gather_object([(count, sums, whole)])
+        total = sum(share[0] for share in shares)
+        means = {name: sum(share[1].get(name, 0.0) for share in shares) / total for name in shares[0][1]}
+        gathered = {name: [values for share in shares for values in share[2][name]] for name in whole}
+        return means | self.objective.summarize({name: torch.cat(values) for name, values in gathered.items()})
+
+    def save_samples(self) -> None:
+        """Write the objective's pictures of the inference networks (the main process)."""
+        if not self.accelerator.is_main_process:
+            return
+        count = NUM_SAMPLES_SHOWN if self.data.spec.is_image else NUM_POINTS_SHOWN
+        shown = next(evaluation_batches(self.data.validation or self.data.train, batch_size=count))
+        with self.evaluating(self.inference_networks()) as networks:
+            pipeline = self.objective.pipeline(networks)
+            if pipeline is not None:
+                pipeline.set_progress_bar_config(disable=True)
+                generator = torch.Generator().manual_seed(self.args.seed)
+                pictures = self.objective.sample_grid(pipeline, self.to_device(shown), generator)
+                with checkpointing.writing("the sample grid", self.output_dir):
+                    save_sample_grid(pictures, self.output_dir, self.step)
+
+
+def noise_seed(*numbers: int) -> int:
+    """One 63-bit seed from several numbers (a multiplicative mix; neighbours give unrelated seeds)."""
+    mixed = 0x9E3779B97F4A7C15
+    for number in numbers:
+        mixed = ((mixed ^ (number + 1)) * 0xBF58476D1CE4E5B9) % 2**64
+        mixed ^= mixed >> 31
+    return mixed >> 1
