@@ -8,14 +8,14 @@ from tests.testing_utils.hub_server import TOKEN, HubServer, run_client
 
 TRAIN = f"""
 import importlib, sys
-from hf_genmodels.families import FAMILIES
-from tests.test_families import CLOSED_FORM, OPTIONS, dataset_of, loop_options
+from tests.families import CASES
+from tests.test_families import CLOSED_FORM, loop_options
 
-for name, family in FAMILIES.items():
-    words = ["--dataset_name", dataset_of(name), "--output_dir", f"{{sys.argv[1]}}/{{name}}", *loop_options(name)]
-    words += [*OPTIONS[name].split(), *([] if name in CLOSED_FORM else ["--checkpointing_steps", "0"])]
+for name, case in CASES.items():
+    words = ["--dataset_name", case.dataset_name, "--output_dir", f"{{sys.argv[1]}}/{{name}}", *loop_options(name)]
+    words += [*case.options.split(), *([] if name in CLOSED_FORM else ["--checkpointing_steps", "0"])]
     words += ["--push_to_hub", "--hub_model_id", f"tester/{{name}}", "--hub_token", "{TOKEN}"]
-    importlib.import_module(family.script).main(words)
+    importlib.import_module(f"hf_genmodels.training.train_{{name}}").main(words)
 """
 SAMPLE = """
 import torch
@@ -31,13 +31,14 @@ for name, family in FAMILIES.items():
         print(name, tuple(images.shape) == (3, *pipe.sample_shape), bool(images.isfinite().all()))
 """
 GO_ON = """
-import importlib, sys
-from hf_genmodels.families import FAMILIES
-from tests.test_families import LOOP, OPTIONS
+import sys
+from hf_genmodels.training.train_gan import main
+from tests.families import CASES
+from tests.test_families import LOOP
 
-words = ["--dataset_name", "builtin:digits", "--output_dir", sys.argv[1], *LOOP.split(), *OPTIONS["gan"].split()]
+words = ["--dataset_name", "builtin:digits", "--output_dir", sys.argv[1], *LOOP.split(), *CASES["gan"].options.split()]
 words += ["--pretrained_model_name_or_path", "tester/gan", "--learning_rate", "1e-12", "--checkpointing_steps", "0"]
-importlib.import_module(FAMILIES["gan"].script).main(words)
+main(words)
 """
 
 

@@ -1,6 +1,6 @@
 """CycleGAN's objective: two adversarial losses and the reconstructions of two cycles."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from diffusers import ModelMixin
@@ -11,6 +11,7 @@ from ..data.spec import DataSpec
 from ..losses.gan import GANLoss, accuracy
 from ..losses.translation import absolute_error, fooling_loss, judging_loss, pixel_loss
 from ..pipelines.cyclegan import CycleGANPipeline
+from ..pipelines.translation import TranslationPipeline
 from .base import Batch, Noise, Objective, Phase
 from .image_pool import ImagePool
 from .pictures import in_unit_range, side_by_side, value_scales
@@ -31,7 +32,7 @@ class CycleGANObjective(Objective):
     `image_a`, `image_b`.
     """
 
-    pipeline_class = CycleGANPipeline
+    pipeline_class: ClassVar[type[TranslationPipeline]] = CycleGANPipeline
     ema = TRANSLATOR_NAMES
     phases = (
         Phase("generators", trains=TRANSLATOR_NAMES),
@@ -137,7 +138,7 @@ class CycleGANObjective(Objective):
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> Any:
+    def pipeline(self, networks: dict[str, ModelMixin]) -> TranslationPipeline:
         return CycleGANPipeline(networks["generator_ab"], networks["generator_ba"], **value_scales(self.data))
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

@@ -7,6 +7,7 @@ import torch
 from diffusers import DDIMScheduler, ModelMixin, SchedulerMixin
 from torch import Tensor
 
+from ..choices import PredictionType
 from ..data.spec import DataSpec
 from ..losses.diffusion import min_snr_weight, prediction_target, q_sample
 from ..pipelines.conditional_ddpm import ConditionalDDPMPipeline
@@ -31,6 +32,7 @@ class DDPMObjective(Objective):
 
     ema = ("unet",)
     phases = (Phase("denoising", trains=("unet",)),)
+    alpha_bar: Tensor
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -131,8 +133,8 @@ class DDPMObjective(Objective):
         super().__init__({"unet": unet} if vae is None else {"vae": vae, "unet": unet}, data)
         self.frozen = () if vae is None else ("vae",)
         self.scheduler: Any = scheduler
-        self.alpha_bar: Tensor = self.scheduler.alphas_cumprod
-        self.prediction_type = self.scheduler.config.prediction_type
+        self.alpha_bar = self.scheduler.alphas_cumprod
+        self.prediction_type: PredictionType = self.scheduler.config.prediction_type
         self.snr_gamma, self.scaling_factor = snr_gamma, scaling_factor
         self.class_conditional, self.label_dropout = class_conditional, label_dropout
         self.num_inference_steps = min(num_inference_steps, len(self.alpha_bar))

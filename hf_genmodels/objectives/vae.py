@@ -63,7 +63,7 @@ class VAEObjective(Objective):
         """
         super().__init__({"vae": vae}, data)
         self.beta = self.final_beta = beta
-        self.beta_warmup_steps = beta_warmup_steps
+        self.beta_warmup_steps: int = beta_warmup_steps
         self.schedule = (("beta_warmup_steps", beta_warmup_steps),)
         self.free_bits = free_bits
 

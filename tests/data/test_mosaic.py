@@ -10,7 +10,6 @@ import torch
 from PIL import Image
 
 from hf_genmodels.data import Layout, TrainingBatches, evaluation_batches, load_data
-from hf_genmodels.data.spec import MIRRORED_ANGLES
 from hf_genmodels.data.mosaic import (
     inadmissibility,
     join_mosaic,
@@ -21,6 +20,7 @@ from hf_genmodels.data.mosaic import (
     usable,
     write_patches,
 )
+from hf_genmodels.data.spec import MIRRORED_ANGLES
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses import polarimetry
 

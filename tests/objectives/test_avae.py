@@ -9,8 +9,8 @@ import re
 import pytest
 import torch
 
-from hf_genmodels import UserError
-from hf_genmodels.objectives.avae import AVAEArguments, AVAEObjective
+from hf_genmodels.families.avae import AVAEArguments, build, reload
+from hf_genmodels.objectives.avae import AVAEObjective
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -25,6 +25,7 @@ from tests.testing_utils.adversarial_objectives import (
     slow_mean_squared_error,
 )
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 CASES = [
     (VECTORS, MLP),
@@ -63,17 +64,17 @@ def slow_latent_loss(kind, latents, means, log_std):
 @pytest.mark.parametrize("weight", [0.0, 0.4, 1.0])
 @pytest.mark.parametrize(("data", "options"), CASES)
 def test_loss_of_the_generator(data, options, weight):
-    objective = objective_of(data, **options)
+    objective, args = objective_of(data, **options), AVAEArguments(**options)
     objective.latent_weight = weight
     networks, batch = objective.networks, make_batch(data)
-    xi_dim = 3 if objective.args.xi_dim is None else objective.args.xi_dim
+    xi_dim = 3 if args.xi_dim is None else args.xi_dim
     assert networks["generator"].config.latent_dim == 3 + xi_dim
     draws = seeded_noise().normal((5, 3 + xi_dim), like=batch["image"])
     losses = phase_losses(objective, "generator", batch)
 
     fake = networks["generator"](draws).sample
     encoded = networks["encoder"](fake)
-    on_latents = slow_latent_loss(objective.args.latent_loss, draws[:, :3], encoded.mean, encoded.log_std)
+    on_latents = slow_latent_loss(args.latent_loss, draws[:, :3], encoded.mean, encoded.log_std)
     logits = networks["discriminator"](fake).logits
     on_critic = -sum(logits) / 5
     assert losses["latent"].item() == pytest.approx(on_latents.item(), rel=1e-4)
@@ -109,7 +110,7 @@ def test_loss_of_encoder_and_decoder(data, options):
     kl = slow_kl(encoded.mean, encoded.log_std).mean()
     assert losses["reconstruction"].item() == pytest.approx(error.item(), rel=1e-4)
     assert losses["kl"].item() == pytest.approx(kl.item(), rel=1e-4)
-    assert_same_loss(losses["loss"], error + objective.args.beta * kl, objective, ("encoder", "decoder"))
+    assert_same_loss(losses["loss"], error + options.get("beta", 1.0) * kl, objective, ("encoder", "decoder"))
     for name, parameter in networks["encoder"].named_parameters():
         if name == "log_std":
             assert torch.autograd.grad(losses["loss"], parameter, retain_graph=True)[0].abs().min() > 0
@@ -248,12 +249,12 @@ def test_from_saved_networks(data, options, layout, tmp_path):
     first = objective_of(data, **options)
     save_run(first, tmp_path, layout)
     for given in (AVAEArguments(beta=7.0), AVAEArguments(**options | {"beta": 7.0})):
-        again = reload(tmp_path, given, data)
+        again, built = reload(tmp_path, given, data), AVAEArguments(**options)
         assert_same_networks(again, first)
         shapes = ("architecture", "latent_dim", "width", "hidden_dims", "norm_statistics")
-        assert [getattr(given, name) for name in shapes] == [getattr(first.args, name) for name in shapes]
-        assert given.xi_dim == (3 if first.args.xi_dim is None else first.args.xi_dim)
-        assert again.args.beta == 7
+        assert [getattr(given, name) for name in shapes] == [getattr(built, name) for name in shapes]
+        assert given.xi_dim == (3 if built.xi_dim is None else built.xi_dim)
+        assert again.beta == 7
         phase_losses(again, "generator", make_batch(data))
 
 

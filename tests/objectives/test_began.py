@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from hf_genmodels import UserError
-from hf_genmodels.objectives.began import BEGANArguments, BEGANObjective
+from hf_genmodels.families.began import BEGANArguments, build, reload
+from hf_genmodels.objectives.began import BEGANObjective
 from tests.testing_utils.adversarial_objectives import (
     assert_only_trains,
     assert_same_loss,
@@ -19,6 +19,7 @@ from tests.testing_utils.adversarial_objectives import (
 )
 from tests.testing_utils.adversaries import make_loop
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 SMALL: dict[str, dict[str, Any]] = {
     "builtin:digits": {"latent_dim": 3, "width": 2},
@@ -40,10 +41,15 @@ def slow_error(objective: BEGANObjective, samples: torch.Tensor) -> torch.Tensor
     return sum(terms, torch.zeros(())) / len(terms)
 
 
+def after_update(objective: BEGANObjective, phase=None, gather=lambda tensor: tensor) -> None:
+    """As the loop calls it, by default after the discriminator's phase in a single process."""
+    objective.after_update(phase or objective.phases[0], objective.networks, seeded_noise(), gather)
+
+
 def update_k(objective: BEGANObjective, pairs: list[tuple[float, float]]) -> float:
     """k after an update whose micro-batches had these L(x) and L(G(z))."""
     objective.measured = [torch.tensor(pair) for pair in pairs]
-    objective.after_update(objective.phases[0], objective.networks, lambda tensor: tensor)
+    after_update(objective)
     return objective.k.item()
 
 
@@ -81,11 +87,11 @@ def test_k_follows_the_losses_of_the_discriminators_update():
     objective, batch = objective_of(gamma=0.7, lambda_k=0.5), make_batch(IMAGES)
     objective.k = torch.tensor(0.2)
     losses = phase_losses(objective, "discriminator", batch)
-    objective.after_update(objective.phases[0], objective.networks, lambda tensor: tensor)
+    after_update(objective)
     expected = 0.2 + 0.5 * (0.7 * losses["real"].item() - losses["fake"].item())
     assert 0 < expected < 1 and objective.k.item() == pytest.approx(expected, rel=1e-5)
     phase_losses(objective, "generator", batch)
-    objective.after_update(objective.phases[1], objective.networks, lambda tensor: tensor)
+    after_update(objective, objective.phases[1])
     assert objective.k.item() == pytest.approx(expected, rel=1e-5)
     assert not objective.measured and not objective.k.requires_grad
 
@@ -95,7 +101,7 @@ def test_k_is_updated_with_the_mean_over_micro_batches_and_processes():
     assert update_k(objective, [(1.0, 0.2), (3.0, 0.4)]) == pytest.approx(0.1 * (0.5 * 2.0 - 0.3))
     other = torch.tensor([4.0, 0.5])  # what another process has measured
     objective.measured = [torch.tensor([2.0, 0.1])]
-    objective.after_update(objective.phases[0], objective.networks, lambda tensor: (tensor + other) / 2)
+    after_update(objective, gather=lambda tensor: torch.cat([tensor, other[None]]))
     assert objective.k.item() == pytest.approx(0.07 + 0.1 * (0.5 * 3.0 - 0.3))
 
 
@@ -196,7 +202,7 @@ def test_from_saved_networks(data, layout, tmp_path):
     args = BEGANArguments(gamma=0.25)
     again = reload(folder, args, data)
     assert_same_networks(again, first)
-    assert again.args.gamma == 0.25 and again.k.item() == 0
+    assert again.gamma == 0.25 and again.k.item() == 0
     assert {name: getattr(args, name) for name in SMALL[data.name]} == SMALL[data.name]
     with refused(r"--latent_dim cannot be changed with .*; the saved network has 3"):
         reload(folder, BEGANArguments(latent_dim=9), data)

@@ -9,8 +9,8 @@ import re
 import pytest
 import torch
 
-from hf_genmodels import UserError
-from hf_genmodels.objectives.bigan import BiGANArguments, BiGANObjective
+from hf_genmodels.families.bigan import BiGANArguments, build, reload
+from hf_genmodels.objectives.bigan import BiGANObjective
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -25,6 +25,7 @@ from tests.testing_utils.adversarial_objectives import (
     slow_mean_squared_error,
 )
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 CASES = [
     (VECTORS, MLP),
@@ -140,8 +141,9 @@ def test_from_saved_networks(data, options, layout, tmp_path):
     save_run(first, tmp_path, layout)
     for given in (BiGANArguments(), BiGANArguments(**options)):
         assert_same_networks(reload(tmp_path, given, data), first)
+        built = BiGANArguments(**options)
         shapes = ("architecture", "latent_dim", "width", "hidden_dims", "norm_statistics")
-        assert [getattr(given, name) for name in shapes] == [getattr(first.args, name) for name in shapes]
+        assert [getattr(given, name) for name in shapes] == [getattr(built, name) for name in shapes]
         norm = "none" if options["architecture"] == "mlp" else options.get("discriminator_norm", "batch")
         assert given.discriminator_norm == norm
 

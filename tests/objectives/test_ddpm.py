@@ -149,7 +149,8 @@ def test_classes_make_a_conditional_model():
 
 def test_latents_are_scaled_draws_from_the_frozen_posterior(vae_folder):
     objective = objective_of(vae_model_name_or_path=str(vae_folder))
-    vae, unet = objective.networks["vae"].train(), objective.networks["unet"]  # as the loop leaves them
+    vae, unet = objective.networks["vae"], objective.networks["unet"].train()
+    assert objective.frozen == ("vae",) and not vae.training and objective_of().frozen == ()
     before = copy.deepcopy(vae.state_dict())
     assert (unet.config.in_channels, unet.config.sample_size) == (3, 1)
     assert not objective.scheduler.config.clip_sample
@@ -178,10 +179,12 @@ def test_scaling_factor_is_that_of_all_processes_and_is_kept(vae_folder):
     whole, batch = objective_of(vae_model_name_or_path=path), make_batch(IMAGES, 8)
     whole.initialize(batch, seeded_noise(), identity)
     halves, moments = [{"image": batch["image"][:4]}, {"image": batch["image"][4:]}], []
-    for half in halves:  # what each of two processes hands to the reduction
-        objective_of(vae_model_name_or_path=path).initialize(half, lambda tensor: moments.append(tensor) or tensor)
+    for half in halves:  # what each of two processes hands to the other
+        objective_of(vae_model_name_or_path=path).initialize(
+            half, seeded_noise(), lambda tensor: moments.append(tensor) or tensor
+        )
     shared = objective_of(vae_model_name_or_path=path)
-    shared.initialize(halves[0], lambda tensor: (moments[0] + moments[1]) / 2)
+    shared.initialize(halves[0], seeded_noise(), lambda tensor: torch.cat(moments))
     assert shared.scaling_factor == pytest.approx(whole.scaling_factor, rel=1e-5) and whole.scaling_factor != 1
     resumed = objective_of(vae_model_name_or_path=path)
     resumed.load_state_dict(whole.state_dict())
@@ -225,8 +228,10 @@ def test_options_shape_the_network():
     config = vectors.networks["unet"].config
     assert (config.block_out_channels, config.sample_size, config.norm_num_groups) == ((64,), 1, 1)
     assert not vectors.scheduler.config.clip_sample
-    for default, kind in ((objective_of(), "epsilon"), (vectors, "v_prediction")):
-        assert default.scheduler.config.prediction_type == default.kind == kind
+    for data, kind in ((IMAGES, "epsilon"), (VECTORS, "v_prediction")):
+        args = DDPMArguments(**SMALL)
+        default = build(args, data)
+        assert default.scheduler.config.prediction_type == default.prediction_type == args.prediction_type == kind
 
 
 @pytest.mark.parametrize(
@@ -327,8 +332,9 @@ def test_a_pipeline_saved_with_another_sampler_or_by_diffusers(tmp_path):
     index = json.loads((tmp_path / "model_index.json").read_text())
     del index["value_scale"]
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    again = reload(tmp_path, DDPMArguments(), IMAGES)
-    assert type(again.scheduler) is DDPMScheduler and again.kind == "v_prediction"
+    args = DDPMArguments()
+    again = reload(tmp_path, args, IMAGES)
+    assert type(again.scheduler) is DDPMScheduler and args.prediction_type == "v_prediction"
     assert torch.equal(again.alpha_bar, first.alpha_bar)
     assert type(again.pipeline(again.networks)) is DDPMPipeline
 
@@ -358,6 +364,25 @@ def test_from_a_saved_pipeline_of_latents(vae_folder, tmp_path):
     (folder / "model_index.json").unlink()
     with pytest.raises(UserError, match="does not say how latents were scaled; give the folder of a finished run"):
         reload(folder, DDPMArguments(), IMAGES)
+
+
+def test_a_checkpoint_of_latents_is_known_by_the_frozen_vae_beside_it(vae_folder, tmp_path):
+    first = objective_of(vae_model_name_or_path=str(vae_folder))
+    networks = tmp_path / "run" / "checkpoint-2" / "networks"
+    first.networks["unet"].save_pretrained(str(networks / "unet"))
+    first.networks["vae"].save_pretrained(str(tmp_path / "run" / "frozen" / "vae"))
+    # vectors of as many numbers as the latents, which the network would take
+    vectors = dataclasses.replace(VECTORS, channels=3)
+    for data in (IMAGES, vectors):
+        with pytest.raises(UserError, match="does not say how latents were scaled; give the folder of a finished run"):
+            reload(networks, DDPMArguments(**SMALL), data)
+
+
+def test_a_frozen_vae_elsewhere_is_none_of_a_finished_models(vae_folder, tmp_path):
+    first = objective_of()
+    first.pipeline(first.networks).save_pretrained(tmp_path / "runs" / "ddpm")
+    VAE(1, 8, latent_dim=3, block_out_channels=(4, 8)).save_pretrained(str(tmp_path / "frozen" / "vae"))
+    assert reload(tmp_path / "runs" / "ddpm", DDPMArguments(), IMAGES).networks.keys() == {"unet"}
 
 
 def test_a_saved_model_must_fit_the_data(tmp_path):

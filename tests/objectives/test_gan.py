@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from hf_genmodels.objectives.gan import GANArguments
+from hf_genmodels.families.gan import GANArguments
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     GAN_ALLOWED,
@@ -13,6 +13,7 @@ from tests.testing_utils.adversarial_objectives import (
     IMAGES_16,
     assert_only_trains,
     assert_same_loss,
+    gan_arguments,
     gan_objective,
     phase_losses,
     slow_adversarial_terms,
@@ -28,9 +29,9 @@ def combination(gan_loss, gradient_penalty):
     return {"gan_loss": gan_loss, "gradient_penalty": gradient_penalty, **clip}
 
 
-def slow_losses(objective, batch, latents, mix):
+def slow_losses(objective, args, batch, latents, mix):
     """Losses of the generator and of the discriminator, each of which carries gradients to both networks."""
-    args, labels, packing = objective.args, batch.get("label"), objective.args.packing
+    labels, packing = batch.get("label"), args.packing
     told = {} if args.conditioning == "none" else {"labels": labels}
     fake = objective.networks["generator"](latents, **told).sample
     judge = objective.networks["discriminator"]
@@ -60,21 +61,28 @@ def slow_losses(objective, batch, latents, mix):
     return of_generator, of_discriminator
 
 
-def check_losses(objective, data, count=4):
-    """All phases in order: each on fakes of its own noise, or with `share_fakes` both on the generator's."""
+def check_losses(data, count=4, **options):
+    """All phases in order: each on fakes of its own noise, or with `share_fakes` both on the generator's.
+
+    Returns:
+        The objective.
+    """
+    objective, args = gan_objective(data, **options), gan_arguments(**options)
     batch, cache = make_batch(data, count), {}
     for phase, seed in zip(objective.phases, (7, 8), strict=True):
         noise = seeded_noise(seed)
-        if seed == 7 or not objective.args.share_fakes:
-            latents = noise.normal((count, objective.args.latent_dim), like=batch["image"])
-        mix = noise.uniform((count // objective.args.packing,), like=batch["image"])
+        if seed == 7 or not args.share_fakes:
+            latents = noise.normal((count, args.latent_dim), like=batch["image"])
+        mix = noise.uniform((count // args.packing,), like=batch["image"])
         losses = phase_losses(objective, phase.name, batch, cache, seed)
-        expected = dict(zip(("generator", "discriminator"), slow_losses(objective, batch, latents, mix), strict=True))
+        both = slow_losses(objective, args, batch, latents, mix)
+        expected = dict(zip(("generator", "discriminator"), both, strict=True))
         assert_same_loss(losses["loss"], expected[phase.name], objective, (phase.name,))
         if phase.name == "discriminator":
             assert 0 <= losses["accuracy"].item() <= 1
-            assert ("penalty" in losses) == (objective.args.gradient_penalty != "none")
+            assert ("penalty" in losses) == (args.gradient_penalty != "none")
     assert not cache
+    return objective
 
 
 # losses --------------------------------------------------------------------------------------------------------------
@@ -82,15 +90,14 @@ def check_losses(objective, data, count=4):
 
 @pytest.mark.parametrize(("gan_loss", "gradient_penalty"), GAN_ALLOWED)
 def test_losses_of_both_phases(gan_loss, gradient_penalty):
-    check_losses(gan_objective(**combination(gan_loss, gradient_penalty)), VECTORS)
+    check_losses(VECTORS, **combination(gan_loss, gradient_penalty))
 
 
 @pytest.mark.parametrize("gradient_penalty", GAN_PENALTIES[1:])
 def test_penalties_of_convolutional_discriminators_with_a_weight(gradient_penalty):
     gan_loss = "hinge" if gradient_penalty == "wgan_gp" else "non_saturating"
     options = DCGAN | {"gradient_penalty_weight": 3.0}
-    objective = gan_objective(IMAGES_16, **options, **combination(gan_loss, gradient_penalty))
-    check_losses(objective, IMAGES_16)
+    objective = check_losses(IMAGES_16, **options, **combination(gan_loss, gradient_penalty))
     assert objective.networks["discriminator"].config.norm == "layer"
 
 
@@ -109,8 +116,7 @@ def test_penalties_of_convolutional_discriminators_with_a_weight(gradient_penalt
     ],
 )
 def test_losses_with_classes(options):
-    objective = gan_objective(IMAGES, **options)
-    check_losses(objective, IMAGES)
+    objective = check_losses(IMAGES, **options)
     batch, other = make_batch(IMAGES, 4), make_batch(IMAGES, 4)
     other["label"] = (batch["label"] + 1) % 3
     for name in ("generator", "discriminator"):
@@ -130,9 +136,8 @@ def test_losses_with_classes(options):
     ],
 )
 def test_losses_of_packs(options, packing):
-    objective = gan_objective(packing=packing, **options)
+    objective = check_losses(VECTORS, 6, packing=packing, **options)
     assert objective.batch_multiple == packing
-    check_losses(objective, VECTORS, 6)
 
 
 def test_the_samples_of_a_pack_are_interpolated_in_one_proportion():
@@ -155,7 +160,7 @@ def test_the_samples_of_a_pack_are_interpolated_in_one_proportion():
     ],
 )
 def test_losses_with_shared_fakes(data, options):
-    check_losses(gan_objective(data, share_fakes=True, **options), data)
+    check_losses(data, share_fakes=True, **options)
 
 
 # phases --------------------------------------------------------------------------------------------------------------
@@ -205,14 +210,15 @@ def test_passes_through_the_generator_in_a_step(options, passes):
 
 
 def test_a_critic_makes_fakes_of_its_own_at_every_update():
-    objective = gan_objective(gan_loss="wasserstein", gradient_penalty="wgan_gp", critic_updates=5)
+    options = {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "critic_updates": 5}
+    objective, args = gan_objective(**options), gan_arguments(**options)
     batch, cache = make_batch(VECTORS), {}
     seen = []
     for seed in (3, 4):
         noise = seeded_noise(seed)
         latents, mix = noise.normal((5, 3), like=batch["image"]), noise.uniform((5,), like=batch["image"])
         losses = phase_losses(objective, "discriminator", batch, cache, seed)
-        expected = slow_losses(objective, batch, latents, mix)[1]
+        expected = slow_losses(objective, args, batch, latents, mix)[1]
         assert_same_loss(losses["loss"], expected, objective, ("discriminator",))
         seen.append(losses["loss"].item())
         assert not cache
@@ -230,15 +236,15 @@ def test_clipped_weights():
     objective = gan_objective(gan_loss="wasserstein", weight_clip=0.05)
     phases = {phase.name: phase for phase in objective.phases}
     before = {n: [p.clone() for p in network.parameters()] for n, network in objective.networks.items()}
-    objective.after_update(phases["generator"], objective.networks, lambda tensor: tensor)
+    objective.after_update(phases["generator"], objective.networks, seeded_noise(), lambda tensor: tensor)
     for name, network in objective.networks.items():
         assert all(map(torch.equal, network.parameters(), before[name]))
-    objective.after_update(phases["discriminator"], objective.networks, lambda tensor: tensor)
+    objective.after_update(phases["discriminator"], objective.networks, seeded_noise(), lambda tensor: tensor)
     assert all(map(torch.equal, objective.networks["generator"].parameters(), before["generator"]))
     for now, then in zip(objective.networks["discriminator"].parameters(), before["discriminator"], strict=True):
         assert now.tolist() == then.clamp(-0.05, 0.05).tolist() and now.abs().max().item() == pytest.approx(0.05)
     free = gan_objective()
-    free.after_update(free.phases[0], free.networks, lambda tensor: tensor)
+    free.after_update(free.phases[0], free.networks, seeded_noise(), lambda tensor: tensor)
     assert all(map(torch.equal, free.networks["discriminator"].parameters(), before["discriminator"]))
 
 

@@ -9,10 +9,11 @@ import re
 import pytest
 import torch
 
-from hf_genmodels import UserError
 from hf_genmodels.data import Layout
+from hf_genmodels.families import pixelwise
+from hf_genmodels.families.pixelwise import PixelwiseArguments, reload
 from hf_genmodels.losses.constraints import sample_mask
-from hf_genmodels.objectives.pixelwise import PixelwiseArguments, PixelwiseObjective
+from hf_genmodels.objectives.pixelwise import PixelwiseObjective
 from tests.testing_utils.adversarial_objectives import (
     IMAGES_16,
     assert_only_trains,
@@ -23,6 +24,7 @@ from tests.testing_utils.adversarial_objectives import (
     slow_adversarial_terms,
 )
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 DATA = dataclasses.replace(IMAGES_16, channels=2, class_names=None)
 TINY = {"width": 2, "num_residual_blocks": 1, "known_pixels": 0.02}
@@ -30,10 +32,13 @@ DCGAN = {"width": 2, "architecture": "dcgan", "known_pixels": 0.02}
 KNOWN = 5  # 0.02 of 256 pixels
 
 
+def arguments(**options) -> PixelwiseArguments:
+    return PixelwiseArguments(**{**TINY, **options})
+
+
 def build(data=DATA, **options) -> PixelwiseObjective:
     torch.manual_seed(0)
-    data = dataclasses.replace(data, other=data)
-    return build(PixelwiseArguments(**({**TINY, **options})), data)
+    return pixelwise.build(arguments(**options), dataclasses.replace(data, other=data))
 
 
 def make(data=DATA, count: int = 4):
@@ -44,9 +49,9 @@ def make(data=DATA, count: int = 4):
 # losses --------------------------------------------------------------------------------------------------------------
 
 
-def slow_losses(objective, batch, seed, phase):
+def slow_losses(objective, args, batch, seed, phase):
     """One phase by its formulas, pack by pack, from the same random numbers in the order in which they are drawn."""
-    args, noise, packing = objective.args, seeded_noise(seed), objective.args.packing
+    noise, packing = seeded_noise(seed), args.packing
     image, source = batch["image"], batch["constraint_image"]
     is_cgan = args.conditioning == "cgan"
 
@@ -103,15 +108,13 @@ def slow_losses(objective, batch, seed, phase):
     ],
 )
 def test_losses_of_both_phases(options):
-    objective, batch = build(**options), make()
+    objective, args, batch = build(**options), arguments(**options), make()
     assert [phase.name for phase in objective.phases] == ["discriminator", "generator"]
     for phase, seed in (("discriminator", 7), ("generator", 8)):
         losses = phase_losses(objective, phase, batch, seed=seed)
-        expected = slow_losses(objective, batch, seed, phase)
+        expected = slow_losses(objective, args, batch, seed, phase)
         assert_same_loss(losses["loss"], expected[phase], objective, (phase,))
-    assert losses.keys() == (
-        {"loss"} if objective.args.conditioning == "cgan" else {"loss", "adversarial", "constraint"}
-    )
+    assert losses.keys() == ({"loss"} if args.conditioning == "cgan" else {"loss", "adversarial", "constraint"})
 
 
 @pytest.mark.parametrize("conditioning", ["map", "cgan"])
@@ -243,7 +246,7 @@ def test_watched_samples_are_the_same_at_every_call():
 def test_what_the_loop_has_to_know():
     objective = build(packing=4, discriminator_learning_rate=1e-3)
     assert objective.batch_multiple == 4 and objective.ema == ("generator",)
-    assert PixelwiseObjective.layout(objective.args) == Layout("reserved")
+    assert pixelwise.FAMILY.layout(arguments()) == Layout("reserved")
     assert [objective.param_groups(name)[0].get("lr") for name in ("generator", "discriminator")] == [None, 1e-3]
     assert PixelwiseArguments.loop_defaults == {"learning_rate": 2e-4, "adam_beta1": 0.5}
     with refused("a batch of 6 samples cannot be packed by 4; use a multiple of 4"):
@@ -263,10 +266,11 @@ def test_saved_networks_are_taken_up_again(options, layout, tmp_path):
     objective = build(**options)
     folder = save_run(objective, tmp_path, layout)
     shaping = ("architecture", "width", "latent_channels", "num_residual_blocks", "conditioning", "packing")
-    again = reload(folder, PixelwiseArguments(known_pixels=0.02), DATA)
+    args, built = PixelwiseArguments(known_pixels=0.02), arguments(**options)
+    again = reload(folder, args, DATA)
     assert_same_networks(again, objective)
     for name in (*shaping, "discriminator_norm"):
-        assert getattr(again.args, name) == getattr(objective.args, name)
+        assert getattr(args, name) == getattr(built, name)
     batch = make()
     for phase in ("discriminator", "generator"):
         ours, theirs = (phase_losses(each, phase, batch)["loss"] for each in (again, objective))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from hf_genmodels import UserError
-from hf_genmodels.objectives.tempered_gan import TemperedGANArguments, TemperedGANObjective, adversarial_weight
+from hf_genmodels.families.tempered_gan import TemperedGANArguments, build, reload
+from hf_genmodels.objectives.tempered_gan import TemperedGANObjective, adversarial_weight
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -23,6 +23,7 @@ from tests.testing_utils.adversarial_objectives import (
     slow_adversarial_terms,
 )
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 CASES: list[tuple[Any, dict[str, Any]]] = [
     (IMAGES, MLP | {"lens_width": 2}),

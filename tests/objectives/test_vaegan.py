@@ -10,8 +10,8 @@ import re
 import pytest
 import torch
 
-from hf_genmodels import UserError
-from hf_genmodels.objectives.vaegan import VAEGANArguments, VAEGANObjective, feature_error
+from hf_genmodels.families.vaegan import VAEGANArguments, build, reload
+from hf_genmodels.objectives.vaegan import VAEGANObjective, feature_error
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -26,6 +26,7 @@ from tests.testing_utils.adversarial_objectives import (
     slow_mean_squared_error,
 )
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 IMAGES_64 = dataclasses.replace(IMAGES, size=64)
 CASES = [
@@ -78,7 +79,7 @@ def test_loss_of_the_discriminator(data, options):
 
 @pytest.mark.parametrize(("data", "options"), CASES)
 def test_losses_of_encoder_and_decoder(data, options):
-    objective = objective_of(data, **options)
+    objective, args = objective_of(data, **options), VAEGANArguments(**options)
     networks, batch, cache = objective.networks, make_batch(data), {}
     image, judge, decoder = batch["image"], networks["discriminator"], networks["decoder"]
     eps, prior = (seeded_noise(seed).normal((5, 3), like=image) for seed in (7, 8))
@@ -90,7 +91,7 @@ def test_losses_of_encoder_and_decoder(data, options):
     kl = slow_kl(encoded.mean, encoded.log_std).mean()
     assert losses["feature_error"].item() == pytest.approx(error.item(), rel=1e-4)
     assert losses["kl"].item() == pytest.approx(kl.item(), rel=1e-4)
-    assert_same_loss(losses["loss"], error + objective.args.beta * kl, objective, ("encoder",))
+    assert_same_loss(losses["loss"], error + args.beta * kl, objective, ("encoder",))
     assert cache.keys() == {"latents", "real_features"} and not any(x.requires_grad for x in cache.values())
 
     z = z.detach()
@@ -100,7 +101,7 @@ def test_losses_of_encoder_and_decoder(data, options):
     decoded, sampled = decoder(z).sample, decoder(prior).sample
     error = slow_feature_error(judge(image).features.detach(), judge(decoded).features)
     adversarial = -sum(judge(decoded).logits) / 5 - sum(judge(sampled).logits) / 5
-    expected = objective.args.feature_weight * error + adversarial
+    expected = args.feature_weight * error + adversarial
     assert losses["adversarial"].item() == pytest.approx(adversarial.item(), rel=1e-4, abs=1e-6)
     assert_same_loss(losses["loss"], expected, objective, ("decoder",))
 
@@ -197,16 +198,16 @@ def test_from_saved_networks(data, options, layout, tmp_path):
     first = objective_of(data, **options)
     save_run(first, tmp_path, layout)
     for given in (VAEGANArguments(beta=2.0), VAEGANArguments(**options | {"beta": 2.0})):
-        again = reload(tmp_path, given, data)
+        again, built = reload(tmp_path, given, data), VAEGANArguments(**options)
         assert_same_networks(again, first)
         shapes = ("architecture", "latent_dim", "width", "hidden_dims", "norm_statistics")
-        assert [getattr(given, name) for name in shapes] == [getattr(first.args, name) for name in shapes]
+        assert [getattr(given, name) for name in shapes] == [getattr(built, name) for name in shapes]
         config = first.networks["discriminator"].config
         assert (given.discriminator_norm, given.feature_block) == (
             config.get("norm", "none"),
             config.get("feature_block"),
         )
-        assert again.args.beta == 2
+        assert again.beta == 2
 
 
 def test_saved_networks_that_do_not_fit(tmp_path):

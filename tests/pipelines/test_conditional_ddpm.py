@@ -8,7 +8,8 @@ from diffusers import DDIMScheduler
 
 from hf_genmodels import ConditionalDDPMPipeline, UserError
 from tests.testing_utils.denoising import DenoisingTesterMixin
-from tests.testing_utils.pipelines import tiny_denoiser, tiny_pipeline
+from tests.testing_utils.networks import tiny_denoiser
+from tests.testing_utils.pipelines import tiny_pipeline
 
 
 class TestConditionalDDPMPipeline(DenoisingTesterMixin):

@@ -22,7 +22,8 @@ from tests.testing_utils.denoising import (
     DenoisingTesterMixin,
     GaussianDenoiser,
 )
-from tests.testing_utils.pipelines import random_images, tiny_denoiser, tiny_pipeline
+from tests.testing_utils.networks import tiny_denoiser
+from tests.testing_utils.pipelines import random_images, tiny_pipeline
 
 TYPES = ["epsilon", "sample", "v_prediction"]
 

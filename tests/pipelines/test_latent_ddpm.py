@@ -8,7 +8,8 @@ from diffusers import DDIMScheduler
 
 from hf_genmodels import VAE, LatentDDPMPipeline, UserError
 from tests.testing_utils.denoising import ConstantDenoiser, DenoisingTesterMixin, GaussianDenoiser
-from tests.testing_utils.pipelines import tiny_denoiser, tiny_pipeline
+from tests.testing_utils.networks import tiny_denoiser
+from tests.testing_utils.pipelines import tiny_pipeline
 
 
 class TestLatentDDPMPipeline(DenoisingTesterMixin):

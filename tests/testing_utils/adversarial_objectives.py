@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from hf_genmodels import DataSpec
+from hf_genmodels.families.gan import GANArguments, build
 from hf_genmodels.objectives.base import Objective
-from hf_genmodels.objectives.gan import GANArguments, GANObjective
+from hf_genmodels.objectives.gan import GANObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, seeded_noise
 
 MLP: dict[str, Any] = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
@@ -39,10 +40,15 @@ GAN_REFUSED = {
 GAN_ALLOWED = [pair for pair in itertools.product(GAN_LOSSES, GAN_PENALTIES) if pair not in GAN_REFUSED]
 
 
+def gan_arguments(**options: Any) -> GANArguments:
+    """The options, and `MLP` where they have no architecture."""
+    return GANArguments(**({} if "architecture" in options else MLP) | options)
+
+
 def gan_objective(data: DataSpec = VECTORS, **options: Any) -> GANObjective:
-    """A GAN with the weights of seed 0, `MLP` where `options` have no architecture."""
+    """A GAN of `gan_arguments` with the weights of seed 0."""
     torch.manual_seed(0)
-    return GANObjective.from_args(GANArguments(**({} if "architecture" in options else MLP) | options), data)
+    return build(gan_arguments(**options), data)
 
 
 def phase_losses(

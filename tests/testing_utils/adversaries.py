@@ -13,9 +13,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from hf_genmodels.data import DataArguments, load_data
-from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
+from hf_genmodels.objectives.base import Batch, Gather, Noise, Objective, Phase
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.loop import TrainingLoop
+from tests.testing_utils.objectives import VECTORS
 
 
 class TinyNetwork(ModelMixin, ConfigMixin):
@@ -44,11 +45,10 @@ class Adversaries(Objective):
         seen: (phase, step, indices of the batch, networks that take gradients, type of the critic's output).
     """
 
-    networks: dict[str, ModelMixin]
     ema = ("generator",)
 
     def __init__(self, critic_updates: int = 5, every: int = 2, **network: Any) -> None:
-        self.networks = {"generator": TinyNetwork(2, 2, **network), "critic": TinyNetwork(2, 1)}
+        super().__init__({"generator": TinyNetwork(2, 2, **network), "critic": TinyNetwork(2, 1)}, VECTORS)
         self.phases = (
             Phase("critic", ("critic",), updates=critic_updates, double_backward=True),
             Phase("generator", ("generator",)),
@@ -70,7 +70,7 @@ class Adversaries(Objective):
         self.seen.append((phase.name, self.step, batch["index"].tolist(), trained, losses.pop("score").dtype))
         return losses
 
-    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Gather) -> None:
         self.updates += 1
 
     def state_dict(self) -> dict[str, Any]:

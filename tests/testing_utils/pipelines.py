@@ -1,7 +1,7 @@
 """What every pipeline must do: reload, name its parts by public name, speak all output types, repeat itself.
 
-A new family gives `TINY` its smallest pipeline (by which it is also reloaded in the fresh process), and its test file
-subclasses the mixins that fit: `PipelineTesterMixin` always, `SamplingTesterMixin` where it draws latents,
+A new family's case file tells how its smallest pipeline is built (which is also reloaded in the fresh process). Its
+test file subclasses the mixins that fit: `PipelineTesterMixin` always, `SamplingTesterMixin` where it draws latents,
 `ImageInputTesterMixin` where it takes images.
 """
 
@@ -10,153 +10,24 @@ from __future__ import annotations
 import copy
 import inspect
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import torch
-from diffusers import DDPMScheduler, ModelMixin, UNet2DModel
+from diffusers import ModelMixin
 from PIL import Image
 
-from hf_genmodels import (
-    VAE,
-    AAEPipeline,
-    Autoencoder,
-    AutoencoderPipeline,
-    AutoPipeline,
-    AVAEPipeline,
-    BiGANPipeline,
-    ConditionalDDPMPipeline,
-    CycleGANPipeline,
-    DCGANEncoder,
-    DCGANGenerator,
-    DDPMPipeline,
-    FlowPipeline,
-    GANPipeline,
-    GaussianMixtureModel,
-    GaussianMixturePipeline,
-    GaussianModel,
-    GaussianPipeline,
-    GenerativePipeline,
-    Glow,
-    InverseProblemPipeline,
-    LatentDDPMPipeline,
-    MLPEncoder,
-    MLPGenerator,
-    Pix2PixPipeline,
-    PixelwiseGenerator,
-    PixelwisePipeline,
-    PolarimetricPipeline,
-    RealNVP,
-    ResNetTranslator,
-    StationaryTexture,
-    TexturePipeline,
-    UNetTranslator,
-    UserError,
-    VAEGANPipeline,
-    VAEPipeline,
-)
-from hf_genmodels.objectives.ddpm import DDPMArguments
-from hf_genmodels.objectives.denoisers import build_scheduler, build_unet
+from hf_genmodels import AutoPipeline, GenerativePipeline, UserError
 from hf_genmodels.operators import Inpainting
+from tests.families import IMAGES_ONLY, TINY
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE_SHAPES = ((1, 8, 8), (3, 8, 8), (4, 8, 8))
 VECTOR_SHAPE = (2,)
 
 Shape = tuple[int, ...]
-
-
-def _network(network_class: type[ModelMixin], shape: Shape) -> ModelMixin:
-    channels, size, architecture = (*shape, None, "mlp")[:3] if len(shape) == 1 else (shape[0], shape[1], "conv")
-    return network_class(
-        in_channels=channels, sample_size=size, latent_dim=2, architecture=architecture, block_out_channels=(4, 8)
-    )
-
-
-def _generator(shape: Shape, latent_dim: int = 2) -> DCGANGenerator | MLPGenerator:
-    if len(shape) == 1:
-        return MLPGenerator(latent_dim, *shape, hidden_dims=(8,))
-    return DCGANGenerator(latent_dim, shape[0], shape[1], width=4)
-
-
-def _encoder(shape: Shape, shared_log_std: bool = False) -> DCGANEncoder | MLPEncoder:
-    if len(shape) == 1:
-        return MLPEncoder(*shape, latent_dim=2, hidden_dims=(8,), shared_log_std=shared_log_std)
-    return DCGANEncoder(shape[0], shape[1], latent_dim=2, width=4, shared_log_std=shared_log_std)
-
-
-def _flow(shape: Shape) -> Glow | RealNVP:
-    if len(shape) == 1:
-        return RealNVP(*shape, num_couplings=2, hidden_dims=(8,))
-    return Glow(shape[0], shape[1], num_flow_steps=1, num_scales=1, hidden_channels=4)
-
-
-def tiny_denoiser(
-    shape: Shape, steps: int = 3, num_classes: int | None = None, **options: Any
-) -> tuple[UNet2DModel, DDPMScheduler]:
-    """A denoising network of one level and a noise schedule of few steps, as the family builds them."""
-    small = {"block_out_channels": [8], "layers_per_block": 1, "ddpm_beta_schedule": "squaredcos_cap_v2"}
-    args = DDPMArguments(**{**small, "ddpm_num_steps": steps, **options})
-    return build_unet(args, shape, num_classes, "the data"), build_scheduler(args, is_image=len(shape) == 3)
-
-
-def _gaussian(shape: Shape) -> GaussianModel:
-    return GaussianModel(shape[0], None if len(shape) == 1 else shape[1], 2, None if len(shape) == 1 else 256)
-
-
-def _mixture(shape: Shape) -> GaussianMixtureModel:
-    return GaussianMixtureModel(
-        shape[0], None if len(shape) == 1 else shape[1], 3, num_levels=None if len(shape) == 1 else 256
-    )
-
-
-def _resnet(shape: Shape, out_channels: int | None = None) -> ResNetTranslator:
-    return ResNetTranslator(shape[0], out_channels or shape[0], shape[1], width=2, num_blocks=1)
-
-
-# pipeline class -> its smallest pipeline for samples of a shape
-TINY: dict[str, Callable[[Shape, float], GenerativePipeline]] = {
-    "AAEPipeline": lambda shape, scale: AAEPipeline(_encoder(shape), _generator(shape), value_scale=scale),
-    "AVAEPipeline": lambda shape, scale: AVAEPipeline(
-        _encoder(shape, True), _generator(shape), _generator(shape, 5), value_scale=scale
-    ),
-    "AutoencoderPipeline": lambda shape, scale: AutoencoderPipeline(_network(Autoencoder, shape), value_scale=scale),
-    "BiGANPipeline": lambda shape, scale: BiGANPipeline(_encoder(shape), _generator(shape), value_scale=scale),
-    "ConditionalDDPMPipeline": lambda shape, scale: ConditionalDDPMPipeline(
-        *tiny_denoiser(shape, num_classes=3), value_scale=scale
-    ),
-    "DDPMPipeline": lambda shape, scale: DDPMPipeline(*tiny_denoiser(shape), value_scale=scale),
-    "FlowPipeline": lambda shape, scale: FlowPipeline(_flow(shape), value_scale=scale),
-    "GANPipeline": lambda shape, scale: GANPipeline(_generator(shape), value_scale=scale),
-    "InverseProblemPipeline": lambda shape, scale: InverseProblemPipeline(*tiny_denoiser(shape), value_scale=scale),
-    "LatentDDPMPipeline": lambda shape, scale: LatentDDPMPipeline(
-        _network(VAE, shape), *tiny_denoiser((2,)), scaling_factor=0.5, value_scale=scale
-    ),
-    "GaussianMixturePipeline": lambda shape, scale: GaussianMixturePipeline(_mixture(shape), value_scale=scale),
-    "GaussianPipeline": lambda shape, scale: GaussianPipeline(_gaussian(shape), value_scale=scale),
-    "CycleGANPipeline": lambda shape, scale: CycleGANPipeline(_resnet(shape), _resnet(shape), value_scale=scale),
-    "Pix2PixPipeline": lambda shape, scale: Pix2PixPipeline(
-        UNetTranslator(shape[0], shape[0], shape[1], width=2, num_downs=2), value_scale=scale
-    ),
-    "PixelwisePipeline": lambda shape, scale: PixelwisePipeline(
-        PixelwiseGenerator(shape[0], shape[1], width=2, num_residual_blocks=1), value_scale=scale
-    ),
-    "PolarimetricPipeline": lambda shape, scale: PolarimetricPipeline(_resnet(shape, 4), value_scale=scale),
-    "TexturePipeline": lambda shape, scale: TexturePipeline(StationaryTexture(*shape[:2]), value_scale=scale),
-    "VAEGANPipeline": lambda shape, scale: VAEGANPipeline(_encoder(shape, True), _generator(shape), value_scale=scale),
-    "VAEPipeline": lambda shape, scale: VAEPipeline(_network(VAE, shape), value_scale=scale),
-}
-IMAGES_ONLY = {
-    "CycleGANPipeline",
-    "InverseProblemPipeline",
-    "Pix2PixPipeline",
-    "PixelwisePipeline",
-    "PolarimetricPipeline",
-    "TexturePipeline",
-}
 
 
 def tiny_pipeline(name: str, shape: Shape = (1, 8, 8), value_scale: float = 255.0) -> GenerativePipeline:
@@ -202,7 +73,7 @@ def draw(pipeline: GenerativePipeline, **options: Any) -> Any:
 
 
 class PipelineTesterMixin:
-    """Set `pipeline_class`; its entry in `TINY` builds what is tested."""
+    """Set `pipeline_class`; the family's case builds what is tested."""
 
     pipeline_class: ClassVar[type[GenerativePipeline]]
 

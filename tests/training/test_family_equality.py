@@ -7,15 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.testing_utils.family_runs import CASES, CLOSED_FORM, STEPS, main
+from hf_genmodels.families import FAMILIES
+from tests.testing_utils.family_runs import RUNS, STEPS, build, load, main
 from tests.testing_utils.training import largest_difference, launch_two_of
-
-# Figures in the log that are no means over samples: the share of a process's own pairs, the size of its own imbalance.
-OF_ONE_PROCESS = {
-    "wgan_gp": {"discriminator/accuracy"},
-    "clipped": {"discriminator/accuracy"},
-    "began": {"discriminator/convergence"},
-}
 
 # Attention does not depend on the bias of its keys: the gradient is rounding, of which Adam makes a step.
 WITHOUT_GRADIENT = "to_k.bias"
@@ -34,7 +28,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", RUNS)
 def test_two_processes_equal_one(runs: Path, name: str) -> None:
     one, two = runs / "one" / name, runs / "two" / name
     networks = sorted(path.name for path in one.iterdir() if path.is_dir())
@@ -44,18 +38,19 @@ def test_two_processes_equal_one(runs: Path, name: str) -> None:
 
     ours, theirs = (torch.load(folder / "losses.pt") for folder in (one, two))
     assert ours.keys() == theirs.keys()
-    for figure in ours.keys() - OF_ONE_PROCESS.get(name, set()):
+    family, case = RUNS[name]
+    for figure in ours.keys() - case.of_one_process:
         points = dict(ours[figure])
-        assert list(points) == [5, STEPS] or CASES[name].family in CLOSED_FORM
+        assert list(points) == [5, STEPS] or FAMILIES[family].is_fitted
         assert dict(theirs[figure]) == pytest.approx(points, rel=1e-3, abs=1e-5), figure
-    if CASES[name].options.get("pool_size", 0) == 0:  # of a pool each process holds its own rows
+    if not case.own_rows:
         states = [torch.load(folder / "state.pt") for folder in (one, two)]
         torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", RUNS)
 def test_every_network_of_the_runs_moved(runs: Path, name: str, tmp_path: Path) -> None:
-    objective = CASES[name].objective(CASES[name].data().spec)
+    objective = build(name, load(name).spec)
     trained = {trained for phase in objective.phases for trained in phase.trains}
     for network_name in trained or objective.networks:
         network = objective.networks[network_name]

@@ -66,7 +66,7 @@ RUNS: dict[str, tuple[str, str]] = {
     "ddpm": ("ddpm", f"{DIGITS} {UNET} --block_out_channels 1 --adam_epsilon 1e-4 --snr_gamma 5"),
     "ddpm_conditional": (
         "ddpm",
-        f"{TOY} --dataset_config_name rings {UNET} --block_out_channels 3 --class_conditional --use_ema False",
+        f"{TOY} --dataset_config_name rings {UNET} --class_conditional --use_ema False",
     ),
     "ddpm_latent": ("ddpm", f"{DIGITS} --resolution 2 {UNET} --use_ema False --vae_model_name_or_path vae_run"),
     "pix2pix": (
@@ -75,8 +75,8 @@ RUNS: dict[str, tuple[str, str]] = {
     ),
     "cyclegan": (
         "cyclegan",
-        f"{EDGES} {TRANSLATOR} --architecture unet --num_downs 2 --pool_size 1 --train_batch_size 2 "
-        "--adam_epsilon 1e-6",
+        f"{EDGES} {TRANSLATOR} --architecture unet --num_downs 2 --norm batch --pool_size 1 "
+        "--train_batch_size 2 --learning_rate 0.05 --adam_epsilon 1e-3",
     ),
     "polarimetric": (
         "polarimetric",

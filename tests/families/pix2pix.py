@@ -1,0 +1,24 @@
+"""The cases of family pix2pix."""
+
+from __future__ import annotations
+
+from hf_genmodels import Pix2PixPipeline, UNetTranslator
+from tests.testing_utils.cases import Equal, FamilyCase
+
+TRANSLATOR = {"width": 2, "discriminator_width": 2, "receptive_field": 16}
+SMALL = TRANSLATOR | {"norm": "instance"}
+RUN = TRANSLATOR | {"dataset_name": "builtin:edges", "resolution": 8, "latent_dim": None, "random_flip": True}
+
+CASE = FamilyCase(
+    options="--resolution 8 --max_train_samples 32 --width 2 --discriminator_width 2 --receptive_field 16 "
+    "--num_downs 2 --random_flip",
+    dataset_name="builtin:edges",
+    pipelines={
+        "Pix2PixPipeline": lambda shape, scale: Pix2PixPipeline(
+            UNetTranslator(shape[0], shape[0], shape[1], width=2, num_downs=2), value_scale=scale
+        )
+    },
+    images_only=frozenset({"Pix2PixPipeline"}),
+    equal={"pix2pix": Equal(SMALL | {"dropout": 0.0, "num_downs": 2}, "builtin:edges", 8, float64=True)},
+    resumed={"pix2pix": RUN | {"num_downs": 2}},
+)

@@ -1,0 +1,13 @@
+"""The cases of family vae."""
+
+from __future__ import annotations
+
+from hf_genmodels import VAE, VAEPipeline
+from tests.testing_utils.cases import FamilyCase
+from tests.testing_utils.networks import tiny_autoencoding
+
+CASE = FamilyCase(
+    options="--latent_dim 2 --block_out_channels 4 8 --learn_std",
+    vector_options="--latent_dim 2 --architecture mlp --hidden_dims 8 --gaussian_std 0.1",
+    pipelines={"VAEPipeline": lambda shape, scale: VAEPipeline(tiny_autoencoding(VAE, shape), value_scale=scale)},
+)
