@@ -134,13 +134,11 @@ def sample(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    from .pipelines.base import can_sample, check_sampling_options
-
     pipeline = _load_pipeline(args.model)
-    if not can_sample(pipeline):
+    if "samples" not in pipeline.measures:
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
     named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
-    options = check_sampling_options(pipeline, {**named, "class_labels": args.class_labels})
+    options = pipeline.check_sampling_options({**named, "class_labels": args.class_labels})
     labels = options.pop("class_labels", None)
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:

@@ -21,6 +21,7 @@ class AutoencoderPipeline(GenerativePipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
+    measures = frozenset({"reconstructions"})
     model_cpu_offload_seq = "autoencoder"
     autoencoder: AutoencoderNetwork
 

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
 from diffusers import DiffusionPipeline
@@ -16,6 +16,7 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json
 
@@ -24,6 +25,7 @@ from .images import SampleShape, from_network, to_network
 from .latents import as_latents
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
+Measure = Literal["samples", "reconstructions", "likelihood", "translations", "violations", "completions"]
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
 
 
@@ -48,11 +50,30 @@ class GenerativePipeline(DiffusionPipeline):
     safetensors and JSON; no code is ever run from a repository, and a class of your own is loaded only if you give it
     or have registered it (`hf_genmodels.register`).
 
+    What `hf-genmodels evaluate` and `sample` may ask of a pipeline is what its class says in the attributes below.
+
     Attributes:
         loads_from: Names of other pipeline classes whose folders `from_pretrained` takes, too.
+        measures: What can be measured of it. A call `(batch_size=, generator=, output_type="pt")` gives "samples"; or
+            `(image=, output_type="pt")` "translations", to compare with the other images of a `data_layout` of two;
+            or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
+            give "reconstructions", `reconstruct(images, output_type="pt")`; "likelihood", `log_likelihood(images,
+            generator=)`; and "violations" of translations, `violations(images)` as in `PolarimetricPipeline`.
+        data_layout: What an example of the data that it is measured on consists of, see `Layout`. With "domains" it is
+            measured on pairs where both are columns of one data set.
+        sampling_options: Further arguments of a call that may be passed on to it.
+        default_direction: Of a call that takes `direction`, "a_to_b" or "b_to_a"; None of others.
+        random_reconstructions: Whether `reconstruct` takes a `generator`.
+        likelihood_draws: How many draws stand behind each likelihood; None where that is no argument.
     """
 
     loads_from: ClassVar[tuple[str, ...]] = ()
+    measures: ClassVar[frozenset[Measure]] = frozenset({"samples"})
+    data_layout: ClassVar[LayoutKind] = "image"
+    sampling_options: ClassVar[tuple[str, ...]] = ()
+    default_direction: ClassVar[str | None] = None
+    random_reconstructions: ClassVar[bool] = False
+    likelihood_draws: ClassVar[int | None] = None
 
     def register_modules(self, **kwargs: Any) -> None:
         parts = parts_of(type(self))
@@ -275,6 +296,11 @@ class GenerativePipeline(DiffusionPipeline):
         config = next(iter(self.components.values())).config
         return (config.in_channels,) if config.sample_size is None else (config.in_channels, *[config.sample_size] * 2)
 
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of a conditional model, else None."""
+        return None
+
     def random_latents(
         self,
         batch_size: int,
@@ -323,21 +349,14 @@ class GenerativePipeline(DiffusionPipeline):
         images = from_network(samples, output_type, self.config.value_scale)
         return GenerativePipelineOutput(images=images) if return_dict else (images,)
 
+    def check_sampling_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options that are not None, once it is known that they are among `sampling_options`.
 
-def can_sample(pipeline: DiffusionPipeline) -> bool:
-    """Whether a call draws samples; otherwise it works on given images."""
-    return "batch_size" in inspect.signature(type(pipeline).__call__).parameters
-
-
-def check_sampling_options(pipeline: DiffusionPipeline, options: Mapping[str, Any]) -> dict[str, Any]:
-    """The options that are not None, once it is known that a call of the pipeline takes them.
-
-    Raises:
-        UserError: It does not take one of them.
-    """
-    given = {name: value for name, value in options.items() if value is not None}
-    known = inspect.signature(type(pipeline).__call__).parameters
-    for name in given:
-        if name not in known:
-            raise UserError(f"--{name}: a {type(pipeline).__name__} has no such option; leave it out")
-    return given
+        Raises:
+            UserError: One is not.
+        """
+        given = {name: value for name, value in options.items() if value is not None}
+        for name in given:
+            if name not in self.sampling_options:
+                raise UserError(f"--{name}: a {type(self).__name__} has no such option; leave it out")
+        return given

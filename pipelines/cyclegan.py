@@ -6,7 +6,6 @@ from typing import Any, ClassVar, Literal, get_args
 
 import torch
 
-from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Translator
 
@@ -27,7 +26,9 @@ class CycleGANPipeline(TranslationPipeline):
         source_value_scale: The same of domain A.
     """
 
-    data_layout: ClassVar[LayoutKind] = "domains"
+    data_layout = "domains"
+    sampling_options = ("direction", "tile_size", "tile_overlap")
+    default_direction = "a_to_b"
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]
     generator_ab: Translator
@@ -48,7 +49,7 @@ class CycleGANPipeline(TranslationPipeline):
     def __call__(
         self,
         image: Any,
-        direction: Direction = "a_to_b",
+        direction: Direction = default_direction,
         tile_size: int | None = None,
         tile_overlap: int | None = None,
         output_type: str | None = None,

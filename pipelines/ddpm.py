@@ -28,6 +28,8 @@ from .labels import ClassLabels, find_labels, match_labels
 class LikelihoodPipeline(DenoisingPipeline):
     """A denoising pipeline of the data themselves, with the variational bound of their likelihood."""
 
+    measures = frozenset({"samples", "reconstructions", "likelihood"})
+
     @torch.no_grad()
     def log_likelihood(
         self,

@@ -36,6 +36,13 @@ class DenoisingPipeline(GenerativePipeline):
     `HeunDiscreteScheduler` with `use_karras_sigmas=True`), and others that take time steps of the same training.
     """
 
+    measures = frozenset({"samples", "reconstructions"})
+    sampling_options = (
+        "num_inference_steps",
+        "class_labels",
+        "guidance_scale",
+        "eta",
+    )
     model_cpu_offload_seq = "unet"
     unet: Any
     scheduler: Any

@@ -23,6 +23,7 @@ class EncodingPipeline(GenerativePipeline):
     depend on the other images of a call.
     """
 
+    measures = frozenset({"samples", "reconstructions"})
     encoder: Any
     decoder: Any
 

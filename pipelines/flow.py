@@ -33,6 +33,9 @@ class FlowPipeline(GenerativePipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
+    measures = frozenset({"samples", "reconstructions", "likelihood"})
+    sampling_options = ("temperature", "class_labels")
+    likelihood_draws = 1
     model_cpu_offload_seq = "flow"
     flow: FlowNetwork
 
@@ -171,7 +174,7 @@ class FlowPipeline(GenerativePipeline):
     def log_likelihood(
         self,
         images: Any,
-        num_samples: int = 1,
+        num_samples: int = likelihood_draws,
         generator: torch.Generator | None = None,
         class_labels: ClassLabels = None,
     ) -> Tensor:
@@ -212,7 +215,7 @@ class FlowPipeline(GenerativePipeline):
     def bits_per_dim(
         self,
         images: Any,
-        num_samples: int = 1,
+        num_samples: int = likelihood_draws,
         generator: torch.Generator | None = None,
         class_labels: ClassLabels = None,
     ) -> Tensor:

@@ -17,6 +17,8 @@ from .encoding import EncodingPipeline
 class DensityPipeline(GenerativePipeline):
     """Likelihoods under a pipeline's only component, a `DensityModel`."""
 
+    measures = frozenset({"samples", "likelihood"})
+
     @property
     def density(self) -> DensityModel:
         """The component."""
@@ -65,6 +67,7 @@ class GaussianPipeline(DensityPipeline, EncodingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
+    measures = frozenset({"samples", "reconstructions", "likelihood"})
     model_cpu_offload_seq = "gaussian"
     gaussian: GaussianModel
 

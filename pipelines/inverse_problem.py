@@ -74,6 +74,7 @@ class InverseProblemPipeline(GenerativePipeline):
         UserError: The UNet is conditional, of vectors, or predicts variances; or the scheduler is none of a DDPM.
     """
 
+    measures = frozenset()
     model_cpu_offload_seq = "unet"
     loads_from = ("DDPMPipeline", "DDIMPipeline")
     unet: Denoiser

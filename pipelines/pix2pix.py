@@ -21,6 +21,7 @@ class Pix2PixPipeline(TranslationPipeline):
         source_value_scale: The same of the images that it takes.
     """
 
+    sampling_options = ("stochastic", "tile_size", "tile_overlap")
     model_cpu_offload_seq = "generator"
     generator: Translator
 

@@ -40,6 +40,7 @@ class PixelwisePipeline(GenerativePipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
+    measures = frozenset({"completions"})
     model_cpu_offload_seq = "generator"
     generator: PixelwiseNetwork
 

@@ -9,7 +9,6 @@ import torch
 from diffusers.utils import BaseOutput
 from torch import Tensor
 
-from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.polarimetry import (
     angle_of_linear_polarization,
@@ -21,7 +20,7 @@ from hf_genmodels.losses.polarimetry import (
     stokes_vector,
 )
 from hf_genmodels.metrics.polarimetry import c1_residual, c2_violation_rate, c3_violation_rate
-from hf_genmodels.polarization_plots import polarization_picture
+from hf_genmodels.plots import polarization_picture
 from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput
@@ -66,7 +65,9 @@ class PolarimetricPipeline(TranslationPipeline):
         UserError: `generator_ab` does not make four channels, or `calibration` has no such inverse.
     """
 
-    data_layout: ClassVar[LayoutKind] = "domains"
+    measures = frozenset({"translations", "violations"})
+    data_layout = "domains"
+    sampling_options = ("project", "tile_size", "tile_overlap")
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]
     generator_ab: Translator

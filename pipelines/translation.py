@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
 
 from .base import GenerativePipeline, Generators
@@ -21,13 +20,11 @@ MOST_OVERLAP = 32
 
 
 class TranslationPipeline(GenerativePipeline):
-    """Base of the pipelines whose networks make an image of an image.
+    """Base of the pipelines whose networks make an image of an image."""
 
-    Attributes:
-        data_layout: What `evaluate` measures it on: "pair", or "domains".
-    """
-
-    data_layout: ClassVar[LayoutKind] = "pair"
+    measures = frozenset({"translations"})
+    data_layout = "pair"
+    sampling_options = ("tile_size", "tile_overlap")
 
     @property
     def sample_shape(self) -> SampleShape:

@@ -28,6 +28,8 @@ class VAEPipeline(EncodingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
+    measures = frozenset({"samples", "reconstructions", "likelihood"})
+    likelihood_draws = 100
     model_cpu_offload_seq = "vae"
     vae: Any
 
@@ -49,7 +51,9 @@ class VAEPipeline(EncodingPipeline):
         return self.vae.decode(latents)
 
     @torch.no_grad()
-    def log_likelihood(self, images: Any, num_samples: int = 100, generator: torch.Generator | None = None) -> Tensor:
+    def log_likelihood(
+        self, images: Any, num_samples: int = likelihood_draws, generator: torch.Generator | None = None
+    ) -> Tensor:
         """Importance-weighted lower bound of log p(x) (Burda et al. 2015, eq. 8), tighter for more samples.
 
         Args:

@@ -17,7 +17,6 @@ from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
-from hf_genmodels.families import FAMILIES
 from tests.assets.earlier_versions.write import FITTED, model_outputs
 
 FOLDER = Path(__file__).resolve().parent / "assets" / "earlier_versions"
@@ -47,7 +46,8 @@ def archive(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
 def train(*words: str) -> None:
     """Go on through the script of the run's family with the run's options."""
     family = json.loads(OPTIONS.read_text())["family"]
-    importlib.import_module(FAMILIES[family].script).main(["--config", str(OPTIONS), *words])
+    script = importlib.import_module(f"hf_genmodels.training.train_{family}")
+    script.main(["--config", str(OPTIONS), *words])
 
 
 def model_weights(folder: Path) -> dict[str, Tensor]:

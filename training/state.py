@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,16 +40,19 @@ def identity(loop: TrainingLoop) -> dict[str, Any]:
         **{f"objective.{name}": value for name, value in loop.numbers.items()},
         "fingerprint of the data": loop.data.spec.fingerprint,
     }
-    return {name: list(value) if isinstance(value, tuple) else value for name, value in everything.items()}
+    as_saved: dict[str, Any] = json.loads(json.dumps(everything))
+    return as_saved
 
 
 def plain_values(objective: Objective) -> dict[str, Any]:
     """An objective's own numbers and choices, as its constructor left them."""
-    return {
+    plain = {
         name: value
         for name, value in vars(objective).items()
         if not name.startswith("_") and (value is None or isinstance(value, (bool, int, float, str)))
     }
+    phases = [list(dataclasses.astuple(phase)) for phase in objective.phases]
+    return {**plain, "learning_rates": objective.learning_rates, "phases": phases}
 
 
 def save_checkpoint(loop: TrainingLoop) -> None:

@@ -40,6 +40,7 @@ class BEGANObjective(Objective):
         Phase("discriminator", trains=("discriminator",)),
         Phase("generator", trains=("generator",), reuse_batch=True),
     )
+    k: Tensor
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]

@@ -85,6 +85,13 @@ def test_contractive_penalty_is_the_squared_jacobian_and_trains_the_encoder(opti
     assert gradient.abs().max() > 0
 
 
+def test_unknown_choices():
+    network = objective_of().networks["autoencoder"]
+    for choice in ("regularizer", "corruption"):
+        with pytest.raises(UserError, match=f"^{choice} 'L1' is unknown; choose one of: none, "):
+            AutoencoderObjective(network, IMAGES, **{choice: "L1"})
+
+
 def test_only_the_contractive_penalty_differentiates_a_gradient():
     assert not objective_of(regularizer="l1").phases[0].double_backward
 
@@ -138,6 +145,8 @@ def test_held_out_figures():
         if options:
             assert figures["accuracy"].tolist() == (output.logits.argmax(1) == batch["label"]).float().tolist()
         assert figures.keys() == ({"mse", "accuracy"} if options else {"mse"})
+    unlabelled = {"image": batch["image"]}
+    assert objective.evaluate(objective.networks, unlabelled, torch.Generator()).keys() == {"mse"}
 
 
 @pytest.mark.parametrize("data", [IMAGES, VECTORS])

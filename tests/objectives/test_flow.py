@@ -8,10 +8,11 @@ import re
 
 import pytest
 import torch
+from diffusers.configuration_utils import FrozenDict
 from torch.distributions import Normal
 
 from hf_genmodels import UserError
-from hf_genmodels.blocks.flows import ActNorm
+from hf_genmodels.blocks.flows import ActNorm, FlowOutput
 from hf_genmodels.data import DataSpec
 from hf_genmodels.families.flow import FlowArguments, build, network_options, reload
 from hf_genmodels.models.glow import Glow
@@ -125,6 +126,36 @@ def test_initialisation_sees_the_middles_of_the_grey_levels():
     before = {name: value.clone() for name, value in norm.state_dict().items()}
     objective.initialize(make_batch(TINY_IMAGES, seed=1), seeded_noise(), gather)
     assert all(torch.equal(value, before[name]) for name, value in norm.state_dict().items())
+
+
+def test_initialisation_sees_the_batches_of_all_processes():
+    objective = build(FlowArguments(**GLOW), TINY_IMAGES)
+    halves = make_batch(TINY_IMAGES, seed=1, count=50), make_batch(TINY_IMAGES, count=50)
+    others = []
+    other = build(FlowArguments(**GLOW), TINY_IMAGES)
+    other.initialize(halves[0], seeded_noise(), lambda tensor: others.append(tensor) or tensor)
+    seen = iter(others)
+    objective.initialize(halves[1], seeded_noise(), lambda tensor: torch.cat([next(seen), tensor]))
+    whole = build(FlowArguments(**GLOW), TINY_IMAGES)
+    whole.initialize({"image": torch.cat([half["image"] for half in halves])}, seeded_noise(), lambda tensor: tensor)
+    of_all, of_halves = (
+        next(module for module in each.networks["flow"].modules() if isinstance(module, ActNorm)).state_dict()
+        for each in (whole, objective)
+    )
+    torch.testing.assert_close(of_halves, of_all, rtol=1e-4, atol=1e-5)
+
+
+def test_a_flow_that_needs_no_first_batch():
+    class Identity(torch.nn.Module):
+        config = FrozenDict(in_channels=2, sample_size=None)
+
+        def forward(self, sample, labels=None):
+            return FlowOutput(sample, sample.new_zeros(len(sample)), Normal(0.0, 1.0).log_prob(sample).sum(1))
+
+    objective, batch = FlowObjective(Identity(), VECTORS), make_batch(VECTORS)
+    objective.initialize(batch, seeded_noise(), lambda tensor: tensor)
+    expected = -Normal(0.0, 1.0).log_prob(batch["image"]).sum(1).mean()
+    assert losses_of(objective, batch)["loss"].item() == pytest.approx(expected.item())
 
 
 def test_labels_are_read_by_a_conditional_flow_alone():

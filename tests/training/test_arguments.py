@@ -9,8 +9,8 @@ import pytest
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES, Family
-from hf_genmodels.objectives.autoencoder import AutoencoderArguments
-from hf_genmodels.objectives.vae import VAEArguments
+from hf_genmodels.families.autoencoder import AutoencoderArguments
+from hf_genmodels.families.vae import VAEArguments
 from hf_genmodels.training.arguments import TrainingArguments, check_arguments, command_line, loop_defaults, parse
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.training import options, same_bytes
@@ -255,7 +255,7 @@ def test_a_familys_defaults_for_options_of_the_loop(tmp_path: Path, capsys: pyte
     assert (training.learning_rate, training.adam_beta1, training.use_ema) == (0.25, 0.75, False)
     with pytest.raises(SystemExit):
         parsed("--help", family=OtherDefaults)
-    assert re.search(r"--learning_rate .*?\(default: 0\.0002\)", capsys.readouterr().out, re.DOTALL)
+    assert re.search(r"--learning_rate .*?\(default:\s+0\.0002\)", capsys.readouterr().out, re.DOTALL)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_the_command_repeats_a_run_of_a_family_with_its_own_defaults(words: list
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 def test_what_families_give_defaults_for_exists(family: Family) -> None:
-    assert set(loop_defaults(family.load_objective().Arguments)) <= {
+    assert set(loop_defaults(family.arguments)) <= {
         option.name for option in fields(TrainingArguments)
     }
 

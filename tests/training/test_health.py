@@ -13,11 +13,12 @@ from diffusers import ModelMixin
 from PIL import Image
 from torch import Tensor
 
+from hf_genmodels import VAE
 from hf_genmodels.data import DataArguments, TrainingBatches, load_data
 from hf_genmodels.data.sets import MapDataset
 from hf_genmodels.families import get_family
 from hf_genmodels.objectives.base import Batch, Noise, Phase
-from hf_genmodels.objectives.vae import VAEArguments, VAEObjective
+from hf_genmodels.objectives.vae import VAEObjective
 from hf_genmodels.plots import line_chart
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.health import (
@@ -114,7 +115,7 @@ class Norms(Adversaries):
         super().__init__(**options)
         self.norms: dict[tuple[str, int], float] = {}
 
-    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+    def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
         gradients = torch.cat([p.grad.flatten() for p in networks[phase.trains[0]].parameters()])
         self.norms[phase.name, self.step] = float(gradients.double().norm())
 
@@ -127,16 +128,18 @@ def test_gradient_norms_of_the_steps_that_are_logged(tmp_path: Path) -> None:
     objective = Norms(every=3)
     loop = make_loop(objective, tmp_path, max_train_steps=7, log_steps=3, checkpointing_steps=4)
     results = loop.run(None)
-    logged = {"critic": [3, 4, 6, 7], "generator": [3, 4, 6, 7], "lazy": [4, 7]}
+    # log -> the step it is of, one before; of a lazy phase the last step before the log in which it ran
+    every = {3: 2, 4: 3, 6: 5, 7: 6}
+    logged = {"critic": every, "generator": every, "lazy": {3: 0, 4: 3, 7: 6}}
     networks = {"critic": "critic", "generator": "generator", "lazy": "critic"}
     expected = {
         f"{phase}/gradient_norm_{networks[phase]}": [
-            (step, pytest.approx(objective.norms[phase, step - 1], rel=1e-5)) for step in steps
+            (log, pytest.approx(objective.norms[phase, step], rel=1e-5)) for log, step in steps.items()
         ]
         for phase, steps in logged.items()
     }
     assert norms_in(loop) == expected
-    assert len({value for points in norms_in(loop).values() for _, value in points}) == 10
+    assert len({value for points in norms_in(loop).values() for _, value in points}) == 11
     assert not any(map(is_gradient_norm, results["train"]))
 
 
@@ -163,16 +166,21 @@ def test_gradient_norms_of_a_family_with_one_phase_and_accumulated_gradients(tmp
 
 def test_nothing_is_measured_at_other_steps(tmp_path: Path) -> None:
     class Watching(Adversaries):
-        measured: list[tuple[int, bool]]
+        measured: list[tuple[int, str, set[str]]]
 
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
-            self.measured.append((self.step, bool(loop.gradient_norms)))
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
+            self.measured.append((self.step, phase.name, {name.split("/")[0] for name in loop.gradient_norms}))
 
     objective = Watching(every=9)
     objective.measured = []
     loop = make_loop(objective, tmp_path, max_grad_norm=1.0)
     loop.run(None)
-    assert set(objective.measured) == {(0, False), (1, True), (2, False), (3, True)}
+    of_step = {step: [norms for at, _, norms in objective.measured if at == step] for step in range(4)}
+    # the lazy phase runs in the first step alone, and is told of in the log after the second
+    assert of_step[0] == [set()] * 6 + [{"lazy"}]
+    assert of_step[1][-1] == {"lazy", "critic", "generator"}
+    assert of_step[2] == [set()] * 6
+    assert of_step[3][-1] == {"critic", "generator"}
 
 
 def test_a_gradient_norm_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
@@ -187,7 +195,7 @@ def test_a_gradient_norm_that_is_not_finite_is_left_out(tmp_path: Path) -> None:
     loop = make_loop(Steep(), tmp_path)
     loop.run(None)
     assert loop.step == 4
-    assert norms_in(loop).keys() == {"critic/gradient_norm_critic"}
+    assert norms_in(loop).keys() == {"critic/gradient_norm_critic", "lazy/gradient_norm_critic"}
 
 
 # samples ----------------------------------------------------------------------------------------------------------
@@ -261,7 +269,7 @@ def finished_run(
     output_dir: Path, resume_from: Path | None = None, asked: int = 0, recovers_at: int = 99
 ) -> TrainingLoop:
     data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=64), 0)
-    objective = Collapsed.from_args(VAEArguments(architecture="mlp", hidden_dims=[4], latent_dim=2), data.spec)
+    objective = Collapsed(VAE(2, None, latent_dim=2, architecture="mlp", hidden_dims=(4,)), data.spec)
     objective.asked, objective.recovers_at = asked, recovers_at
     args = TrainingArguments(
         output_dir=str(output_dir), max_train_steps=10, log_steps=1, train_batch_size=8, checkpointing_steps=8

@@ -12,14 +12,16 @@ from accelerate import Accelerator
 from diffusers import ModelMixin
 from torch import Tensor
 
+from hf_genmodels import VAE
 from hf_genmodels.data import DataArguments, TrainingBatches, load_data
 from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Batch, Noise, Phase
-from hf_genmodels.objectives.vae import VAEArguments, VAEObjective
+from hf_genmodels.objectives.vae import VAEObjective
 from hf_genmodels.training import checkpointing
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.checks import check_machine, count_steps
-from hf_genmodels.training.loop import TrainingLoop, noise_seed
+from hf_genmodels.training.loop import TrainingLoop
+from hf_genmodels.training.run import noise_seed
 from hf_genmodels.training.state import identity
 from tests.testing_utils.adversaries import Adversaries, adversarial_losses, make_loop
 from tests.testing_utils.training import same_bytes, weights
@@ -93,8 +95,8 @@ def test_phases_run_when_they_should_on_the_batches_they_declare(tmp_path: Path)
 
 def test_only_the_networks_of_the_phase_take_gradients(tmp_path: Path) -> None:
     class Watching(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
-            super().after_update(phase, networks, reduce)
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
+            super().after_update(phase, networks, noise, gather)
             for name, network in networks.items():
                 now = [None if p.grad is None else p.grad.clone() for p in network.parameters()]
                 if name in phase.trains:
@@ -118,8 +120,8 @@ def test_only_the_networks_of_the_phase_take_gradients(tmp_path: Path) -> None:
 
 def test_frozen_networks_stay_as_they_are(tmp_path: Path) -> None:
     class Watching(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
-            super().after_update(phase, networks, reduce)
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
+            super().after_update(phase, networks, noise, gather)
             now = states(self)
             for name in now:
                 moved = any((now[name][key] != self.last[name][key]).any() for key in now[name])
@@ -196,13 +198,13 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path, at: int) -> Non
     assert f"generator/loss is not finite at step {at};" in str(error.value)
     assert f"{tmp_path / 'checkpoint-4'} is still good" in str(error.value)
     assert loop.step == 6
-    checkpointing.verify(tmp_path / "checkpoint-4", identity(loop))
+    checkpointing.verify(tmp_path / "checkpoint-4", identity(loop), {})
     assert all(value.isfinite().all() for value in weights(tmp_path / "checkpoint-4/networks/generator").values())
 
 
 def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
     class Broken(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
             if phase.name == "lazy":
                 next(networks["critic"].parameters()).data[0, 0] = float("inf")
 
@@ -215,7 +217,7 @@ def test_weights_that_are_not_finite_are_never_saved(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_batch_statistics_that_are_not_finite_are_never_saved(tmp_path: Path, value: str) -> None:
     class Broken(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
             if phase.name == "lazy":
                 networks["generator"].norm.running_var[3] = float(value)
 
@@ -235,7 +237,7 @@ def test_pictures_show_enough(tmp_path: Path, dataset: str, count: int) -> None:
             return super().sample_grid(pipeline, batch, generator)
 
     data = load_data(DataArguments(dataset_name=dataset), 0)
-    objective = Watching.from_args(VAEArguments(architecture="mlp", hidden_dims=[8]), data.spec)
+    objective = Watching(VAE(data.spec.channels, data.spec.size, architecture="mlp", hidden_dims=(8,)), data.spec)
     objective.shown = []
     args = TrainingArguments(output_dir=str(tmp_path), max_train_steps=1, checkpointing_steps=0)
     TrainingLoop(objective, data, args, Accelerator()).run(None)
@@ -247,7 +249,7 @@ def test_gradients_are_clipped_network_by_network(tmp_path: Path) -> None:
     class Watching(Adversaries):
         norms: list[float]
 
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
             gradients = torch.cat([p.grad.flatten() for p in networks[phase.trains[0]].parameters()])
             self.norms.append(float(gradients.norm()))
 
@@ -326,9 +328,10 @@ def test_batches_of_packs(tmp_path: Path) -> None:
 
 def test_what_follows_an_update_can_average_over_processes(tmp_path: Path) -> None:
     class Averaging(Adversaries):
-        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], reduce: Any) -> None:
-            super().after_update(phase, networks, reduce)
-            assert torch.equal(reduce(torch.tensor([1.0, 3.0])), torch.tensor([1.0, 3.0]))
+        def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Any) -> None:
+            super().after_update(phase, networks, noise, gather)
+            assert torch.equal(gather(torch.tensor([[1.0, 3.0]])), torch.tensor([[1.0, 3.0]]))
+            assert noise.normal((2,), like=torch.zeros(0)).shape == (2,)
 
     objective = Averaging()
     make_loop(objective, tmp_path).run(None)
@@ -339,9 +342,10 @@ def test_data_dependent_initialisation_happens_once(tmp_path: Path) -> None:
     class Initialised(Adversaries):
         batches: list[list[int]]
 
-        def initialize(self, batch: Batch, reduce: Any) -> None:
+        def initialize(self, batch: Batch, noise: Noise, gather: Any) -> None:
             self.batches.append(batch["index"].tolist())
-            assert torch.equal(reduce(torch.ones(2)), torch.ones(2))
+            assert torch.equal(gather(torch.ones(1, 2)), torch.ones(1, 2))
+            assert noise.normal((2,), like=torch.zeros(0)).shape == (2,)
 
     objective = Initialised()
     objective.batches = []

@@ -179,7 +179,7 @@ def test_a_checkpoint_in_which_only_some_networks_are_averaged(tmp_path: Path) -
 def test_starting_from_a_damaged_checkpoint_or_one_of_another_family(finished: Path, tmp_path: Path) -> None:
     checkpoint = interrupted(finished, 10, tmp_path / "first") / "checkpoint-10"
     start = options(tmp_path / "run", pretrained_model_name_or_path=checkpoint)
-    with pytest.raises(UserError, match=r"networks/autoencoder/config\.json is missing") as error:
+    with pytest.raises(UserError, match="/networks holds no autoencoder") as error:
         train_autoencoder(start)
     assert "\n" not in str(error.value)
     interrupted(finished, 5, tmp_path / "first")

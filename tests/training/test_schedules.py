@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.families import get_family
+from hf_genmodels.families import FAMILIES
 from hf_genmodels.training.arguments import TrainingArguments
-from hf_genmodels.training.checks import schedule_warning
+from hf_genmodels.training.checks import schedule_warnings
 from hf_genmodels.training.schedules import learning_rate_factor
 from tests.testing_utils.adversaries import Adversaries, make_loop
 from tests.testing_utils.objectives import VECTORS
@@ -107,16 +107,15 @@ def test_final_ratio_must_be_positive(ratio: float) -> None:
 def test_runs_that_end_before_the_losses_are_final(
     family: str, option: str, value: int, weight: str, final: float
 ) -> None:
-    objective_class = get_family(family).load_objective()
-    args = objective_class.Arguments(architecture="mlp", hidden_dims=[4], latent_dim=2, **{option: value})
-    objective = objective_class.from_args(args, VECTORS)
+    args = FAMILIES[family].arguments(architecture="mlp", hidden_dims=[4], latent_dim=2, **{option: value})
+    objective = FAMILIES[family].build(args, VECTORS)
     weights = []
     for step in range(6):
         objective.before_step(step)
         weights.append(getattr(objective, weight))
     assert [w == pytest.approx(final, abs=1e-9) for w in weights] == [False] * 4 + [True] * 2
-    assert schedule_warning(objective, 5) is None
-    warning = schedule_warning(objective, 4)
+    assert schedule_warnings(objective, 5) == []
+    (warning,) = schedule_warnings(objective, 4)
     assert warning == (
         f"the weights of the losses change until step 4, and the run has only 4 steps; lower --{option}, "
         "or train for longer"
@@ -124,9 +123,9 @@ def test_runs_that_end_before_the_losses_are_final(
 
 
 def test_a_family_without_schedule_or_with_none_asked_for() -> None:
-    vae = get_family("vae").load_objective()
-    objective = vae.from_args(vae.Arguments(architecture="mlp", hidden_dims=[4], latent_dim=2), VECTORS)
-    assert schedule_warning(objective, 1) is schedule_warning(Adversaries(), 1) is None
+    vae = FAMILIES["vae"]
+    objective = vae.build(vae.arguments(architecture="mlp", hidden_dims=[4], latent_dim=2), VECTORS)
+    assert schedule_warnings(objective, 1) == schedule_warnings(Adversaries(), 1) == []
 
 
 @pytest.mark.parametrize(("steps", "warns"), [(4, True), (3, False)])
@@ -134,6 +133,6 @@ def test_the_loop_tells_of_a_schedule_that_is_too_long(
     steps: int, warns: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     objective = Adversaries()
-    objective.schedule = ("warmup_steps", steps)
+    objective.schedule = (("warmup_steps", steps), ("short_steps", 1))
     make_loop(objective, tmp_path, max_train_steps=4).run(None)
     assert capsys.readouterr().out.count("warning: the weights of the losses change") == warns

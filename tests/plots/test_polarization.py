@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from hf_genmodels import UserError
-from hf_genmodels.polarization_plots import hsv_to_rgb, polarization_picture
+from hf_genmodels.plots import hsv_to_rgb, polarization_picture
 
 
 def test_hsv_against_the_standard_library():

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from .losses.polarimetry import angle_of_linear_polarization, degree_of_linear_polarization
+from ..losses.polarimetry import angle_of_linear_polarization, degree_of_linear_polarization
 
 
 def hsv_to_rgb(hsv: Tensor) -> Tensor:

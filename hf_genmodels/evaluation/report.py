@@ -1,0 +1,135 @@
+"""The numbers of each metric, from what was collected, and the settings that each was made with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from ..metrics import distribution, likelihood, texture
+from ..metrics.constraints import EPSILON
+from ..metrics.polarimetry import mean_std_median
+from .collect import Collected
+from .kinds import CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
+from .request import Request
+
+_NEIGHBOUR = 3
+_PROJECTIONS = 512
+_SUBSETS, _SUBSET_SIZE = 100, 1000
+_RADII = (1, 2)
+_PARZEN_DATA = 2  # one half of the real data chooses the bandwidth, the other is scored
+_WITHOUT_EXTRACTOR: dict[str, Any] = {"extractor": None, "weights_sha256": None, "resize": None}
+
+# Name, value and settings.
+Figure = tuple[str, float, dict[str, Any]]
+
+
+def report(
+    request: Request, metric: str, real: Collected, made: Collected, description: dict[str, Any]
+) -> Iterator[Figure]:
+    """The numbers of one metric, each with its name and settings.
+
+    Args:
+        request: What was asked for.
+        metric: One of its metrics.
+        real: Of the real data.
+        made: Of what the pipeline made.
+        description: The extractor's of itself.
+    """
+    kind = KINDS[metric]
+    of_extractor = description if kind is FEATURES else _WITHOUT_EXTRACTOR
+    for name, value, settings in _REPORTS[kind](request, metric, real, made):
+        yield name, value, {**of_extractor, **settings}
+
+
+def _of_samples(request: Request, made: Collected) -> dict[str, Any]:
+    """How many samples stand behind a number, and how they were drawn."""
+    return {"num_samples": made.count, **request.sampling}
+
+
+def _compare_features(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    a, b, settings = torch.cat(real.features), torch.cat(made.features), _of_samples(request, made)
+    if metric == "fid":
+        yield "FID", distribution.frechet_distance_from_features(a, b), settings
+    elif metric == "kid":
+        # subsets of more than half of a set are nearly the same set each time, and their spread says nothing
+        subsets = {"num_subsets": _SUBSETS, "subset_size": min(_SUBSET_SIZE, len(a) // 2, len(b) // 2)}
+        kid = distribution.kernel_distance(a, b, generator=request.generator(), **subsets)
+        yield "KID", kid.mean, {**settings, **subsets}
+        yield "KID std", kid.std, {**settings, **subsets}
+    elif metric == "precision_recall":
+        pair = distribution.precision_recall(a, b, k=_NEIGHBOUR)
+        yield "precision", pair.precision, {**settings, "k": _NEIGHBOUR}
+        yield "recall", pair.recall, {**settings, "k": _NEIGHBOUR}
+    elif metric == "swd":
+        value = distribution.sliced_wasserstein(a, b, generator=request.generator(), num_projections=_PROJECTIONS)
+        yield "SWD", value, {**settings, "num_projections": _PROJECTIONS}
+    else:
+        entropy = distribution.inception_score(torch.cat(made.probabilities))
+        yield "inception score", entropy.score, settings
+        yield "label entropy", entropy.marginal, settings
+
+
+def _compare_textures(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    images, samples, settings = torch.cat(real.values), torch.cat(made.values), _of_samples(request, made)
+    if metric == "hog":
+        yield "HOG", texture.hog_distance(images, samples), settings
+        return
+    for radius in _RADII:
+        value = texture.lbp_distance(images, samples, radius)
+        yield f"LBP radius {radius}", value, {**settings, "radius": radius}
+
+
+def _estimate_density(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    samples, data = (torch.cat(each.values).flatten(1) for each in (made, real))
+    # alternate examples: a split may be sorted by class
+    bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
+    scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
+    settings = {"num_samples": made.count, "num_scored": len(scored), **request.sampling}
+    yield "Parzen log-likelihood", scored.mean().item(), settings
+    yield "Parzen bandwidth", bandwidth, settings
+
+
+def _mean_error(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    settings: dict[str, Any] = {"num_samples": real.count}
+    if "translations" in request.pipeline.measures:  # a call, whose options matter
+        settings |= request.sampling
+    if metric == "lpips":
+        settings["extractor"] = "lpips-alex"
+    yield metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings
+
+
+def _mean_likelihood(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    settings = {"num_samples": real.count}
+    if request.pipeline.likelihood_draws is not None:
+        settings["latent_samples"] = request.pipeline.likelihood_draws
+    # not "NLL": a training run may have a figure of that name, which is another quantity
+    yield "negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings
+
+
+def _sum_up_violations(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    settings = _of_samples(request, made)
+    for name in ("C1", "C2", "C3"):
+        of_images = mean_std_median(torch.cat(made.scores[name]))
+        yield name, of_images.mean, settings
+        yield f"{name} std", of_images.std, settings
+        yield f"{name} median", of_images.median, settings
+
+
+def _sum_up_constraints(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    settings = _of_samples(request, made)
+    yield "constraint MSE", torch.cat(made.scores["mse"]).mean().item(), settings
+    satisfied = torch.cat(made.scores["satisfied"]).mean().item()
+    yield "constraints satisfied", satisfied, {**settings, "epsilon": EPSILON}
+
+
+_REPORTS: dict[Kind, Callable[[Request, str, Collected, Collected], Iterator[Figure]]] = {
+    FEATURES: _compare_features,
+    TEXTURE: _compare_textures,
+    DENSITY: _estimate_density,
+    ERROR: _mean_error,
+    LIKELIHOOD: _mean_likelihood,
+    VIOLATIONS: _sum_up_violations,
+    CONSTRAINTS: _sum_up_constraints,
+}

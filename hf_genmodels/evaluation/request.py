@@ -1,0 +1,137 @@
+"""What was asked for, and whether the pipeline, the extractor and the data can serve it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from ..errors import UserError
+from ..metrics.extractors import Extractor, load_extractor
+from ..metrics.reconstruction import require_lpips, require_torchmetrics
+from ..pipelines.base import GenerativePipeline
+from .kinds import FEATURES, KINDS, LIKELIHOOD, METRICS, TEXTURES, Kind
+
+_SMALLEST = 4  # precision and recall look at the third neighbour
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `evaluate_pipeline` was asked for, once it is known that the pipeline can serve it."""
+
+    pipeline: GenerativePipeline
+    metrics: Sequence[str]
+    num_samples: int
+    batch_size: int
+    extractor: Extractor | None
+    seed: int
+    progress: bool
+    sampling: Mapping[str, Any]
+    known_pixels: float
+
+    def of(self, *kinds: Kind) -> list[str]:
+        """The metrics asked for that are of these kinds."""
+        return [metric for metric in self.metrics if KINDS[metric] in kinds]
+
+    def generator(self) -> torch.Generator:
+        """A fresh one, so that no number depends on which others were asked for."""
+        return torch.Generator().manual_seed(self.seed)
+
+
+def check_request(
+    pipeline: GenerativePipeline,
+    metrics: Sequence[str],
+    num_samples: int,
+    batch_size: int,
+    known_pixels: float | None,
+) -> None:
+    """Refuse what can be refused before any data is read.
+
+    Args:
+        pipeline: To be measured.
+        metrics: As the user gave them.
+        num_samples: The same.
+        batch_size: The same.
+        known_pixels: The same; None where the user says nothing.
+
+    Raises:
+        UserError: A metric is unknown, needs what the pipeline cannot do or a package that is not installed, or a
+            number is impossible.
+    """
+    name = type(pipeline).__name__
+    if not metrics:
+        raise UserError(f"no metric asked for; choose from {' '.join(METRICS)}")
+    for metric in metrics:
+        if metric not in METRICS:
+            raise UserError(f"unknown metric {metric!r}; choose from {' '.join(METRICS)}")
+        kind = KINDS[metric]
+        if not kind.can_be_served(pipeline.measures):
+            raise UserError(f"{metric} {kind.lacking.format(pipeline=name)}")
+        if kind is LIKELIHOOD and pipeline.num_classes is not None:
+            raise UserError("nll is not measured of class-conditional models; call log_likelihood with class_labels")
+        if metric in ("psnr", "ssim"):
+            require_torchmetrics(metric)
+        if metric == "lpips":
+            require_lpips()
+    if known_pixels is not None and "completions" not in pipeline.measures:
+        raise UserError(f"--known_pixels: a {name} takes no known pixels; leave it out")
+    if num_samples < _SMALLEST:
+        raise UserError(f"num_samples must be at least {_SMALLEST}, got {num_samples}")
+    if batch_size < 1:
+        raise UserError(f"batch_size must be at least 1, got {batch_size}")
+
+
+def find_extractor(
+    extractor: str | Extractor | None, metrics: Sequence[str], device: torch.device
+) -> Extractor | None:
+    """The extractor, or None where no metric looks at features.
+
+    Args:
+        extractor: As for `load_extractor`, or one that is there already.
+        metrics: The metrics asked for.
+        device: Where its network is to run.
+
+    Raises:
+        UserError: There is none although a metric needs it, or it cannot be loaded, or gives no class probabilities.
+    """
+    needing = [metric for metric in metrics if KINDS[metric] is FEATURES]
+    if not needing:
+        return None
+    if extractor is None:
+        raise UserError(
+            f"{needing[0]} needs --extractor: what `hf-genmodels train classifier` made (folder or Hub id), "
+            "inception, or pixels"
+        )
+    found = load_extractor(extractor, device) if isinstance(extractor, str) else extractor
+    if "inception_score" in needing and not found.has_probabilities:
+        raise UserError(f"inception_score needs class probabilities, and extractor {found.name} gives none")
+    return found
+
+
+def check_shape(request: Request, shape: tuple[int, ...]) -> None:
+    """Refuse what can be refused once the data are known.
+
+    Args:
+        request: What was asked for.
+        shape: Of one of the examples that samples are compared with.
+
+    Raises:
+        UserError: The pipeline makes samples of another shape, or a metric is not for such data.
+    """
+    pipeline = request.pipeline
+    # a translation has the size of what it is made of, which is refused by the call if it does not fit
+    if "translations" not in pipeline.measures and tuple(pipeline.sample_shape) != shape:
+        raise UserError(
+            f"the pipeline makes samples of shape {tuple(pipeline.sample_shape)}, the data have {shape}; "
+            "choose the data set or --resolution it was trained with"
+        )
+    if len(shape) == 1:
+        for metric in ("psnr", "ssim", "lpips"):
+            if metric in request.metrics:
+                raise UserError(f"{metric} is for images, and the data are vectors of dimension {shape[0]}; use mse")
+    noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
+    for metric, compare in TEXTURES.items():
+        if metric in request.metrics:
+            compare(noise, noise)  # which says what it needs

@@ -1,0 +1,19 @@
+"""Pictures of samples, losses, latents and polarised light, drawn with Pillow alone.
+
+Images come back as `PIL.Image.Image`, polarised light as a tensor of colours; nothing is written here.
+"""
+
+from .canvas import PALETTE
+from .charts import line_chart, scatter
+from .grids import image_grid, stack_pictures
+from .polarization import hsv_to_rgb, polarization_picture
+
+__all__ = [
+    "PALETTE",
+    "hsv_to_rgb",
+    "image_grid",
+    "line_chart",
+    "polarization_picture",
+    "scatter",
+    "stack_pictures",
+]
