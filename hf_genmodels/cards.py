@@ -17,6 +17,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from .errors import UserError
 from .families import FAMILIES, Family, find_family
 from .files import LIBRARIES, read_json
+from .registration import find_registered
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         The card; its metadata hold the figures as evaluation results.
 
     Raises:
-        UserError: The folder holds no model, or a damaged file.
+        UserError: The folder holds no model of a known family, nor one that training here has made, or a damaged file.
     """
     folder = Path(folder)
     family = _family(folder)
@@ -202,7 +203,11 @@ def _family(folder: Path) -> Family:
     if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
         return FAMILIES[recorded]
     pipeline = str(read_json(folder / "model_index.json").get("_class_name"))
-    return find_family(pipeline, recorded) or Family.unknown(recorded or pipeline, pipeline)
+    family = find_family(pipeline, recorded)
+    is_trained_here = recorded is not None and recorded not in FAMILIES
+    if family is None and not is_trained_here and find_registered(pipeline) is None:
+        raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
+    return family or Family.unknown(recorded or pipeline, pipeline)
 
 
 def component_folders(folder: Path) -> dict[str, Path]:

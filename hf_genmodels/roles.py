@@ -28,6 +28,11 @@ class Role:
     config: tuple[str, ...]
     methods: tuple[str, ...] = ()
 
+    @property
+    def kind(self) -> str:
+        """What such a network is called."""
+        return self.title.partition(",")[0]
+
     def check(self, where: str, network: Any) -> None:
         """Refuse what cannot play it.
 
@@ -39,7 +44,7 @@ class Role:
             UserError: It is no `ModelMixin` with a configuration, or lacks an entry or a method.
         """
         network = getattr(network, "_orig_mod", network)  # of what torch.compile made, the network itself
-        name, kind = type(network).__name__, self.title.partition(",")[0]
+        name, kind = type(network).__name__, self.kind
         if not isinstance(network, ModelMixin) or not isinstance(network, ConfigMixin):
             raise UserError(f"{where} must be a {kind}: a ModelMixin with a ConfigMixin, not a {name}")
         lacking = [entry for entry in self.config if entry not in network.config]

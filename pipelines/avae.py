@@ -33,7 +33,7 @@ class AVAEPipeline(EncodingPipeline):
         UserError: The networks' latents or samples differ, or the encoder has no log sigma.
     """
 
-    sampling_options = ("network",)
+    sampling_options = frozenset({"network"})
     random_reconstructions = True
     model_cpu_offload_seq = "encoder->decoder->generator"
     generator: Any

@@ -25,6 +25,7 @@ from .images import SampleShape, from_network, to_network
 from .latents import as_latents
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
+Direction = Literal["a_to_b", "b_to_a"]
 Measure = Literal["samples", "reconstructions", "likelihood", "translations", "violations", "completions"]
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
 
@@ -70,8 +71,8 @@ class GenerativePipeline(DiffusionPipeline):
     loads_from: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[frozenset[Measure]] = frozenset({"samples"})
     data_layout: ClassVar[LayoutKind] = "image"
-    sampling_options: ClassVar[tuple[str, ...]] = ()
-    default_direction: ClassVar[str | None] = None
+    sampling_options: ClassVar[frozenset[str]] = frozenset()
+    default_direction: ClassVar[Direction | None] = None
     random_reconstructions: ClassVar[bool] = False
     likelihood_draws: ClassVar[int | None] = None
 

@@ -31,6 +31,13 @@ class Part:
     classes: tuple[type, ...]
     role: Role | None = None
 
+    @property
+    def kind(self) -> str:
+        """What it may be, for messages."""
+        if self.role is not None:
+            return self.role.kind
+        return " or ".join(kind.__name__ for kind in self.classes if kind is not type(None))
+
     def check(self, pipeline_class: type, name: str, component: Any) -> None:
         """Refuse what the constructor does not ask for; subclasses are fine.
 
@@ -45,7 +52,7 @@ class Part:
             return
         component = getattr(component, "_orig_mod", component)  # of what torch.compile made, the network itself
         if not isinstance(component, self.classes):
-            raise UserError(f"{where} must be a {_names(self.classes)}, not a {type(component).__name__}")
+            raise UserError(f"{where} must be a {self.kind}, not a {type(component).__name__}")
 
 
 def parts_of(pipeline_class: type) -> dict[str, Part]:
@@ -99,9 +106,7 @@ def load_component(
     if not _is_network_or_scheduler(component_class):
         raise UserError(f"{folder}: {entry[0]} has no network or scheduler called {entry[1]!r}")
     if not issubclass(component_class, part.classes):
-        raise UserError(
-            f"{folder}: component {name} must be a {_names(part.classes)}, not a {component_class.__name__}"
-        )
+        raise UserError(f"{folder}: component {name} must be a {part.kind}, not a {component_class.__name__}")
     place = folder / name if (folder / name).is_dir() else folder
     if issubclass(component_class, torch.nn.Module):
         return load_network(component_class, place, dtype=dtype, variant=variant)
@@ -126,7 +131,3 @@ def _class_of(folder: Path, name: str, entry: Any) -> Any:
 
 def _is_network_or_scheduler(kind: Any) -> bool:
     return inspect.isclass(kind) and issubclass(kind, (torch.nn.Module, SchedulerMixin))
-
-
-def _names(allowed: tuple[type, ...]) -> str:
-    return " or ".join(kind.__name__ for kind in allowed if kind is not type(None))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Translator
 
-from .base import GenerativePipelineOutput
+from .base import Direction, GenerativePipelineOutput
 from .images import from_network
 from .translation import TranslationPipeline
-
-Direction = Literal["a_to_b", "b_to_a"]
 
 
 class CycleGANPipeline(TranslationPipeline):
@@ -27,7 +25,7 @@ class CycleGANPipeline(TranslationPipeline):
     """
 
     data_layout = "domains"
-    sampling_options = ("direction", "tile_size", "tile_overlap")
+    sampling_options = frozenset({"direction", "tile_size", "tile_overlap"})
     default_direction = "a_to_b"
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]

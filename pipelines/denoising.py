@@ -37,12 +37,7 @@ class DenoisingPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions"})
-    sampling_options = (
-        "num_inference_steps",
-        "class_labels",
-        "guidance_scale",
-        "eta",
-    )
+    sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
     model_cpu_offload_seq = "unet"
     unet: Any
     scheduler: Any
@@ -159,10 +154,13 @@ class DenoisingPipeline(GenerativePipeline):
                 classes, too many steps, steps that the scheduler cannot do, or `eta` for one that has none.
         """
         labels = find_labels(class_labels, self.num_classes, self._execution_device)
-        scale = self._guidance_scale(guidance_scale)
-        steps = self._sampling_steps(num_inference_steps)
+        if guidance_scale is not None and self.num_classes is None:
+            raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
+        scale = GUIDANCE_SCALE if guidance_scale is None else guidance_scale
+        if not math.isfinite(scale):
+            raise UserError(f"guidance_scale must be finite, got {scale}")
         generator = list(generator) if isinstance(generator, Sequence) else generator
-        options = self._step_options(generator, eta)
+        steps, options = self._prepare_scheduler(num_inference_steps, generator, eta)
         if latents is not None:
             latents = torch.atleast_1d(as_latents("latents", latents))
             batch_size = len(latents)
@@ -172,7 +170,6 @@ class DenoisingPipeline(GenerativePipeline):
         labels = match_labels(labels, batch_size)
         if labels is None and self.num_classes is not None:
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
-        self._set_timesteps(steps)
         sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
         for timestep in self.progress_bar(self.scheduler.timesteps):
             scaled = self.scheduler.scale_model_input(sample, timestep)
@@ -185,27 +182,31 @@ class DenoisingPipeline(GenerativePipeline):
             )
         return self.finish(self.from_diffused(sample.reshape(noise.shape)), output_type, return_dict)
 
-    def _set_timesteps(self, steps: int) -> None:
+    def _prepare_scheduler(
+        self, num_inference_steps: int | None, generator: Any, eta: float
+    ) -> tuple[int, dict[str, Any]]:
+        """Set the scheduler's steps; returns their number, and what its `step` takes: not every one draws noise."""
+        name = type(self.scheduler).__name__
+        if not hasattr(self.scheduler, "betas"):
+            raise UserError(f"a {name} is for models of another training: it has no betas")
+        trained = self.scheduler.config.num_train_timesteps
+        steps = self._num_steps(
+            num_inference_steps, trained if isinstance(self.scheduler, DDPMScheduler) else DDIM_STEPS
+        )
+        known = inspect.signature(self.scheduler.step).parameters
+        if not 0 <= eta <= 1:
+            raise UserError(f"eta must lie in [0, 1], got {eta}")
+        if eta and "eta" not in known:
+            raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {name}")
         try:
             self.scheduler.set_timesteps(steps)
         except (AssertionError, IndexError):
             raise UserError(
-                f"a {type(self.scheduler).__name__} cannot do {steps} steps of a model that was trained with "
-                f"{self.scheduler.config.num_train_timesteps}; try fewer num_inference_steps"
+                f"a {name} cannot do {steps} steps of a model that was trained with {trained}; "
+                "try fewer num_inference_steps"
             ) from None
-
-    def _guidance_scale(self, scale: float | None) -> float:
-        if scale is not None and self.num_classes is None:
-            raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
-        if scale is not None and not math.isfinite(scale):
-            raise UserError(f"guidance_scale must be finite, got {scale}")
-        return GUIDANCE_SCALE if scale is None else scale
-
-    def _sampling_steps(self, number: int | None) -> int:
-        if not hasattr(self.scheduler, "betas"):
-            raise UserError(f"a {type(self.scheduler).__name__} is for models of another training: it has no betas")
-        is_trained = isinstance(self.scheduler, DDPMScheduler)
-        return self._num_steps(number, self.scheduler.config.num_train_timesteps if is_trained else DDIM_STEPS)
+        options: dict[str, Any] = {"generator": generator} if "generator" in known else {}
+        return steps, options | ({"eta": eta} if "eta" in known else {})
 
     def _num_steps(self, number: int | None, default: int) -> int:
         trained: int = self.scheduler.config.num_train_timesteps
@@ -215,15 +216,6 @@ class DenoisingPipeline(GenerativePipeline):
                 f"num_inference_steps must be 1 to {trained}, the steps that the model was trained with, got {number}"
             )
         return number
-
-    def _step_options(self, generator: Any, eta: float) -> dict[str, Any]:
-        """What the scheduler's `step` takes of these; not every one draws noise."""
-        known = inspect.signature(self.scheduler.step).parameters
-        if not 0 <= eta <= 1:
-            raise UserError(f"eta must lie in [0, 1], got {eta}")
-        if eta and "eta" not in known:
-            raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {type(self.scheduler).__name__}")
-        return {name: value for name, value in (("generator", generator), ("eta", eta)) if name in known}
 
     # codes -----------------------------------------------------------------------------------------------------------
 

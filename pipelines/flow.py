@@ -34,7 +34,7 @@ class FlowPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions", "likelihood"})
-    sampling_options = ("temperature", "class_labels")
+    sampling_options = frozenset({"temperature", "class_labels"})
     likelihood_draws = 1
     model_cpu_offload_seq = "flow"
     flow: FlowNetwork

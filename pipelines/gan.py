@@ -34,7 +34,7 @@ class GANPipeline(GenerativePipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    sampling_options = ("class_labels", "truncation")
+    sampling_options = frozenset({"class_labels", "truncation"})
     model_cpu_offload_seq = "generator"
     generator: Any
 

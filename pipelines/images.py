@@ -15,11 +15,6 @@ from hf_genmodels.errors import UserError
 SampleShape = tuple[int, ...]
 
 
-def default_output_type(shape: SampleShape) -> str:
-    """Return "pil" where such a picture exists (1 or 3 channels), else "np"."""
-    return "pil" if len(shape) == 3 and shape[0] in (1, 3) else "np"
-
-
 def to_network(images: Any, shape: SampleShape) -> Tensor:
     """Images as users give them -> float32 (batch, channels, height, width) in [-1, 1]; vectors stay as they are.
 
@@ -102,10 +97,11 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
         UserError: "pil" is asked of data that are no grey or RGB pictures, or the type is unknown.
     """
     shape = tuple(samples.shape[1:])
-    output_type = output_type or default_output_type(shape)
+    is_image = len(shape) == 3
+    is_picture = is_image and shape[0] in (1, 3)
+    output_type = output_type or ("pil" if is_picture else "np")
     if output_type not in ("pil", "np", "pt"):
         raise UserError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
-    is_image = len(shape) == 3
     samples = samples.float()
     if is_image:
         samples = ((samples + 1) / 2).clamp(0, 1)
@@ -115,7 +111,7 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
     array = array.transpose(0, 2, 3, 1) if is_image else array
     if output_type == "np":
         return array
-    if default_output_type(shape) != "pil":
+    if not is_picture:
         raise UserError(f"samples of shape {shape} are no grey or RGB pictures; call with output_type='np' or 'pt'")
     if value_scale == 65535 and shape[0] == 1:
         return [Image.fromarray((image[..., 0] * 65535).round().astype(np.uint16)) for image in array]

@@ -21,7 +21,8 @@ class Pix2PixPipeline(TranslationPipeline):
         source_value_scale: The same of the images that it takes.
     """
 
-    sampling_options = ("stochastic", "tile_size", "tile_overlap")
+    data_layout = "pair"
+    sampling_options = frozenset({"stochastic", "tile_size", "tile_overlap"})
     model_cpu_offload_seq = "generator"
     generator: Translator
 

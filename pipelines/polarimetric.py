@@ -67,7 +67,7 @@ class PolarimetricPipeline(TranslationPipeline):
 
     measures = frozenset({"translations", "violations"})
     data_layout = "domains"
-    sampling_options = ("project", "tile_size", "tile_overlap")
+    sampling_options = frozenset({"project", "tile_size", "tile_overlap"})
     model_cpu_offload_seq = "generator_ab->generator_ba"
     _optional_components: ClassVar[list[str]] = ["generator_ba"]
     generator_ab: Translator

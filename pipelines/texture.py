@@ -20,7 +20,7 @@ class TexturePipeline(GenerativePipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    sampling_options = ("method",)
+    sampling_options = frozenset({"method"})
     model_cpu_offload_seq = "texture"
     texture: StationaryTexture
 

@@ -23,8 +23,6 @@ class TranslationPipeline(GenerativePipeline):
     """Base of the pipelines whose networks make an image of an image."""
 
     measures = frozenset({"translations"})
-    data_layout = "pair"
-    sampling_options = ("tile_size", "tile_overlap")
 
     @property
     def sample_shape(self) -> SampleShape:

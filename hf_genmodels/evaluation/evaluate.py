@@ -39,39 +39,35 @@ def evaluate_pipeline(
     one for the samples and a fresh one for each metric, so a number does not depend on which others were asked for.
 
     Args:
-        pipeline: Its class says what can be measured of it, and how, see `GenerativePipeline`. Samples and
-            reconstructions are compared with the data, translations with their targets (or the images of the other
-            domain); of images from known pixels one is made for the pixels of each image.
+        pipeline: Its class says what can be measured of it, see `GenerativePipeline`. Translations are compared with
+            their targets (or the images of the other domain); of each image's known pixels one sample is made.
         data_args: The data set; nothing is augmented.
         split: Which split is the real side.
         metrics: Some of `METRICS`.
-        num_samples: Samples to draw, and the most real examples (of each domain) to use. A split with fewer is used
-            whole, and "num_real" in the settings says so.
+        num_samples: Samples to draw, and the most real examples (of each domain) to use; "num_real" says how many.
         batch_size: Examples at a time.
         extractor: As for `load_extractor`, or an extractor; None where no metric looks at features.
         seed: Of all random draws.
         progress: Show progress bars.
-        sampling: Further arguments of the pipeline's call, of its `sampling_options`, such as
-            {"num_inference_steps": 50}; noted in the settings. With {"direction": "b_to_a"} domains A and B change
-            places.
+        sampling: Some of the pipeline's `sampling_options`, such as {"num_inference_steps": 50}; noted in the
+            settings. With {"direction": "b_to_a"} domains A and B change places.
         known_pixels: Of a pipeline that takes some: share of the pixels that are known, 0.005 by default.
 
     Returns:
-        A dict for each number: "name", "value", "settings". "swd" has the units of the features, "MSE" those of [0, 1]
-        squared, "PSNR" decibels, "negative log-likelihood" and "Parzen log-likelihood" nats for each example, the
-        latter a density over [0, 1] values; "C1" to "C3" see `PolarimetricPipeline.violations`, "constraint MSE" and
-        "constraints satisfied" `PixelwisePipelineOutput`, on the scale of [-1, 1].
+        A dict for each number: "name", "value", "settings". "SWD" has the units of the features, "MSE" those of [0, 1]
+        squared, "PSNR" decibels, log-likelihoods nats for each example, the Parzen one of a density over [0, 1]; "C1"
+        to "C3" see `PolarimetricPipeline.violations`, the constraints' `PixelwisePipelineOutput`.
 
     Raises:
-        UserError: A metric that is unknown, that this pipeline or data cannot serve, or whose package is missing (all
-            before anything is sampled), or samples that are not finite.
+        UserError: A metric is unknown, cannot be served by this pipeline or data, or its package is missing (all known
+            before anything is sampled), or samples are not finite.
     """
     check_request(pipeline, metrics, num_samples, batch_size, known_pixels)
     options = pipeline.check_sampling_options(sampling or {})
     pipeline.set_progress_bar_config(disable=True)  # `collect` shows its own
     found = find_extractor(extractor, metrics, pipeline.device)
-    share = KNOWN_PIXELS if known_pixels is None else known_pixels
-    request = Request(pipeline, metrics, num_samples, batch_size, found, seed, progress, options, share)
+    known = KNOWN_PIXELS if known_pixels is None else known_pixels
+    request = Request(pipeline, metrics, num_samples, batch_size, found, seed, progress, options, known)
     dataset = load_split(data_args, split, layout_of(request, data_args))
     about = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
     shape = compared_shape(request, dataset)

@@ -8,7 +8,7 @@ from torch import nn
 
 from hf_genmodels import VAE, Autoencoder, UserError
 from hf_genmodels.blocks.autoencoding import dense_layers
-from hf_genmodels.objectives.vae import BETA_VAE
+from hf_genmodels.families.vae import BETA_VAE
 from tests.testing_utils.models import ModelTesterMixin
 
 

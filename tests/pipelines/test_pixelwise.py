@@ -185,5 +185,5 @@ def test_impossible_calls(options, message):
 
 
 def test_another_component_is_refused():
-    with pytest.raises(UserError, match="component generator of PixelwisePipeline must be a PixelwiseGenerator"):
+    with pytest.raises(UserError, match="component generator of PixelwisePipeline must be a pixel-wise generator: .* not a Linear"):
         PixelwisePipeline(torch.nn.Linear(1, 1))

@@ -195,7 +195,10 @@ def write(name: str, folder: Path) -> None:
         assert not given.keys() & made.keys()
         save_file({name: value.contiguous() for name, value in {**given, **made}.items()}, "outputs.safetensors")
         archive = folder / f"{name}.tar.xz"
-        with tarfile.open(archive, "w:xz", preset=9 | lzma.PRESET_EXTREME) as file:
+        with (
+            lzma.open(archive, "w", preset=9 | lzma.PRESET_EXTREME) as packed,
+            tarfile.open(fileobj=packed, mode="w") as file,
+        ):
             files = (path for path in Path().rglob("*") if path.is_file())
             for path in sorted(files, key=lambda path: (path.suffix, path.name, path)):  # like files side by side
                 file.add(path, filter=without_owner)
