@@ -200,20 +200,20 @@ def _without_place(value: str) -> str:
 def _family(folder: Path) -> Family:
     """The family of a folder; where several share a pipeline, the one that training recorded."""
     recorded = training_arguments(folder).get("family")
-    if not (folder / "model_index.json").is_file() and recorded in FAMILIES and FAMILIES[recorded].pipeline is None:
-        return FAMILIES[recorded]
+    is_own = recorded is not None and recorded not in FAMILIES
+    if not (folder / "model_index.json").is_file() and (is_own or (recorded and FAMILIES[recorded].pipeline is None)):
+        return Family.unknown(recorded, None) if is_own else FAMILIES[recorded]
     pipeline = str(read_json(folder / "model_index.json").get("_class_name"))
     family = find_family(pipeline, recorded)
-    is_trained_here = recorded is not None and recorded not in FAMILIES
-    if family is None and not is_trained_here and find_registered(pipeline) is None:
+    if family is None and not is_own and find_registered(pipeline) is None:
         raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
     return family or Family.unknown(recorded or pipeline, pipeline)
 
 
 def component_folders(folder: Path) -> dict[str, Path]:
-    """Folders of networks and schedulers by name; a family without a pipeline has its network in `folder` itself."""
+    """Folders of networks and schedulers by name; `folder` itself is that of a network without a pipeline."""
     if not (folder / "model_index.json").is_file():
-        return {_family(folder).name: folder}
+        return {_family(folder).name: folder} if (folder / "config.json").is_file() else {}
     index = read_json(folder / "model_index.json")
     return {path.name: path for path in sorted(folder.iterdir()) if path.name in index and path.is_dir()}
 

@@ -31,9 +31,8 @@ def register(registered: ClassT) -> ClassT:
         isinstance(registered, type) and issubclass(registered, ModelMixin) and issubclass(registered, ConfigMixin)
     )
     if not is_network and not (isinstance(registered, type) and issubclass(registered, GenerativePipeline)):
-        raise UserError(
-            f"register takes a class of ModelMixin and ConfigMixin, or of GenerativePipeline, got {registered!r}"
-        )
+        given = registered.__name__ if isinstance(registered, type) else f"an instance of {type(registered).__name__}"
+        raise UserError(f"register takes a class of ModelMixin and ConfigMixin, or of GenerativePipeline, got {given}")
     earlier = _REGISTERED.get(registered.__name__)
     if earlier is not None and (earlier.__module__, earlier.__qualname__) != (
         registered.__module__,

@@ -70,8 +70,11 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
         args.mixed_precision = "no"
     accelerator = make_accelerator(args)
     torch.manual_seed(args.seed)
-    run = make_run(objective, data, args, accelerator, {})
-    carry_out(run, family, {**vars(data.arguments), **vars(args), **plain_values(objective)}, None, {})
+    of_data = {**vars(data.arguments), "validation_split": data.validation_split}
+    run = make_run(objective, data, args, accelerator, of_data)
+    carry_out(run, family, {**of_data, **vars(args), **plain_values(objective)}, None, {})
+    for tracker in accelerator.trackers:  # `end_training` would end the processes' group, too, and the next `train`
+        tracker.finish()
     pipeline = objective.pipeline(run.inference_networks())
     if pipeline is not None:
         pipeline.to(accelerator.device)
@@ -115,6 +118,7 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     options = {name: value for group in groups for name, value in vars(group).items()}
     command = command_line(family.name, groups, accelerator.num_processes)
     carry_out(run, family, options, command, defaults_of(*groups))
+    accelerator.end_training()
     return output_dir
 
 
@@ -161,7 +165,6 @@ def carry_out(
         accelerator.wait_for_everyone()
     finally:
         let_collectives_end(accelerator)
-    accelerator.end_training()
 
 
 def family_of(objective: Objective) -> Family:

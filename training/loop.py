@@ -129,8 +129,7 @@ class TrainingLoop(Run):
                 self.recorded.setdefault(self.prefixes[phase.name] + name, []).append(value.detach())
                 self.recorded_steps.setdefault(self.prefixes[phase.name] + name, []).append(self.step)
         self.apply_gradients(phase)
-        self.noise_generator.manual_seed(noise_seed(seed))
-        noise = Noise(self.noise_generator, share=rank, num_shares=world)
+        noise = Noise(self.noise_generator.manual_seed(noise_seed(seed)))
         self.objective.after_update(phase, self.networks, noise, self.accelerator.gather)
 
     def set_trainable(self, names: Sequence[str] | dict[str, Any]) -> None:
@@ -143,8 +142,7 @@ class TrainingLoop(Run):
     def apply_gradients(self, phase: Phase) -> None:
         """Unscale, measure and clip the gradients of a phase's networks, and let their optimisers step."""
         scaler, max_norm = self.accelerator.scaler, self.args.max_grad_norm
-        # a lazy phase is measured at its last run before a log
-        is_measured = any(self.logs_after(step) for step in range(self.step, self.step + phase.every))
+        is_measured = self.next_log <= self.step + phase.every  # a lazy phase's last run before a log
         for name in phase.trains:
             optimizer, norm = self.optimizers[name], None
             if scaler is not None:
@@ -184,13 +182,12 @@ class TrainingLoop(Run):
         if resume_from is not None:
             restore(self, resume_from)
         elif self.args.pretrained_model_name_or_path is None:
-            rank, world = self.accelerator.process_index, self.accelerator.num_processes
-            noise = Noise(self.noise_generator.manual_seed(noise_seed(self.args.seed)), rank, world)
+            noise = Noise(self.noise_generator.manual_seed(noise_seed(self.args.seed)))
             self.objective.initialize(self.to_device(next(self.batches.start(0))), noise, self.accelerator.gather)
         self.parameters = {
             name: [p for p in network.parameters() if p.requires_grad] for name, network in self.networks.items()
         }
-        self.trainable = set(self.networks)
+        self.trainable: set[str] = set(self.networks)
         self.wrapped = {name: self._wrap(name) for name in self.trained}
         compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if self.args.compile else {}
         several = len(self.objective.phases) > 1
@@ -202,6 +199,7 @@ class TrainingLoop(Run):
             trained = self.wrapped if phase.double_backward or not compiled else compiled
             self.views[phase.name] = {**self.networks, **{name: trained[name] for name in phase.trains}}
         self.stream = self.batches.start(self.consumed)
+        self.next_log = self.find_next_log()
 
     def _wrap(self, name: str) -> torch.nn.Module:
         handler = self.accelerator.ddp_handler
@@ -270,13 +268,10 @@ class TrainingLoop(Run):
 
     # the run ---------------------------------------------------------------------------------------------------------
 
-    def logs_after(self, step: int) -> bool:
-        """Whether there is a log after a step, counted from 0."""
-        return step + 1 == self.total_steps or (step + 1) % self.args.log_steps == 0 or self.saves_after(step)
-
-    def saves_after(self, step: int) -> bool:
-        """Whether a checkpoint is written after a step, counted from 0."""
-        return self.args.checkpointing_steps > 0 and (step + 1) % self.args.checkpointing_steps == 0
+    def find_next_log(self) -> int:
+        """After how many steps the next log is: before every checkpoint, too, and at the end."""
+        steps = [each for each in (self.args.log_steps, self.args.checkpointing_steps) if each]
+        return min(self.total_steps, *((self.step // each + 1) * each for each in steps))
 
     def learn(self, resume_from: Path | None) -> None:
         self.prepare(resume_from)
@@ -289,10 +284,10 @@ class TrainingLoop(Run):
         # Closed on errors too: their line would otherwise be printed behind the bar.
         with tqdm(total=final_step, initial=self.step, desc="training", disable=not main, mininterval=0.5) as bar:
             while self.step < final_step:
-                step = self.step
                 self.training_step()
                 bar.update()
-                if self.logs_after(step):
+                if self.step in (self.next_log, final_step):
+                    self.next_log = self.find_next_log()
                     losses = self.flush_losses()
                     self.log({**losses, **self.health()})
                     warning = self.new_warning()
@@ -304,5 +299,5 @@ class TrainingLoop(Run):
                 if draws and self.step < final_step:
                     self.save_samples()
                     self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
-                if self.saves_after(step):
+                if self.args.checkpointing_steps and self.step % self.args.checkpointing_steps == 0:
                     save_checkpoint(self)

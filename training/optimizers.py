@@ -33,9 +33,7 @@ def parameter_groups(objective: Objective, name: str, args: TrainingArguments) -
     groups = [dict(group) for group in objective.param_groups(name)]
     kinds = {group.pop("optimizer", args.optimizer) for group in groups}
     if len(kinds) > 1:
-        raise UserError(
-            f"{name}: its parameter groups name several optimisers, {', '.join(sorted(kinds))}; choose one"
-        )
+        raise UserError(f"{name}: its parameter groups name several optimisers: {', '.join(sorted(kinds))}")
     (kind,) = kinds
     if kind not in OPTIMIZERS:
         raise UserError(f"{name}: unknown optimiser {kind!r}; choose one of {', '.join(OPTIMIZERS)}")

@@ -115,16 +115,17 @@ def save_arguments(output_dir: Path, family: Family, command: str | None, option
 
 
 def save_model(run: Run) -> None:
-    """Write the pipeline (for a family without one, the network itself) and the networks only training needs."""
+    """Write the pipeline and the networks only training needs; without a pipeline the only network, or all of them."""
     networks = run.inference_networks()
     pipeline = run.objective.pipeline(networks)
-    if pipeline is None:
+    if pipeline is not None:
+        pipeline.save_pretrained(run.output_dir)
+    elif len(networks) == 1:
         (network,) = networks.values()
         network.save_pretrained(str(run.output_dir))
         return
-    pipeline.save_pretrained(run.output_dir)
     for name, network in networks.items():
-        if name not in pipeline.components:
+        if pipeline is None or name not in pipeline.components:
             network.save_pretrained(str(run.output_dir / "training_networks" / name))
 
 

@@ -23,10 +23,15 @@ UNKNOWN_CARD = """{% extends "_base.md" %}
 A model of a class of its author's own.
 {% endblock %}
 {% block snippet %}
+{% if pipeline %}
 from hf_genmodels import AutoPipeline, register
 
 register({{ pipeline }})  # the author's class
 pipe = AutoPipeline.from_pretrained("{{ source }}")
+{% else %}
+# of the author's class
+network = Network.from_pretrained("{{ source }}")
+{% endif %}
 {% endblock %}
 {% block limits %}
 What its class does is not known here.

@@ -153,9 +153,11 @@ class Objective:
     def initialize(self, batch: Batch, noise: Noise, gather: Gather) -> None:
         """Data-dependent initialisation, once, on the raw networks, before the first step.
 
+        What it writes into a network must be the same on all processes: computed of gathered values and of `noise`.
+
         Args:
             batch: Of this process.
-            noise: As for `losses`.
+            noise: A source that gives all processes the same numbers.
             gather: See `Gather`; every process must call it alike.
         """
 
@@ -165,13 +167,12 @@ class Objective:
     def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Gather) -> None:
         """Called after each optimiser update, to clip weights or to set codebooks.
 
-        What it writes into a network must be the same on all processes: computed of gathered values, and of `noise`
-        drawn alike.
+        What it writes into a network must be the same on all processes: computed of gathered values and of `noise`.
 
         Args:
             phase: The phase of the update.
             networks: The raw networks.
-            noise: A source of its own, of which each process has its rows.
+            noise: A source of its own that gives all processes the same numbers.
             gather: See `Gather`; every process must call it alike.
         """
 
