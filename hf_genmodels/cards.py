@@ -199,15 +199,18 @@ def _without_place(value: str) -> str:
 
 def _family(folder: Path) -> Family:
     """The family of a folder; where several share a pipeline, the one that training recorded."""
-    recorded = training_arguments(folder).get("family")
-    is_own = recorded is not None and recorded not in FAMILIES
-    if not (folder / "model_index.json").is_file() and (is_own or (recorded and FAMILIES[recorded].pipeline is None)):
-        return Family.unknown(recorded, None) if is_own else FAMILIES[recorded]
+    recorded: str | None = training_arguments(folder).get("family")
+    own = recorded if recorded is not None and recorded not in FAMILIES else None
+    if not (folder / "model_index.json").is_file() and recorded is not None:
+        if own is not None:
+            return Family.unknown(own, None)
+        if FAMILIES[recorded].pipeline is None:
+            return FAMILIES[recorded]
     pipeline = str(read_json(folder / "model_index.json").get("_class_name"))
     family = find_family(pipeline, recorded)
-    if family is None and not is_own and find_registered(pipeline) is None:
+    if family is None and own is None and find_registered(pipeline) is None:
         raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
-    return family or Family.unknown(recorded or pipeline, pipeline)
+    return family or Family.unknown(own or pipeline, pipeline)
 
 
 def component_folders(folder: Path) -> dict[str, Path]:

@@ -21,12 +21,12 @@ class Role:
     Attributes:
         title: What it does.
         config: Entries that the network's configuration must have.
-        methods: Methods beside `forward` that are called.
+        members: Methods and properties beside `forward` that are used.
     """
 
     title: str
     config: tuple[str, ...]
-    methods: tuple[str, ...] = ()
+    members: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -41,7 +41,7 @@ class Role:
             network: An instance.
 
         Raises:
-            UserError: It is no `ModelMixin` with a configuration, or lacks an entry or a method.
+            UserError: It is no `ModelMixin` with a configuration, or lacks an entry or a member.
         """
         network = getattr(network, "_orig_mod", network)  # of what torch.compile made, the network itself
         name, kind = type(network).__name__, self.kind
@@ -53,10 +53,10 @@ class Role:
                 f"{where} must be a {kind}, but the configuration of {name} has no {lacking[0]}; "
                 "docs/own_networks.md says what is needed"
             )
-        lacking = [method for method in self.methods if not callable(getattr(network, method, None))]
+        lacking = [member for member in self.members if not hasattr(network, member)]
         if lacking:
             raise UserError(
-                f"{where} must be a {kind}, but {name} has no method {lacking[0]}; "
+                f"{where} must be a {kind}, but {name} has no {lacking[0]}; "
                 "docs/own_networks.md says what is needed"
             )
 
@@ -65,13 +65,13 @@ GENERATOR = Role("generator, z -> x", ("latent_dim", "out_channels", "sample_siz
 ENCODER = Role("encoder, x -> z", ("in_channels", "sample_size", "latent_dim"))
 TRANSLATOR = Role("translator, x -> y", ("in_channels", "out_channels", "sample_size"))
 PIXELWISE_GENERATOR = Role(
-    "pixel-wise generator, known pixels and z -> x", ("in_channels", "sample_size", "latent_channels")
+    "pixel-wise generator, known pixels and z -> x", ("in_channels", "sample_size"), ("latent_shape",)
 )
 AUTOENCODER = Role("autoencoder, x -> z -> x", ("in_channels", "sample_size", "latent_dim"), ("encode", "decode"))
 VAE_ROLE = Role(
     "VAE, x -> q(z|x), z -> p(x|z)",
     ("in_channels", "sample_size", "latent_dim"),
-    ("posterior_parameters", "decoder_parameters", "decode", "negative_log_likelihood"),
+    ("posterior_parameters", "decoder_parameters", "decode", "negative_log_likelihood", "log_scale"),
 )
 FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse",))
 DENOISER = Role("denoising network, x_t, t -> noise", ("in_channels", "sample_size"))

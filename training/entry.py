@@ -174,8 +174,9 @@ def family_of(objective: Objective) -> Family:
         if package == "hf_genmodels.objectives" and stem in FAMILIES:
             return get_family(stem)
     pipeline_class = objective.pipeline_class
-    found = None if pipeline_class is None else find_family(pipeline_class.__name__)
-    return found or Family.unknown(type(objective).__name__, pipeline_class and pipeline_class.__name__)
+    if pipeline_class is None:
+        return Family.unknown(type(objective).__name__, None)
+    return find_family(pipeline_class.__name__) or Family.unknown(type(objective).__name__, pipeline_class.__name__)
 
 
 def finish(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:

@@ -84,6 +84,7 @@ class TrainingLoop(Run):
         self.gradient_norms: dict[str, Tensor] = {}
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
         self.noise_generator = torch.Generator()
+        self.trainable: set[str] = set()  # networks whose gradients are on
 
     # one step --------------------------------------------------------------------------------------------------------
 
@@ -187,7 +188,7 @@ class TrainingLoop(Run):
         self.parameters = {
             name: [p for p in network.parameters() if p.requires_grad] for name, network in self.networks.items()
         }
-        self.trainable: set[str] = set(self.networks)
+        self.trainable = set(self.networks)
         self.wrapped = {name: self._wrap(name) for name in self.trained}
         compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if self.args.compile else {}
         several = len(self.objective.phases) > 1

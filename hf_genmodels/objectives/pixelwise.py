@@ -141,9 +141,7 @@ class PixelwiseObjective(Objective):
         self.known_pixels, self.conditioning, self.gan_loss = known_pixels, conditioning, gan_loss
         self.constraint_weight, self.constraint_noise = constraint_weight, constraint_noise
         self.discriminator_input_noise = discriminator_input_noise
-        config: Any = generator.config
-        side = config.sample_size // 4
-        self.latent_shape = (config.latent_channels, side, side)
+        self.latent_shape: tuple[int, ...] = generator.latent_shape
         self.packing: int = discriminator.config.get("packing", 1)
         self.batch_multiple = self.packing
 

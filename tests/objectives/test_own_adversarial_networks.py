@@ -61,14 +61,15 @@ class OwnMap(ModelMixin, ConfigMixin):
     """A lens, a discriminator that restores what it sees, or a generator from known pixels."""
 
     @register_to_config
-    def __init__(self, in_channels=1, sample_size=8, latent_channels=2):
+    def __init__(self, in_channels=1, sample_size=8):
         super().__init__()
+        self.latent_shape = (2, 4)
         self.layer = nn.Conv2d(in_channels, in_channels, 3, padding=1)
 
     def forward(self, sample, mask=None, latents=None):
         made = self.layer(sample)
         if latents is not None:
-            made = made * (1 - mask) + latents.mean((1, 2, 3), keepdim=True)
+            made = made * (1 - mask) + latents.mean((1, 2))[:, None, None, None]
         return SimpleNamespace(sample=made, reconstruction=made)
 
 

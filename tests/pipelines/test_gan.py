@@ -89,7 +89,10 @@ def test_every_generator_samples_and_reloads(network, tmp_path):
 
 
 def test_a_network_that_is_no_generator_is_refused():
-    with pytest.raises(UserError, match="component generator of GANPipeline must be a generator, but the config.* of MLPEncoder has no out_"):
+    with pytest.raises(
+        UserError,
+        match="of GANPipeline must be a generator, but the configuration of MLPEncoder has no out_",
+    ):
         GANPipeline(MLPEncoder())
 
 

@@ -159,7 +159,9 @@ def test_a_repository_cannot_choose_another_network(folder):
     """Only what the constructor's annotation allows is loaded, whatever the file says."""
     edit_json(folder / "model_index.json", vae=["transformers", "BertModel"])
     refused(folder, "component vae must be a VAE, not a BertModel")
-    with pytest.raises(UserError, match="component vae of VAEPipeline must be a VAE, but Autoencoder has no method posterior_param"):
+    with pytest.raises(
+        UserError, match="of VAEPipeline must be a VAE, but Autoencoder has no posterior_p"
+    ):
         VAEPipeline.from_pretrained(folder, vae=Autoencoder(sample_size=4, architecture="linear"))
 
 

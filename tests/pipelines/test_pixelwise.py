@@ -185,5 +185,7 @@ def test_impossible_calls(options, message):
 
 
 def test_another_component_is_refused():
-    with pytest.raises(UserError, match="component generator of PixelwisePipeline must be a pixel-wise generator: .* not a Linear"):
+    with pytest.raises(
+        UserError, match=r"of PixelwisePipeline must be a pixel-wise generator: .* not a Linear"
+    ):
         PixelwisePipeline(torch.nn.Linear(1, 1))

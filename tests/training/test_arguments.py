@@ -277,9 +277,7 @@ def test_the_command_repeats_a_run_of_a_family_with_its_own_defaults(words: list
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=FAMILIES.keys())
 def test_what_families_give_defaults_for_exists(family: Family) -> None:
-    assert set(loop_defaults(family.arguments)) <= {
-        option.name for option in fields(TrainingArguments)
-    }
+    assert set(loop_defaults(family.arguments)) <= {option.name for option in fields(TrainingArguments)}
 
 
 @pytest.mark.parametrize(
