@@ -20,7 +20,7 @@ from huggingface_hub.errors import HfHubHTTPError, HTTPError
 from . import __version__
 from .cards import KEEP_MARKER, component_folders, make_card, newest_pictures, training_arguments, write_card
 from .errors import UserError
-from .loading import TRAINING_NETWORKS, hub_reason
+from .folders import TRAINING_NETWORKS, hub_reason
 
 __all__ = ["copy_card_files", "copy_descriptions", "make_card", "publish", "published_files", "write_card"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import find_pipeline
 from hf_genmodels.files import read_json
-from hf_genmodels.loading import resolve_folder
+from hf_genmodels.folders import resolve_folder
 
 from .base import GenerativePipeline
 

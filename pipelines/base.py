@@ -134,7 +134,7 @@ class GenerativePipeline(DiffusionPipeline):
         Raises:
             UserError: Nothing there, another class, missing weights, foreign components, or unknown overrides.
         """
-        from hf_genmodels.loading import resolve_folder
+        from hf_genmodels.folders import resolve_folder
 
         name = str(pretrained_model_name_or_path)
         folder = resolve_folder(

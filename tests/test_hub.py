@@ -12,8 +12,8 @@ from huggingface_hub import ModelCard
 
 from hf_genmodels.cards import make_card, write_card
 from hf_genmodels.errors import UserError
+from hf_genmodels.folders import resolve_folder
 from hf_genmodels.hub import copy_card_files, published_files
-from hf_genmodels.loading import resolve_folder
 from tests.testing_utils.hub_server import TOKEN, HubServer, run_client
 from tests.testing_utils.model_folders import (
     LOADED,
@@ -63,7 +63,7 @@ for argument in sys.argv[1:]:
 RESOLVE = """
 import json, sys
 from hf_genmodels.errors import UserError
-from hf_genmodels.loading import resolve_folder
+from hf_genmodels.folders import resolve_folder
 for argument in sys.argv[1:]:
     name, options = argument.split(" ", 1)
     try:

@@ -17,7 +17,7 @@ from accelerate.utils import LoggerType, ProjectConfiguration
 from hf_genmodels.data import DataArguments, LoadedData, load_data
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES, Family, find_family, get_family
-from hf_genmodels.loading import resolve_folder
+from hf_genmodels.folders import resolve_folder
 from hf_genmodels.objectives.base import Objective
 from hf_genmodels.objectives.closed_form import ClosedFormObjective
 

@@ -156,7 +156,8 @@ def load_vae(name_or_path: str) -> "VAE":
     Raises:
         UserError: There is none.
     """
-    from ..loading import load_network, resolve_folder
+    from ..folders import resolve_folder
+    from ..loading import load_network
     from ..models.vae import VAE
 
     folder = resolve_folder(name_or_path)

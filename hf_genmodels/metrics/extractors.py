@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate
 
 from ..errors import UserError
 from ..files import sha256
-from ..loading import load_network, resolve_folder
+from ..folders import resolve_folder
+from ..loading import load_network
 from ..models.classifier import Classifier
 
 
