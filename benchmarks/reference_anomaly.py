@@ -20,7 +20,7 @@ from tables import mean_and_spread
 from hf_genmodels import AutoencoderPipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.metrics.detection import auroc
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 KINDS = {"plain": "--corruption none", "denoising": "--corruption gaussian --corruption_level 0.5"}
 OPTIONS = [
@@ -59,7 +59,7 @@ def main() -> None:
                 if not (folder / "metrics.json").is_file():
                     own = ["--dataset_name", args.dataset_name, "--output_dir", str(folder), "--seed", str(seed)]
                     own += ["--exclude_label", str(label), "--num_threads", str(args.num_threads)]
-                    train("autoencoder", [*OPTIONS, *options.split(), *own])
+                    train_family("autoencoder", [*OPTIONS, *options.split(), *own])
                 score, truth = scores(folder, test)
                 table[kind].setdefault(names[label], []).append(auroc(score, truth == label))
 

@@ -26,7 +26,7 @@ from torch import Tensor
 from hf_genmodels import AVAEPipeline, DataArguments
 from hf_genmodels.data import evaluation_batches, load_split
 from hf_genmodels.plots import scatter, stack_pictures
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 OPTIONS = [
     *("--dataset_name", "builtin:toy2d", "--dataset_config_name", "avae", "--architecture", "mlp"),
@@ -100,7 +100,7 @@ def main() -> None:
             folder = args.output_dir / f"{name.replace(' ', '-')}-seed{seed}"
             if not (folder / "metrics.json").is_file():
                 own = ["--seed", str(seed), "--max_train_steps", str(args.steps), "--output_dir", str(folder)]
-                train("avae", [*OPTIONS, *options, *own])
+                train_family("avae", [*OPTIONS, *options, *own])
             pipeline = AVAEPipeline.from_pretrained(folder)
             parts = {"VAE": "decoder", name: "generator"} if name == "AVAE with xi" else {name: "generator"}
             for row, network in parts.items():

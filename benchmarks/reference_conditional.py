@@ -19,7 +19,7 @@ from hf_genmodels import Classifier, GANPipeline
 from hf_genmodels.files import read_json
 from hf_genmodels.loading import load_network
 from hf_genmodels.plots import image_grid
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 NUM_CLASSES, PER_CLASS = 10, 200
 DATA = ["--dataset_name", "builtin:digits", "--resolution", "16", "--num_threads", "1", "--checkpointing_steps", "0"]
@@ -31,7 +31,7 @@ CONDITIONINGS = ("cgan", "acgan")
 def make(family: str, folder: Path, options: list[str]) -> Path:
     """Train one run, unless that is done."""
     if not (folder / "metrics.json").is_file():
-        train(family, [*DATA, "--output_dir", str(folder), "--overwrite_output_dir", *options])
+        train_family(family, [*DATA, "--output_dir", str(folder), "--overwrite_output_dir", *options])
     return folder
 
 

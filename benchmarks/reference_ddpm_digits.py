@@ -18,7 +18,7 @@ from hf_genmodels import DDPMPipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.metrics.reconstruction import psnr
 from hf_genmodels.plots import image_grid, stack_pictures
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 OPTIONS = "--dataset_name builtin:digits --block_out_channels 32 64 --layers_per_block 1 --train_batch_size 32"
 OPTIONS += " --learning_rate 1e-3 --lr_scheduler cosine --max_train_steps 1500 --log_steps 100 --checkpointing_steps 0"
@@ -32,7 +32,7 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = args.output_dir / "ddpm"
     if not (folder / "metrics.json").is_file():
-        train("ddpm", [*OPTIONS.split(), "--num_threads", "1", "--output_dir", str(folder), "--overwrite_output_dir"])
+        train_family("ddpm", [*OPTIONS.split(), "--num_threads", "1", "--output_dir", str(folder), "--overwrite_output_dir"])
     pipe = DDPMPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     data = load_split(DataArguments(dataset_name="builtin:digits"), "test")

@@ -20,7 +20,7 @@ from hf_genmodels import FlowPipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.metrics.likelihood import choose_bandwidth, parzen_log_likelihood
 from hf_genmodels.plots import scatter, stack_pictures
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 SETS = {"moons": "two moons", "avae": "thesis 3.4.1"}
 OPTIONS = "--train_batch_size 256 --learning_rate 3e-3 --lr_scheduler cosine --log_steps 500 --num_threads 1"
@@ -45,7 +45,7 @@ def make(variant: str, seed: int, steps: int, folder: Path) -> FlowPipeline:
     if not (folder / "metrics.json").is_file():
         options = ["--dataset_name", "builtin:toy2d", "--dataset_config_name", variant, *OPTIONS.split()]
         options += ["--output_dir", str(folder), "--overwrite_output_dir", "--checkpointing_steps", "0"]
-        train("flow", [*options, "--max_train_steps", str(steps), "--seed", str(seed)])
+        train_family("flow", [*options, "--max_train_steps", str(steps), "--seed", str(seed)])
     return FlowPipeline.from_pretrained(folder)
 
 

@@ -27,7 +27,7 @@ from torch import Tensor
 from hf_genmodels import Pix2PixPipeline
 from hf_genmodels.data import DataArguments
 from hf_genmodels.metrics.reconstruction import psnr
-from hf_genmodels.objectives.translation import side_by_side
+from hf_genmodels.objectives.pictures import side_by_side
 from hf_genmodels.plots import image_grid, stack_pictures
 
 SHOWN = 8

@@ -40,7 +40,7 @@ from hf_genmodels.losses.polarimetry import calibration_matrix, left_inverse, st
 from hf_genmodels.metrics.distribution import frechet_distance_from_features
 from hf_genmodels.metrics.polarimetry import angle_error, c1_residual, c2_violation_rate
 from hf_genmodels.metrics.reconstruction import psnr
-from hf_genmodels.objectives.translation import side_by_side
+from hf_genmodels.objectives.pictures import side_by_side
 from hf_genmodels.plots import image_grid, polarization_picture, stack_pictures
 
 SIZE, SHOWN = 32, 8

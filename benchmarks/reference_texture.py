@@ -18,7 +18,7 @@ from torch import Tensor
 from hf_genmodels import TexturePipeline
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.plots import image_grid, stack_pictures
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 TEXTURES = {"brick": 0, "grass": 3, "gravel": 6}
 NUM_SAMPLES, SHOWN = 64, 128
@@ -42,7 +42,7 @@ def main() -> None:
     for name, index in TEXTURES.items():
         folder = args.output_dir / name
         words = ["--dataset_name", "builtin:textures", "--example_index", str(index), "--output_dir", str(folder)]
-        train("texture", [*words, "--overwrite_output_dir"])
+        train_family("texture", [*words, "--overwrite_output_dir"])
         pipe = TexturePipeline.from_pretrained(folder)
         periodic = (pipe.texture.exemplar.detach()[None] + 1) / 2
         latents = torch.randn(NUM_SAMPLES, 256, 256, generator=torch.Generator().manual_seed(0))

@@ -21,7 +21,7 @@ from hf_genmodels import DataArguments, GANPipeline
 from hf_genmodels.data import evaluation_batches, load_split
 from hf_genmodels.metrics.modes import mode_coverage
 from hf_genmodels.plots import scatter, stack_pictures
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 STD = 0.05  # of every Gaussian of both sets
 NUM_SAMPLES = 2500
@@ -62,7 +62,7 @@ def make(job: Job) -> None:
     folder = folder_of(job)
     if not (folder / "metrics.json").is_file():
         own = ["--dataset_config_name", config, "--seed", str(seed), "--output_dir", str(folder)]
-        train("gan", [*SHARED, *ROWS[row], *own])
+        train_family("gan", [*SHARED, *ROWS[row], *own])
 
 
 def centres(config: str) -> torch.Tensor:

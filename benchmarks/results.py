@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hf_genmodels.data import DataArguments, Layout, evaluation_batches, load_split
 from hf_genmodels.files import read_json
-from hf_genmodels.training.entry import train
+from hf_genmodels.training.entry import train_family
 
 RESUMABLE = "--checkpoints_total_limit 1 --resume_from_checkpoint latest"
 
@@ -69,7 +69,7 @@ def train_once(family: str, folder: Path, *options: str | Sequence[str]) -> Path
     """
     if not (folder / "metrics.json").is_file():
         words = [word for line in options for word in (line.split() if isinstance(line, str) else line)]
-        train(family, ["--output_dir", str(folder), *words, *RESUMABLE.split()])
+        train_family(family, ["--output_dir", str(folder), *words, *RESUMABLE.split()])
     return folder
 
 

@@ -151,6 +151,7 @@ def carry_out(
     resume_from = None
     if args.resume_from_checkpoint is not None and isinstance(run, TrainingLoop):
         resume_from = checkpoint_to_resume(run, args.resume_from_checkpoint, defaults)
+    accelerator.wait_for_everyone()  # all have looked at the folder before one writes into it
     if accelerator.is_main_process:
         make_output_dir(run.output_dir, args.overwrite_output_dir)
         with checkpointing.writing("the options", run.output_dir):

@@ -203,20 +203,11 @@ def cone_violation(stokes: Tensor) -> Tensor:
 
     Returns:
         (batch, 1, height, width), in squared units of intensity: up to 6.5e4 for intensities in [0, 255]. A negative
-        S0 counts like a positive one: that is `positivity_violation`.
+        S0 counts like a positive one.
     """
     check_channels(stokes, 3, "Stokes vectors")
     s0, s1, s2 = at_least_float32(stokes).square().split(1, dim=1)
     return (s1 + s2 - s0).clamp(min=0)
-
-
-def positivity_violation(stokes: Tensor) -> Tensor:
-    """C3 of each pixel: max(-S0, 0), (batch, 1, height, width), in the unit of intensity.
-
-    It is 0 for every image whose intensities are not negative, so it has no part in the loss.
-    """
-    check_channels(stokes, 3, "Stokes vectors")
-    return (-at_least_float32(stokes)[:, :1]).clamp(min=0)
 
 
 def calibration_loss(intensities: Tensor, calibration: Tensor, inverse: Tensor, *, squared: bool = False) -> Tensor:

@@ -31,14 +31,6 @@ class Spread(NamedTuple):
     median: float
 
 
-class ViolationStatistics(NamedTuple):
-    """`c1_residual`, `c2_violation_rate` and `c3_violation_rate` over a set of images."""
-
-    c1: Spread
-    c2: Spread
-    c3: Spread
-
-
 def c1_residual(intensities: Tensor, calibration: Tensor, inverse: Tensor) -> Tensor:
     """C1 of each image, ||y - A B y|| / (||y|| + ||A B y||), with norms over all pixels and channels.
 
@@ -92,33 +84,6 @@ def mean_std_median(values: Tensor) -> Spread:
     """Mean, standard deviation and median of (number,) values; of an even number the two middle ones are averaged."""
     values = values.double()
     return Spread(values.mean().item(), values.std(correction=0).item(), values.quantile(0.5).item())
-
-
-def violation_statistics(
-    intensities: Tensor, calibration: Tensor, inverse: Tensor, *, scale: float = 1.0
-) -> ViolationStatistics:
-    """Mean, standard deviation and median over images of all three violations, as the thesis tabulates them.
-
-    Args:
-        intensities: (batch, 4, height, width), in [0, scale] where they are admissible.
-        calibration: A, (4, 3).
-        inverse: B, (3, 4).
-        scale: The largest value an intensity can have.
-
-    Returns:
-        Shares in [0, 1], where the thesis gives C2 and C3 in percent.
-
-    Raises:
-        UserError: There is no image, or not four channels.
-    """
-    check_channels(intensities, 4, "intensities")
-    if len(intensities) == 0:
-        raise UserError("violation statistics need at least one image, got none")
-    return ViolationStatistics(
-        mean_std_median(c1_residual(intensities, calibration, inverse)),
-        mean_std_median(c2_violation_rate(intensities, inverse, scale=scale)),
-        mean_std_median(c3_violation_rate(intensities, inverse, scale=scale)),
-    )
 
 
 def _check_pair(stokes: Tensor, reference: Tensor) -> None:
