@@ -23,7 +23,7 @@ from timing import interleave, make_loop, report, report_log_cost
 from hf_genmodels import DataSpec
 from hf_genmodels.data import LoadedData
 from hf_genmodels.data.sets import ArrayDataset
-from hf_genmodels.objectives.ddpm import DDPMArguments, DDPMObjective
+from hf_genmodels.families.ddpm import DDPMArguments
 
 SHAPE, BATCH, NUM_IMAGES, RATE, TIMESTEPS = (1, 32, 32), 16, 2048, 1e-4, 1000
 
@@ -37,7 +37,7 @@ def main() -> None:
     spec = DataSpec("noise", SHAPE[0], SHAPE[1], 255.0, None, NUM_IMAGES, "0" * 12)
     data = LoadedData(spec, ArrayDataset(pixels, spec, None, random_flip=False), None, None)
     with tempfile.TemporaryDirectory() as name:
-        ours = make_loop(DDPMObjective, DDPMArguments(), data, Path(name), args.threads, BATCH, learning_rate=RATE)
+        ours = make_loop("ddpm", DDPMArguments(), data, Path(name), args.threads, BATCH, learning_rate=RATE)
     unet = copy.deepcopy(ours.networks["unet"])
     optimizer = torch.optim.AdamW(unet.parameters(), lr=RATE, weight_decay=0.0, fused=True)
     scheduler = DDPMScheduler(TIMESTEPS)

@@ -47,18 +47,18 @@ WARM_UP = 3
 
 def time_step(name: str, way: str, steps: int, threads: int) -> float:
     """Median seconds of a step."""
-    objective_class = FAMILIES[name.split(",")[0]].load_objective()
+    family = FAMILIES[name.split(",")[0]]
     with tempfile.TemporaryDirectory() as folder:
         words = ["--dataset_name", "builtin:digits", "--resolution", "32", "--output_dir", str(Path(folder) / "out")]
         words += ["--mixed_precision", WAYS[way], "--num_threads", str(threads), *OPTIONS[name].split()]
         words += ["--max_train_steps", "1000000", "--checkpointing_steps", "0", "--log_steps", "1000000"]
         words += ["--compile"] if "compiled" in way else []
-        data_args, args, family_args = parse(words, objective_class.Arguments, "")
+        data_args, args, family_args = parse(words, family.arguments, "")
         AcceleratorState._reset_state(reset_partial_state=True)  # it keeps a precision for the life of a process
         accelerator = make_accelerator(args)
         data = load_data(data_args, args.seed)
         torch.manual_seed(args.seed)
-        loop = TrainingLoop(objective_class.from_args(family_args, data.spec), data, args, accelerator)
+        loop = TrainingLoop(family.build(family_args, data.spec), data, args, accelerator)
         with quiet():
             loop.prepare(None)
             for _ in range(WARM_UP):

@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from hf_genmodels import DataSpec, Glow
 from hf_genmodels.data import LoadedData
 from hf_genmodels.data.sets import ArrayDataset
-from hf_genmodels.objectives.flow import FlowArguments, FlowObjective
+from hf_genmodels.families.flow import FlowArguments
 
 IMAGES, GLOW_BATCH, STEPS_K, SCALES_L, CHANNELS = (3, 32, 32), 16, 8, 3, 128
 DIM, VECTOR_BATCH, COUPLINGS, HIDDEN, SCALE_LIMIT = 64, 256, 8, 128, 2.0
@@ -137,7 +137,7 @@ def compare_glow(folder: Path, rounds: int, threads: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_EXAMPLES, *IMAGES), dtype=np.uint8)
     options = FlowArguments(architecture="glow", num_flow_steps=STEPS_K, num_scales=SCALES_L, hidden_channels=CHANNELS)
     data = held_in_memory(pixels, IMAGES[1])
-    ours = make_loop(FlowObjective, options, data, folder, threads, GLOW_BATCH, learning_rate=RATE)
+    ours = make_loop("flow", options, data, folder, threads, GLOW_BATCH, learning_rate=RATE)
     torch.manual_seed(0)
     networks: dict[str, nn.Module] = {
         "by hand": Glow(IMAGES[0], IMAGES[1], num_flow_steps=STEPS_K, num_scales=SCALES_L, hidden_channels=CHANNELS),
@@ -227,9 +227,7 @@ def compare_realnvp(folder: Path, rounds: int, threads: int) -> None:
     points = np.random.default_rng(0).standard_normal((NUM_EXAMPLES, DIM)).astype(np.float32)
     options = FlowArguments(architecture="realnvp", num_flow_steps=COUPLINGS, hidden_dims=[HIDDEN, HIDDEN])
     data = held_in_memory(points, None)
-    ours = make_loop(
-        FlowObjective, options, data, folder, threads, VECTOR_BATCH, learning_rate=RATE, max_grad_norm=None
-    )
+    ours = make_loop("flow", options, data, folder, threads, VECTOR_BATCH, learning_rate=RATE, max_grad_norm=None)
     torch.manual_seed(0)
     plain = PlainRealNVP()
     others = {

@@ -27,7 +27,7 @@ from torch import Tensor
 
 from hf_genmodels import DCGANDiscriminator, DCGANGenerator
 from hf_genmodels.data import LoadedData
-from hf_genmodels.objectives.gan import GANArguments, GANObjective
+from hf_genmodels.families.gan import GANArguments
 from hf_genmodels.training.loop import TrainingLoop
 
 LATENT, RATE, BETAS, CRITIC_UPDATES = 100, 2e-4, (0.5, 0.999), 5
@@ -39,7 +39,7 @@ Run = Callable[[], None]
 def library_loop(folder: Path, data: LoadedData, threads: int, **options: object) -> TrainingLoop:
     """Our loop, ready to train some steps."""
     return make_loop(
-        GANObjective, GANArguments(**options), data, folder, threads, BATCH, learning_rate=RATE, adam_beta1=BETAS[0]
+        "gan", GANArguments(**options), data, folder, threads, BATCH, learning_rate=RATE, adam_beta1=BETAS[0]
     )
 
 

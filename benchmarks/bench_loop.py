@@ -23,9 +23,9 @@ from PIL import Image
 from timing import interleave, make_loop, report
 
 from hf_genmodels.data import DataArguments, LoadedData, load_data
+from hf_genmodels.families.vae import VAEArguments
 from hf_genmodels.losses.likelihood import gaussian_nll, kl_standard_normal
 from hf_genmodels.models.vae import VAE
-from hf_genmodels.objectives.vae import VAEArguments, VAEObjective
 
 BATCH, LATENT, NUM_IMAGES, LEARNING_RATE = 64, 64, 2048, 1e-3
 MEMORY_STEPS = 30
@@ -46,7 +46,7 @@ def load(folder: Path) -> LoadedData:
 def library_loop(folder: Path, threads: int) -> Callable[[], None]:
     """A step of our loop."""
     options = VAEArguments(latent_dim=LATENT)
-    loop = make_loop(VAEObjective, options, load(folder), folder, threads, BATCH, learning_rate=LEARNING_RATE)
+    loop = make_loop("vae", options, load(folder), folder, threads, BATCH, learning_rate=LEARNING_RATE)
     return loop.training_step
 
 

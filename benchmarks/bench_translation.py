@@ -30,8 +30,8 @@ from torch import Tensor
 
 from hf_genmodels import PatchDiscriminator, ResNetTranslator, UNetTranslator
 from hf_genmodels.data import DataArguments, Layout, load_data
-from hf_genmodels.objectives.cyclegan import CycleGANArguments, CycleGANObjective
-from hf_genmodels.objectives.pix2pix import Pix2PixArguments, Pix2PixObjective
+from hf_genmodels.families.cyclegan import CycleGANArguments
+from hf_genmodels.families.pix2pix import Pix2PixArguments
 
 SIZE, WIDTH, BLOCKS, DOWNS, RATE, BETAS, POOL = 64, 32, 9, 6, 2e-4, (0.5, 0.999), 50
 # RGB on both sides
@@ -177,14 +177,14 @@ def main() -> None:
         command = ["git", "-C", str(args.official_dir), "rev-parse", "HEAD"]
         print(f"official: {subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()}")
     cases = {
-        "CycleGAN": (CycleGANObjective, CycleGANArguments(**CYCLEGAN), "domains", cyclegan_by_hand, "cycle_gan"),
-        "Pix2Pix": (Pix2PixObjective, Pix2PixArguments(**PIX2PIX), "pair", pix2pix_by_hand, "pix2pix"),
+        "CycleGAN": ("cyclegan", CycleGANArguments(**CYCLEGAN), "domains", cyclegan_by_hand, "cycle_gan"),
+        "Pix2Pix": ("pix2pix", Pix2PixArguments(**PIX2PIX), "pair", pix2pix_by_hand, "pix2pix"),
     }
     with tempfile.TemporaryDirectory() as name:
-        for title, (objective, family_args, kind, by_hand, official_name) in cases.items():
+        for title, (family, family_args, kind, by_hand, official_name) in cases.items():
             data = load_data(DataArguments(**DATA), 0, Layout(kind))
             loop = make_loop(
-                objective, family_args, data, Path(name), args.threads, 1, learning_rate=RATE, adam_beta1=BETAS[0]
+                family, family_args, data, Path(name), args.threads, 1, learning_rate=RATE, adam_beta1=BETAS[0]
             )
             sides = [
                 torch.from_numpy(side.pixels).float() / 127.5 - 1 for side in (data.train.first, data.train.second)

@@ -65,11 +65,10 @@ def steps_of_equal_time(args: argparse.Namespace) -> int:
     runs: dict[str, Callable[[], Any]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for family, options in (("ddpm", DDPM), ("gan", GAN)):
-            objective_class = get_family(family).load_objective()
             words = ["--output_dir", folder, "--dataset_name", args.dataset_name, *options.split()]
-            _, loop_args, family_args = parse(words, objective_class.Arguments, family)
+            _, loop_args, family_args = parse(words, get_family(family).arguments, family)
             batch = loop_args.train_batch_size
-            loop = make_loop(objective_class, family_args, data, Path(folder), args.threads, batch)
+            loop = make_loop(family, family_args, data, Path(folder), args.threads, batch)
             runs[family] = loop.training_step
         seconds = interleave(runs, rounds=10)
     return round(args.steps * statistics.median(seconds["ddpm"]) / statistics.median(seconds["gan"]))

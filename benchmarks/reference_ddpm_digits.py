@@ -32,7 +32,9 @@ def main() -> None:
     torch.set_num_threads(1)
     folder = args.output_dir / "ddpm"
     if not (folder / "metrics.json").is_file():
-        train_family("ddpm", [*OPTIONS.split(), "--num_threads", "1", "--output_dir", str(folder), "--overwrite_output_dir"])
+        train_family(
+            "ddpm", [*OPTIONS.split(), "--num_threads", "1", "--output_dir", str(folder), "--overwrite_output_dir"]
+        )
     pipe = DDPMPipeline.from_pretrained(folder)
     pipe.set_progress_bar_config(disable=True)
     data = load_split(DataArguments(dataset_name="builtin:digits"), "test")

@@ -22,10 +22,9 @@ from timing import make_loop, quiet
 
 from hf_genmodels.data import DataArguments, LoadedData, evaluation_batches, load_data
 from hf_genmodels.data.sets import ArrayDataset, ImageDataset
-from hf_genmodels.objectives.closed_form import DensityObjective
-from hf_genmodels.objectives.flow import FlowArguments, FlowObjective
-from hf_genmodels.objectives.gaussian import GaussianArguments, GaussianObjective
-from hf_genmodels.objectives.gaussian_mixture import GaussianMixtureArguments, GaussianMixtureObjective
+from hf_genmodels.families import gaussian, gaussian_mixture
+from hf_genmodels.families.flow import FlowArguments
+from hf_genmodels.objectives.closed_form import ClosedFormObjective
 from hf_genmodels.plots import image_grid
 
 VALIDATION_SHARE, DRAWS, BATCH = 0.15, 8, 128
@@ -67,7 +66,7 @@ def bits(objective: Any, networks: dict[str, Any], dataset: ImageDataset) -> flo
     return torch.cat(found).mean().item()
 
 
-def fit(objective: DensityObjective, data: LoadedData, test: ImageDataset) -> tuple[float, float]:
+def fit(objective: ClosedFormObjective, data: LoadedData, test: ImageDataset) -> tuple[float, float]:
     """Bits per dimension of a classical model on validation and test images."""
     assert data.validation is not None
     objective.fit(evaluation_batches(data.train, batch_size=500), torch.Generator().manual_seed(0))
@@ -77,7 +76,7 @@ def fit(objective: DensityObjective, data: LoadedData, test: ImageDataset) -> tu
 def train_glow(data: LoadedData, test: ImageDataset, seed: int, folder: Path) -> tuple[int, float, float]:
     """Steps, and bits per dimension on validation and test images, at the step that is best on the former."""
     assert data.validation is not None
-    loop = make_loop(FlowObjective, FlowArguments(**GLOW), data, folder, 1, BATCH, seed=seed, **TRAINING)
+    loop = make_loop("flow", FlowArguments(**GLOW), data, folder, 1, BATCH, seed=seed, **TRAINING)
     best: tuple[float, int, Any] = (float("inf"), 0, None)
     while loop.step < MOST_STEPS and loop.step - best[1] < PATIENCE * EVERY:
         with quiet():
@@ -108,11 +107,13 @@ def main() -> None:
         lines.append(f"| {name} | {validation} | {held_out} |")
         print(lines[-1], flush=True)
 
-    found = fit(GaussianObjective.from_args(GaussianArguments(), data.spec), data, test)
+    found = fit(gaussian.build(gaussian.GaussianArguments(), data.spec), data, test)
     add("Gaussian, full covariance", f"{found[0]:.3f}", f"{found[1]:.3f}")
     for kind, number, reg_covar in MIXTURES:
-        options = GaussianMixtureArguments(num_components=number, covariance_type=kind, reg_covar=reg_covar)
-        found = fit(GaussianMixtureObjective.from_args(options, data.spec), data, test)
+        options = gaussian_mixture.GaussianMixtureArguments(
+            num_components=number, covariance_type=kind, reg_covar=reg_covar
+        )
+        found = fit(gaussian_mixture.build(options, data.spec), data, test)
         add(f"Mixture of {number}, {kind} covariances", f"{found[0]:.3f}", f"{found[1]:.3f}")
     runs = [train_glow(data, test, seed, args.output_dir) for seed in args.seeds]
     steps = " ".join(str(run[0]) for run in runs)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from hf_genmodels.data import LoadedData
-from hf_genmodels.objectives.base import Objective
+from hf_genmodels.families import get_family
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.entry import make_accelerator
 from hf_genmodels.training.loop import TrainingLoop
@@ -27,7 +27,7 @@ def quiet() -> Iterator[None]:
 
 
 def make_loop(
-    objective_class: type[Objective],
+    family: str,
     family_args: Any,
     data: LoadedData,
     folder: Path,
@@ -47,7 +47,7 @@ def make_loop(
     )
     accelerator = make_accelerator(args)
     torch.manual_seed(args.seed)
-    loop = TrainingLoop(objective_class.from_args(family_args, data.spec), data, args, accelerator)
+    loop = TrainingLoop(get_family(family).build(family_args, data.spec), data, args, accelerator)
     loop.prepare(None)
     return loop
 

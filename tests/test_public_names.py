@@ -71,15 +71,6 @@ def test_importing_is_light(statement):
     assert done.stdout.split() == []
 
 
-@pytest.mark.parametrize("name", FILES)
-def test_everything_public_has_a_docstring(name):
-    tree = ast.parse(FILES[name].read_text(encoding="utf-8"))
-    assert ast.get_docstring(tree), f"{name} has no module docstring"
-    described = (ast.ClassDef, ast.FunctionDef)
-    public = [node for node in tree.body if isinstance(node, described) and not node.name.startswith("_")]
-    assert not [node.name for node in public if not ast.get_docstring(node)]
-
-
 def is_complete(kind: type) -> bool:
     """Whether a network or pipeline can be built: what only others are derived from has no constructor of its own."""
     return "__init__" in vars(kind)

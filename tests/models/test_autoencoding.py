@@ -10,6 +10,7 @@ from hf_genmodels import VAE, Autoencoder, UserError
 from hf_genmodels.blocks.autoencoding import dense_layers
 from hf_genmodels.families.vae import BETA_VAE
 from tests.testing_utils.models import ModelTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestVAE(ModelTesterMixin):
@@ -163,9 +164,8 @@ def test_impossible_shapes_are_one_line_errors(build, message):
     ],
 )
 def test_mistyped_options_build_no_other_network(model_class, options, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         model_class(**options)
-    assert "\n" not in str(error.value)
 
 
 def test_dense_layers_alone_are_checked_too():

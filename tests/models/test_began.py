@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from hf_genmodels import BEGANDiscriminator, BEGANGenerator, UserError
+from hf_genmodels import BEGANDiscriminator, BEGANGenerator
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestBEGANGenerator(AdversarialTesterMixin):
@@ -142,6 +143,5 @@ def test_a_discriminator_learns_to_reconstruct_points():
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from hf_genmodels import BiGANDiscriminator, DCGANDiscriminator, UserError
+from hf_genmodels import BiGANDiscriminator, DCGANDiscriminator
 from hf_genmodels.models.dcgan import avae_layout
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestBiGANDiscriminator(AdversarialTesterMixin):
@@ -151,6 +152,5 @@ def test_spectral_normalises_every_weight(size):
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from hf_genmodels import DCGANDiscriminator, DCGANEncoder, DCGANGenerator, UserError
+from hf_genmodels import DCGANDiscriminator, DCGANEncoder, DCGANGenerator
 from hf_genmodels.blocks.adversarial import BatchNorm
 from hf_genmodels.models.dcgan import avae_layout
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestDCGANGenerator(AdversarialTesterMixin):
@@ -354,6 +355,5 @@ def test_only_batch_norm_lets_a_sample_see_its_neighbours(norm, sees):
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

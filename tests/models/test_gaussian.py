@@ -9,6 +9,7 @@ from scipy.stats import multivariate_normal
 
 from hf_genmodels import GaussianModel, UserError
 from tests.testing_utils.models import ModelTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestGaussianModel(ModelTesterMixin):
@@ -110,9 +111,8 @@ def test_data_that_fill_no_volume_are_refused():
     mean, covariance = moments()
     covariance[:, 0] = covariance[0, :] = 0
     for num_components in (None, 4):
-        with pytest.raises(UserError, match=r"fill only 4 of their 5 dimensions.*--num_components below 4") as error:
+        with refused(r"fill only 4 of their 5 dimensions.*--num_components below 4"):
             GaussianModel(5, None, num_components).set_moments(mean, covariance)
-        assert "\n" not in str(error.value)
     GaussianModel(5, None, 3).set_moments(mean, covariance)
 
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from hf_genmodels import LensNetwork, UserError
+from hf_genmodels import LensNetwork
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestLensNetwork(AdversarialTesterMixin):
@@ -82,6 +83,5 @@ def test_a_pixel_reaches_as_far_as_the_convolutions():
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

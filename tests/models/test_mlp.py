@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from hf_genmodels import MLPDiscriminator, MLPEncoder, MLPGenerator, UserError
+from hf_genmodels import MLPDiscriminator, MLPEncoder, MLPGenerator
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestMLPGenerator(AdversarialTesterMixin):
@@ -100,6 +101,5 @@ def test_packs_hold_the_class_beside_each_point():
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

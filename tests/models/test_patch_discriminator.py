@@ -5,6 +5,7 @@ from torch import nn
 from hf_genmodels.errors import UserError
 from hf_genmodels.models.patch_discriminator import PatchDiscriminator
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 from tests.testing_utils.translators import copy_in_order, reference_patch_discriminator
 
 FIELDS = pytest.mark.parametrize("receptive_field", [1, 16, 70, 286])
@@ -102,9 +103,8 @@ def test_spectral_norm_bounds_every_weight():
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("receptive_field", "smallest"), [(16, 6), (70, 24), (286, 96)])

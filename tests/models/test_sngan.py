@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn.utils import parametrize
 
-from hf_genmodels import SNGANDiscriminator, SNGANGenerator, UserError
+from hf_genmodels import SNGANDiscriminator, SNGANGenerator
 from tests.testing_utils.adversarial import AdversarialTesterMixin
+from tests.testing_utils.refusals import refused
 
 
 class TestSNGANGenerator(AdversarialTesterMixin):
@@ -209,6 +210,5 @@ def test_logits_sum_over_pixels_and_project_on_the_class():
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

@@ -9,6 +9,7 @@ from hf_genmodels.models.resnet_translator import ResNetTranslator
 from hf_genmodels.models.unet_translator import UNetTranslator
 from hf_genmodels.pipelines.translation import check_tile
 from tests.testing_utils.models import ModelTesterMixin
+from tests.testing_utils.refusals import refused
 from tests.testing_utils.translators import copy_in_order, reference_resnet, reference_unet
 
 
@@ -224,6 +225,5 @@ def test_sides_are_multiples_of_what_a_network_says(network, multiple):
     ],
 )
 def test_impossible_networks_and_inputs_are_one_line_errors(build, message):
-    with pytest.raises(UserError, match=message) as caught:
+    with refused(message):
         build()
-    assert "\n" not in str(caught.value)

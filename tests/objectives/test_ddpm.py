@@ -18,6 +18,7 @@ from hf_genmodels.families.denoisers import norm_groups
 from hf_genmodels.objectives.ddpm import DDPMObjective
 from tests.testing_utils.denoising import ConstantDenoiser
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 TYPES = ["epsilon", "sample", "v_prediction"]
 COSINE = {"ddpm_beta_schedule": "squaredcos_cap_v2"}
@@ -271,9 +272,8 @@ def test_linear_schedule_ends_in_noise_after_any_number_of_steps():
     ],
 )
 def test_refused_options(data, options, message):
-    with pytest.raises(UserError, match=re.escape(message)) as error:
+    with refused(re.escape(message)):
         objective_of(data, **options)
-    assert "\n" not in str(error.value)
 
 
 # pictures ------------------------------------------------------------------------------------------------------------
@@ -396,6 +396,5 @@ def test_a_saved_model_must_fit_the_data(tmp_path):
         reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=None))
     shutil.rmtree(tmp_path / "scheduler")
     (tmp_path / "scheduler").mkdir()
-    with pytest.raises(UserError, match="holds no scheduler") as error:
+    with refused("holds no scheduler"):
         reload(tmp_path, DDPMArguments(), IMAGES)
-    assert "\n" not in str(error.value)

@@ -21,6 +21,7 @@ from hf_genmodels.models.realnvp import RealNVP
 from hf_genmodels.models.residual_flows import PlanarFlow, RadialFlow
 from hf_genmodels.objectives.flow import FlowObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
+from tests.testing_utils.refusals import refused
 
 TINY_IMAGES = dataclasses.replace(IMAGES, size=4)
 GLOW = {"architecture": "glow", "num_flow_steps": 1, "num_scales": 1, "hidden_channels": 4}
@@ -241,9 +242,8 @@ UNLABELLED = dataclasses.replace(IMAGES, class_names=None)
     ],
 )
 def test_refused_options(data, options, message):
-    with pytest.raises(UserError, match=re.escape(message)) as error:
+    with refused(re.escape(message)):
         build(FlowArguments(**options), data)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -307,8 +307,7 @@ def test_a_saved_flow_and_what_contradicts_it(tmp_path):
             "has 256 grey levels, which dequantisation would round",
         ),
     ):
-        with pytest.raises(UserError, match=re.escape(message)) as error:
+        with refused(re.escape(message)):
             reload(tmp_path, FlowArguments(**options), data)
-        assert "\n" not in str(error.value)
     meant = dataclasses.replace(TINY_IMAGES, value_scale=255.0)
     assert reload(tmp_path, FlowArguments(num_levels=17), meant).num_levels == 17

@@ -13,6 +13,7 @@ from tests.testing_utils.pipelines import (
     random_images,
     tiny_pipeline,
 )
+from tests.testing_utils.refusals import refused
 
 
 class TestBiGANPipeline(PipelineTesterMixin, SamplingTesterMixin, ImageInputTesterMixin):
@@ -43,6 +44,5 @@ def test_encode_and_decode_are_the_networks_maps():
     ],
 )
 def test_networks_that_do_not_fit(encoder, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         BiGANPipeline(encoder, MLPGenerator(2, 2))
-    assert "\n" not in str(error.value)

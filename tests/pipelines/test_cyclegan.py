@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from hf_genmodels import AutoPipeline, CycleGANPipeline, ResNetTranslator, UNetTranslator, UserError
+from tests.testing_utils.refusals import refused
 
 
 def tiny(both: bool = True, **options) -> CycleGANPipeline:
@@ -114,9 +115,8 @@ def test_tiles():
     ],
 )
 def test_mistakes_are_one_line(image, options, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         tiny()(image, **options)
-    assert "\n" not in str(error.value)
 
 
 def test_a_direction_that_was_not_published():

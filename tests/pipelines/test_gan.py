@@ -23,6 +23,7 @@ from tests.testing_utils.pipelines import (
     SamplingTesterMixin,
     tiny_pipeline,
 )
+from tests.testing_utils.refusals import refused
 
 
 class TestGANPipeline(PipelineTesterMixin, SamplingTesterMixin, ImageInputTesterMixin):
@@ -240,9 +241,8 @@ def test_latents_that_are_no_numbers(wrong):
     calls = [lambda: pipeline.interpolate(latent, wrong), lambda: pipeline.combine([latent], [wrong])]
     calls += [] if wrong is None else [lambda: pipeline(latents=wrong)]
     for call in calls:
-        with pytest.raises(UserError, match="latents must be a tensor or an array of numbers, got ") as error:
+        with refused("latents must be a tensor or an array of numbers, got "):
             call()
-        assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=r"latents must be \(batch, 2\), got"):
         pipeline(latents=0.5)
 

@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from hf_genmodels import Autoencoder, AutoencoderPipeline, AutoPipeline, UserError, VAEPipeline
 from tests.testing_utils.pipelines import tiny_pipeline
+from tests.testing_utils.refusals import refused
 
 WEIGHTS = Path("vae", "diffusion_pytorch_model.safetensors")
 
@@ -45,11 +46,10 @@ def folder(saved: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(saved, tmp_path / "model"))
 
 
-def refused(folder: Path, message: str, **options: Any) -> None:
+def cannot_be_loaded(folder: Path, message: str, **options: Any) -> None:
     for pipeline in (VAEPipeline, AutoPipeline):
-        with pytest.raises(UserError, match=re.escape(message)) as error:
+        with refused(re.escape(message)) as error:
             pipeline.from_pretrained(folder, **options)
-        assert "\n" not in str(error.value)
         assert folder.name in str(error.value) or options
 
 
@@ -71,14 +71,14 @@ def test_another_pipelines_folder(folder):
 
 def test_a_network_that_cannot_be_built_leaves_the_default_type_alone(folder: Path) -> None:
     edit_json(folder / "vae" / "config.json", latent_dim=0)
-    refused(folder, "latent_dim", dtype=torch.bfloat16)
+    cannot_be_loaded(folder, "latent_dim", dtype=torch.bfloat16)
     assert torch.get_default_dtype() == torch.float32
 
 
 @pytest.mark.parametrize("name", ["DDIMPipeline", "UserError", None, ["code", "VAEPipeline"]])
 def test_a_class_that_is_no_pipeline_of_ours(name, folder):
     edit_json(folder / "model_index.json", _class_name=name)
-    refused(folder, f"holds a {name}, ")
+    cannot_be_loaded(folder, f"holds a {name}, ")
 
 
 @pytest.mark.parametrize(
@@ -91,19 +91,19 @@ def test_a_class_that_is_no_pipeline_of_ours(name, folder):
 )
 def test_weights_that_do_not_fit(change, message, folder):
     edit_weights(folder, change)
-    refused(folder, message)
+    cannot_be_loaded(folder, message)
 
 
 def test_many_missing_weights_are_counted(folder):
     edit_weights(folder, lambda tensors: [tensors.pop(name) for name in list(tensors)[:5]])
-    refused(folder, " and 2 more")
+    cannot_be_loaded(folder, " and 2 more")
 
 
 @pytest.mark.parametrize("size", [0, 4, 200, -1])
 def test_truncated_weights(size, folder):
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:size])
-    refused(folder, "the weights cannot be loaded")
+    cannot_be_loaded(folder, "the weights cannot be loaded")
 
 
 @pytest.mark.parametrize("name", ["diffusion_pytorch_model.bin", "diffusion_pytorch_model.safetensors"])
@@ -115,7 +115,7 @@ def test_pickles_are_never_opened(name, harmless, folder, tmp_path):
         torch.save(tensors, folder / "vae" / name)
     else:
         (folder / "vae" / name).write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
-    refused(folder, "the weights cannot be loaded")
+    cannot_be_loaded(folder, "the weights cannot be loaded")
     assert not (tmp_path / "executed").exists()
 
 
@@ -124,7 +124,7 @@ def test_a_foreign_library_is_not_imported(folder, tmp_path, monkeypatch):
     (folder / "vae" / "elsewhere.py").write_text("from hf_genmodels import VAE\n")
     monkeypatch.syspath_prepend(tmp_path)
     edit_json(folder / "model_index.json", vae=["elsewhere", "VAE"])
-    refused(folder, "component vae is a VAE of 'elsewhere', and nothing is imported on a file's word")
+    cannot_be_loaded(folder, "component vae is a VAE of 'elsewhere', and nothing is imported on a file's word")
     assert "elsewhere" not in sys.modules
 
 
@@ -145,23 +145,21 @@ def test_a_foreign_library_is_not_imported(folder, tmp_path, monkeypatch):
 )
 def test_components_that_are_no_networks(component, message, folder):
     edit_json(folder / "model_index.json", vae=component)
-    refused(folder, message)
+    cannot_be_loaded(folder, message)
 
 
 def test_a_missing_component(folder):
     index = json.loads((folder / "model_index.json").read_text())
     del index["vae"]
     (folder / "model_index.json").write_text(json.dumps(index))
-    refused(folder, "model_index.json names no component vae")
+    cannot_be_loaded(folder, "model_index.json names no component vae")
 
 
 def test_a_repository_cannot_choose_another_network(folder):
     """Only what the constructor's annotation allows is loaded, whatever the file says."""
     edit_json(folder / "model_index.json", vae=["transformers", "BertModel"])
-    refused(folder, "component vae must be a VAE, not a BertModel")
-    with pytest.raises(
-        UserError, match="of VAEPipeline must be a VAE, but Autoencoder has no posterior_p"
-    ):
+    cannot_be_loaded(folder, "component vae must be a VAE, not a BertModel")
+    with pytest.raises(UserError, match="of VAEPipeline must be a VAE, but Autoencoder has no posterior_p"):
         VAEPipeline.from_pretrained(folder, vae=Autoencoder(sample_size=4, architecture="linear"))
 
 
@@ -184,16 +182,16 @@ def test_damaged_json(path, content, message, folder):
     (folder / path).unlink()
     if content is not None:
         (folder / path).write_text(content)
-    refused(folder, message)
+    cannot_be_loaded(folder, message)
 
 
 def test_unknown_option(folder):
-    refused(folder, "VAEPipeline.from_pretrained has no option 'safety_checker'", safety_checker=None)
+    cannot_be_loaded(folder, "VAEPipeline.from_pretrained has no option 'safety_checker'", safety_checker=None)
     assert VAEPipeline.from_pretrained(folder, value_scale=7.0).config.value_scale == 7.0
 
 
 def test_no_such_folder(tmp_path):
-    refused(tmp_path / "nothing", "there is no folder")
+    cannot_be_loaded(tmp_path / "nothing", "there is no folder")
 
 
 def test_the_logger_is_as_it_was(folder):
@@ -203,7 +201,7 @@ def test_the_logger_is_as_it_was(folder):
         VAEPipeline.from_pretrained(folder)
         assert logging.get_verbosity() == logging.DEBUG
         (folder / WEIGHTS).unlink()
-        refused(folder, "the weights cannot be loaded")
+        cannot_be_loaded(folder, "the weights cannot be loaded")
         assert logging.get_verbosity() == logging.DEBUG
     finally:
         logging.set_verbosity(before)

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from hf_genmodels import AutoPipeline, Pix2PixPipeline, ResNetTranslator, UNetTranslator, UserError
+from tests.testing_utils.refusals import refused
 
 
 def tiny(channels=(3, 1), dropout=0.5, value_scale=255.0, **options) -> Pix2PixPipeline:
@@ -212,9 +213,8 @@ def test_the_network_stays_in_eval_mode_after_an_error():
     ],
 )
 def test_mistakes_are_one_line(image, options, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         tiny()(image, **options)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("network", ["without", "zero"])

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from hf_genmodels import AutoPipeline, PolarimetricPipeline, ResNetTranslator, UserError
+from tests.testing_utils.refusals import refused
 
 IDEAL = [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.5, -0.5, 0.0], [0.5, 0.0, -0.5]]
 AUTHORS = [[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]]
@@ -209,9 +210,8 @@ def test_violations_of_given_images():
     ],
 )
 def test_cameras_that_do_not_fit(options, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         tiny(**options)
-    assert "\n" not in str(error.value)
 
 
 def test_a_network_of_three_channels():
@@ -231,9 +231,8 @@ def test_a_network_of_three_channels():
     ],
 )
 def test_mistakes_are_one_line(image, options, message):
-    with pytest.raises(UserError, match=message) as error:
+    with refused(message):
         tiny()(image, **options)
-    assert "\n" not in str(error.value)
 
 
 def test_a_camera_whose_projection_can_be_negative():

@@ -10,6 +10,7 @@ from torch import nn
 
 from hf_genmodels import Pix2PixPipeline, UNetTranslator, UserError
 from hf_genmodels.pipelines.translation import dropout_as_noise, image_size, tile_starts, tiled
+from tests.testing_utils.refusals import refused
 
 
 def images(height: int, width: int, channels: int = 2, count: int = 2) -> torch.Tensor:
@@ -195,6 +196,5 @@ def test_the_size_of_grey_arrays():
 
 @pytest.mark.parametrize("image", ["picture.png", None, [], torch.zeros(8, 12), np.zeros(8), [[1.0, 2.0]]])
 def test_what_is_no_image(image):
-    with pytest.raises(UserError, match=r"image must be PIL images, arrays .* got ") as error:
+    with refused(r"image must be PIL images, arrays .* got "):
         image_size(image, 3)
-    assert "\n" not in str(error.value)

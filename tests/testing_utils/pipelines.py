@@ -22,6 +22,7 @@ from PIL import Image
 from hf_genmodels import AutoPipeline, GenerativePipeline, UserError
 from hf_genmodels.operators import Inpainting
 from tests.families import IMAGES_ONLY, TINY
+from tests.testing_utils.refusals import refused
 
 ROOT = Path(__file__).resolve().parents[2]
 IMAGE_SHAPES = ((1, 8, 8), (3, 8, 8), (4, 8, 8))
@@ -249,6 +250,5 @@ class ImageInputTesterMixin:
 
     def test_an_image_of_another_size_is_a_one_line_error(self):
         for wrong in (torch.zeros(1, 9, 9), Image.new("RGB", (8, 8)), np.zeros((8, 8)) - 1, "picture.png"):
-            with pytest.raises(UserError) as error:
+            with refused():
                 self.read(self.tiny(), wrong)
-            assert "\n" not in str(error.value)

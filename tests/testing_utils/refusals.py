@@ -11,8 +11,8 @@ from hf_genmodels import UserError
 
 
 @contextmanager
-def refused(match: str) -> Iterator[None]:
-    """The block raises a `UserError` of one line, in which the pattern is found."""
+def refused(match: str | None = None) -> Iterator[pytest.ExceptionInfo[UserError]]:
+    """The block raises a `UserError` of one line, in which the pattern, if any, is found."""
     with pytest.raises(UserError, match=match) as error:
-        yield
+        yield error
     assert "\n" not in str(error.value)

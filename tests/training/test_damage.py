@@ -8,6 +8,7 @@ import pytest
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.training.train_vae import main
+from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import interrupted, options, run, same_bytes
 
 WEIGHTS = "networks/vae/diffusion_pytorch_model.safetensors"
@@ -68,11 +69,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(
     for step in (5, 10):
         interrupted(finished, step, output_dir)
     damage(output_dir / "checkpoint-10" / name)
-    with pytest.raises(UserError) as error:
+    with refused() as error:
         main(options(output_dir, resume_from_checkpoint=resume_from))
     assert str(output_dir / "checkpoint-10" / name) in str(error.value)
     assert f"--resume_from_checkpoint {output_dir / 'checkpoint-5'}" in str(error.value)
-    assert "\n" not in str(error.value)
     assert sorted(path.name for path in output_dir.iterdir()) == ["checkpoint-10", "checkpoint-5"]
 
 
@@ -114,9 +114,8 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(finished: Path, tmp_pat
 def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for output_dir in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match=f"--output_dir {output_dir} ") as error:
+        with refused(f"--output_dir {output_dir} "):
             main(options(output_dir))
-        assert "\n" not in str(error.value)
     assert (tmp_path / "file").read_text() == "mine"
 
 

@@ -16,6 +16,7 @@ from hf_genmodels.training.train_autoencoder import main as train_autoencoder
 from hf_genmodels.training.train_classifier import main as train_classifier
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.adversaries import Adversaries, make_loop
+from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import (
     interrupted,
     largest_difference,
@@ -123,9 +124,8 @@ def test_tensorboard(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("tracker", "said"), [("nonsense", "is no tracker"), ("clearml", "is not installed")])
 def test_a_tracker_that_is_not_there(tmp_path: Path, tracker: str, said: str) -> None:
-    with pytest.raises(UserError, match=f"--report_to {tracker}.* {said}") as error:
+    with refused(f"--report_to {tracker}.* {said}"):
         main(options(tmp_path / "run", report_to=tracker))
-    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 
@@ -179,9 +179,8 @@ def test_a_checkpoint_in_which_only_some_networks_are_averaged(tmp_path: Path) -
 def test_starting_from_a_damaged_checkpoint_or_one_of_another_family(finished: Path, tmp_path: Path) -> None:
     checkpoint = interrupted(finished, 10, tmp_path / "first") / "checkpoint-10"
     start = options(tmp_path / "run", pretrained_model_name_or_path=checkpoint)
-    with pytest.raises(UserError, match="/networks holds no autoencoder") as error:
+    with refused("/networks holds no autoencoder") as error:
         train_autoencoder(start)
-    assert "\n" not in str(error.value)
     interrupted(finished, 5, tmp_path / "first")
     damaged = checkpoint / "networks" / "vae" / "diffusion_pytorch_model.safetensors"
     damaged.write_bytes(damaged.read_bytes()[:-1])

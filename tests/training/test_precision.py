@@ -13,13 +13,13 @@ import pytest
 import torch
 import torch._inductor.config
 
-from hf_genmodels.errors import UserError
 from hf_genmodels.training import train_avae
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.ema import AveragedNetwork
 from hf_genmodels.training.entry import make_accelerator
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.adversaries import Adversaries, TinyNetwork, make_loop
+from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import largest_difference, options, run, script, weights
 
 
@@ -49,9 +49,8 @@ def test_a_bf16_run_of_a_script(finished: Path, tmp_path: Path, capsys: pytest.C
 def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(UserError, match="--mixed_precision fp16") as error:
+    with refused("--mixed_precision fp16"):
         main(options(tmp_path / "run", mixed_precision="fp16"))
-    assert "\n" not in str(error.value)
     assert not (tmp_path / "run").exists()
 
 

@@ -14,6 +14,7 @@ from hf_genmodels.training.arguments import MAY_CHANGE_ON_RESUME, TrainingArgume
 from hf_genmodels.training.checkpointing import list_checkpoints
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
 from hf_genmodels.training.train_vae import main
+from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import (
     dice,
     interrupted,
@@ -182,11 +183,10 @@ def test_no_checkpoints_when_not_wanted(tmp_path: Path) -> None:
 )
 def test_another_run_cannot_be_resumed(finished: Path, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
     run = interrupted(finished, 10, tmp_path / "run")
-    with pytest.raises(UserError) as error:
+    with refused() as error:
         main(options(run, resume_from_checkpoint="latest", **changes))
     assert said in str(error.value)
     assert str(error.value).startswith(f"{run / 'checkpoint-10'} is of another run: ")
-    assert "\n" not in str(error.value)
     assert [path.name for path in run.iterdir()] == ["checkpoint-10"]
 
 
@@ -215,10 +215,9 @@ def test_corruption_is_part_of_a_run(tmp_path: Path) -> None:
 
 def test_fewer_steps_than_were_trained(finished: Path, tmp_path: Path) -> None:
     run = interrupted(finished, 10, tmp_path / "run")
-    with pytest.raises(UserError) as error:
+    with refused() as error:
         main(options(run, resume_from_checkpoint="latest", max_train_steps=9))
     assert str(error.value).startswith(f"{run / 'checkpoint-10'} has been trained for 10 steps, this run has only 9; ")
-    assert "\n" not in str(error.value)
     assert [path.name for path in run.iterdir()] == ["checkpoint-10"]
     main(options(run, resume_from_checkpoint="latest", max_train_steps=10))
     assert same_bytes(run / "checkpoint-10" / "networks" / "vae", run / "vae")
