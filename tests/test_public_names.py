@@ -1,4 +1,4 @@
-"""Names that other people's code uses, what importing costs, and that everything public is described."""
+"""Names that other people's code uses, and what importing costs."""
 
 from __future__ import annotations
 
@@ -63,12 +63,21 @@ LIGHT = f"print(*[name for name in {HEAVY!r} if name in sys.modules])"
         "import hf_genmodels",
         "from hf_genmodels import FAMILIES, UserError",
         "import hf_genmodels.cli",
+        "from hf_genmodels import FAMILIES; list(FAMILIES.values())",
     ],
 )
 def test_importing_is_light(statement):
     command = [sys.executable, "-c", f"import sys; {statement}; {LIGHT}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_the_help_of_a_family_needs_no_networks():
+    statement = "from hf_genmodels.cli import main; main(['train', 'gan', '--help'])"
+    command = [sys.executable, "-c", f"import sys; {statement}; print(); {LIGHT}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--discriminator_norm" in done.stdout
+    assert set(done.stdout.splitlines()[-1].split()) .isdisjoint({"torch", "diffusers", "accelerate", "datasets"})
 
 
 def is_complete(kind: type) -> bool:
