@@ -12,6 +12,7 @@ from transformers import HfArgumentParser
 
 from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
+from hf_genmodels.families import OURS
 
 # A command or saved options that repeat a run must not carry a secret, remove a folder, or skip the run's beginning.
 NOT_REPEATED = ("hub_token", "overwrite_output_dir", "resume_from_checkpoint")
@@ -269,8 +270,11 @@ def command_line(family: str, groups: tuple[Any, ...], num_processes: int = 1) -
         groups: The resolved options (dataclass instances), the family's last.
         num_processes: Processes of the run.
     """
-    words = ["accelerate", "launch", *(["--num_processes", str(num_processes)] if num_processes > 1 else [])]
-    words.append(f"training/train_{family}.py")
+    launcher = ["--num_processes", str(num_processes)] if num_processes > 1 else []
+    if family in OURS:
+        words = ["accelerate", "launch", *launcher, f"training/train_{family}.py"]
+    else:
+        words = ["hf-genmodels", "train", family]
     for group in groups:
         other_defaults = loop_defaults(type(groups[-1])) if isinstance(group, TrainingArguments) else {}
         for option in fields(group):
@@ -283,4 +287,4 @@ def command_line(family: str, groups: tuple[Any, ...], num_processes: int = 1) -
                 words.append(f"--{option.name}={value}")
             else:
                 words += [f"--{option.name}", *map(str, value if isinstance(value, list) else [value])]
-    return shlex.join(words)
+    return shlex.join(words if family in OURS or not launcher else [*words, "--", *launcher])

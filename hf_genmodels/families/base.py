@@ -153,7 +153,7 @@ def load_networks(folder: Path, data: DataSpec, allowed: dict[str, tuple[str, ..
         folder: The model's folder, whose `training_networks/` holds what its pipeline does not need; or the folder of
             a checkpoint's networks.
         data: What they shall learn; the first network must take samples like these.
-        allowed: Name -> public names of the classes that the network may be of.
+        allowed: Name -> names of the classes that the network may be of: public ones of ours, or registered ones.
 
     Returns:
         Name -> network.
@@ -171,6 +171,7 @@ def load_saved(folder: Path, name: str, allowed: tuple[str, ...]) -> Any:
     import hf_genmodels
 
     from ..loading import load_network
+    from ..registration import find_registered
 
     # a checkpoint has a frozen network beside it, not inside
     places = (folder / "training_networks" / name, folder / name, folder.parent.parent / "frozen" / name)
@@ -186,7 +187,8 @@ def load_saved(folder: Path, name: str, allowed: tuple[str, ...]) -> Any:
             f"{place} holds a {found}; {name} must be {' or '.join(allowed)}, or be trained on in Python, by "
             "hf_genmodels.train"
         )
-    return load_network(getattr(hf_genmodels, found), place)
+    network_class: Any = find_registered(found) or getattr(hf_genmodels, found)
+    return load_network(network_class, place)
 
 
 def check_shape(network: Any, data: DataSpec) -> None:

@@ -1,0 +1,1 @@
+"""A family for hf_genmodels: generators trained by the energy distance."""
