@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := hf_genmodels pipelines training tests benchmarks setup.py
+CODE := hf_genmodels pipelines training tests benchmarks examples docs setup.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install quickstart test test-slow quality style bench clean

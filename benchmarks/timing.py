@@ -49,6 +49,7 @@ def make_loop(
     torch.manual_seed(args.seed)
     loop = TrainingLoop(get_family(family).build(family_args, data.spec), data, args, accelerator)
     loop.prepare(None)
+    loop.next_log = loop.total_steps  # a step before a log entry measures gradients: that is part of the entry's cost
     return loop
 
 

@@ -2,7 +2,7 @@
 
     python examples/train_ddpm_by_hand.py --output_dir runs/ddpm_by_hand
 
-Learns handwritten digits (`builtin:digits`, 1442 images of 8x8 pixels) in about a minute on two CPU cores. Leaves a
+Learns handwritten digits (`builtin:digits`, 1442 images of 8x8 pixels) in about two minutes on two CPU cores. Leaves a
 pipeline that `DDPMPipeline.from_pretrained` loads (of hf_genmodels or of diffusers), and `samples.png` with what the
 loaded pipeline draws.
 """

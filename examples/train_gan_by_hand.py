@@ -1,4 +1,4 @@
-"""Train a generative adversarial network in plain PyTorch: networks, losses and pipeline of hf_genmodels, your own loop.
+"""Train a GAN in plain PyTorch: networks, losses and pipeline of hf_genmodels, your own loop.
 
     python examples/train_gan_by_hand.py --output_dir runs/gan_by_hand
 
@@ -53,7 +53,7 @@ def main() -> None:
         if step == 1 or step % 100 == 0 or step == args.steps:
             print(f"step {step}: discriminator {loss_d.item():.3f}, generator {loss_g.item():.3f}")
 
-    # value_scale: the number in the data that is white. Networks are saved in eval mode or not, and loaded in eval mode.
+    # value_scale: the number in the data that is white, here 16. The loaded networks are in eval mode.
     GANPipeline(generator, value_scale=data.spec.value_scale).save_pretrained(args.output_dir)
     pipe = GANPipeline.from_pretrained(args.output_dir)
     images = pipe(64, torch.Generator().manual_seed(args.seed), output_type="pt").images  # in [0, 1]
