@@ -5,77 +5,60 @@
 For each family a process of either checkout trains the same networks on the same data, at the sizes of the other
 benchmarks, float32; what is not said is as the training script has it (a DDPM's step clips and averages, too). The two
 take turns with short blocks of steps, every second round in the other order, so that only one computes at a time.
-Printed are the median times of a step, their ratio, and the quartiles of the rounds' ratios.
+Printed are the median times of a step, their ratio, and median and quartiles of the rounds' ratios.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from contextlib import ExitStack, redirect_stdout
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-WARM_UP, NUM_EXAMPLES = 3, 2048
-EDGES = "--dataset_name builtin:edges --conditioning_image_column image --max_train_samples 200 --train_batch_size 1"
+WARM_UP, BLOCK_SECONDS, NUM_EXAMPLES = 3, 0.3, 2048
 LOOP = "--max_train_steps 1000000000 --checkpointing_steps 0 --log_steps 1000000000 --mixed_precision no"
-NARROW = "--width 32 --discriminator_width 32"
-
-
-class Case(NamedTuple):
-    """A family's step: the family, the shape of an example of noise (None: `options` name a data set), and options."""
-
-    family: str
-    shape: tuple[int, ...] | None
-    options: str
-
-
-CASES = {
-    "VAE": Case("vae", (3, 32, 32), "--latent_dim 64 --train_batch_size 64"),
-    "DCGAN": Case("gan", (3, 32, 32), "--train_batch_size 64"),
-    "WGAN-GP": Case(
-        *("gan", (3, 32, 32)),
-        "--train_batch_size 64 --gan_loss wasserstein --gradient_penalty wgan_gp --critic_updates 5",
-    ),
-    "DDPM": Case("ddpm", (1, 32, 32), "--train_batch_size 16 --learning_rate 1e-4"),
-    "Glow": Case(
-        *("flow", (3, 32, 32)),
-        "--architecture glow --num_flow_steps 8 --num_scales 3 --hidden_channels 128 --train_batch_size 16",
-    ),
-    "RealNVP": Case(
-        "flow", (64,), "--architecture realnvp --num_flow_steps 8 --hidden_dims 128 128 --train_batch_size 256"
-    ),
-    "CycleGAN": Case("cyclegan", None, f"{EDGES} {NARROW} --num_blocks 9 --pool_size 50"),
-    "Pix2Pix": Case("pix2pix", None, f"{EDGES} {NARROW} --num_downs 6"),
+EDGES = "--dataset_name builtin:edges --conditioning_image_column image --max_train_samples 200 --train_batch_size 1"
+EDGES += " --width 32 --discriminator_width 32"
+WGAN_GP = "--gan_loss wasserstein --gradient_penalty wgan_gp --critic_updates 5"
+GLOW = "--architecture glow --num_flow_steps 8 --num_scales 3 --hidden_channels 128"
+REALNVP = "--architecture realnvp --num_flow_steps 8 --hidden_dims 128 128"
+# row of the table -> family, shape of an example of noise (None: the options name a data set), options
+CASES: dict[str, tuple[str, tuple[int, ...] | None, str]] = {
+    "VAE": ("vae", (3, 32, 32), "--train_batch_size 64 --latent_dim 64"),
+    "DCGAN": ("gan", (3, 32, 32), "--train_batch_size 64"),
+    "WGAN-GP": ("gan", (3, 32, 32), f"--train_batch_size 64 {WGAN_GP}"),
+    "DDPM": ("ddpm", (1, 32, 32), "--train_batch_size 16 --learning_rate 1e-4"),
+    "Glow": ("flow", (3, 32, 32), f"--train_batch_size 16 {GLOW}"),
+    "RealNVP": ("flow", (64,), f"--train_batch_size 256 {REALNVP}"),
+    "CycleGAN": ("cyclegan", None, f"{EDGES} --num_blocks 9 --pool_size 50"),
+    "Pix2Pix": ("pix2pix", None, f"{EDGES} --num_downs 6"),
 }
 
 
-# a worker: the process of one checkout -------------------------------------------------------------------------------
-
-
 def noise(shape: tuple[int, ...]) -> Any:
-    """Random 8-bit images or normal vectors, held in memory."""
+    """Random 8-bit images, or normal vectors, held in memory."""
     import numpy as np
 
     from hf_genmodels.data import DataSpec, LoadedData
     from hf_genmodels.data.sets import ArrayDataset
 
-    random, is_image = np.random.default_rng(0), len(shape) == 3
-    values = random.integers(0, 256, (NUM_EXAMPLES, *shape), dtype=np.uint8) if is_image else None
-    if values is None:
-        values = random.standard_normal((NUM_EXAMPLES, *shape)).astype(np.float32)
-    size, scale = (shape[1], 255.0) if is_image else (None, 1.0)
-    spec = DataSpec("noise", shape[0], size, scale, None, NUM_EXAMPLES, "0" * 12)
+    random, size = np.random.default_rng(0), shape[1] if len(shape) == 3 else None
+    if size is None:
+        values: Any = random.standard_normal((NUM_EXAMPLES, *shape)).astype(np.float32)
+    else:
+        values = random.integers(0, 256, (NUM_EXAMPLES, *shape), dtype=np.uint8)
+    spec = DataSpec("noise", shape[0], size, 1.0 if size is None else 255.0, None, NUM_EXAMPLES, "0" * 12)
     return LoadedData(spec, ArrayDataset(values, spec, None, random_flip=False), None, None)
 
 
-def make_step(case: Case, threads: int) -> Callable[[], None]:
+def make_step(name: str, threads: int) -> Callable[[], None]:
     """A training step of whichever version is imported."""
     import torch
 
@@ -85,18 +68,17 @@ def make_step(case: Case, threads: int) -> Callable[[], None]:
     from hf_genmodels.training.entry import make_accelerator
     from hf_genmodels.training.loop import TrainingLoop
 
-    family: Any = get_family(case.family)
+    family_name, shape, options = CASES[name]
+    family: Any = get_family(family_name)
     if hasattr(family, "load_objective"):  # a version whose objectives read the options themselves
         objective = family.load_objective()
         arguments, build, layout = objective.Arguments, objective.from_args, objective.layout
     else:
         arguments, build, layout = family.arguments, family.build, family.layout
-    folder = tempfile.gettempdir()  # nothing is written
-    words = [*case.options.split(), *LOOP.split(), "--num_threads", str(threads), "--output_dir", folder]
-    data_args, args, family_args = parse(words, arguments, "")
+    words = [*options.split(), *LOOP.split(), "--output_dir", tempfile.gettempdir()]  # nothing is written
+    data_args, args, family_args = parse([*words, "--num_threads", str(threads)], arguments, "")
     accelerator = make_accelerator(args)
     torch.set_num_threads(threads)
-    shape = case.shape
     data = load_data(data_args, args.seed, layout(family_args)) if shape is None else noise(shape)
     torch.manual_seed(args.seed)
     loop = TrainingLoop(build(family_args, data.spec), data, args, accelerator)
@@ -105,100 +87,74 @@ def make_step(case: Case, threads: int) -> Callable[[], None]:
     return step
 
 
-def work(case: Case, threads: int) -> None:
-    """Say where the library lies; then for each number on standard input take so many steps, and say the seconds."""
+def work(name: str, threads: int) -> None:
+    """Say where the library lies; then, for each number that comes in, take so many steps and say the seconds of one."""
     answers = sys.stdout
-    with contextlib.redirect_stdout(sys.stderr):
+    with redirect_stdout(sys.stderr):
         import hf_genmodels
 
-        step = make_step(case, threads)
-        print(Path(str(hf_genmodels.__file__)).parent.parent, file=answers, flush=True)
+        step = make_step(name, threads)
+        print(Path(str(hf_genmodels.__file__)).parents[1], file=answers, flush=True)
         for line in sys.stdin:
             start = time.perf_counter()
             for _ in range(int(line)):
                 step()
-            print(time.perf_counter() - start, file=answers, flush=True)
+            print((time.perf_counter() - start) / int(line), file=answers, flush=True)
 
 
-# the process that lets the workers take turns ------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def worker(checkout: Path, name: str, threads: int) -> Iterator[Callable[[int], float]]:
-    """A process of a checkout: number of steps -> seconds of one.
-
-    Raises:
-        SystemExit: The process ended, or does not run that checkout.
-    """
+def start_worker(stack: ExitStack, checkout: Path, name: str, threads: int) -> Callable[[int], float]:
+    """A process of a checkout that lives as long as the stack: number of steps -> seconds of one."""
+    path = os.pathsep.join([str(checkout), os.environ.get("PYTHONPATH", "")])
     command = [sys.executable, __file__, "--worker", name, "--threads", str(threads)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(checkout), os.environ.get("PYTHONPATH", "")])}
-    with tempfile.TemporaryFile("w+") as errors:
-        pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": errors}
-        process = subprocess.Popen(command, env=environment, text=True, **pipes)
-        assert process.stdin is not None and process.stdout is not None
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    process = stack.enter_context(subprocess.Popen(command, env={**os.environ, "PYTHONPATH": path}, **pipes))
+    requests, answers = process.stdin, process.stdout
+    assert requests is not None and answers is not None
+    found = answers.readline().strip()
+    if found != str(checkout):
+        sys.exit(f"error: the process of {checkout} runs the library in {found}" if found else "error: see above")
 
-        def answer() -> str:
-            assert process.stdout is not None
-            line = process.stdout.readline().strip()
-            if not line:
-                errors.seek(0)
-                sys.exit(f"error: the process of {checkout} ended:\n{errors.read()[-3000:]}")
-            return line
+    def take(steps: int) -> float:
+        print(steps, file=requests, flush=True)
+        return float(answers.readline())
 
-        def seconds(steps: int) -> float:
-            print(steps, file=process.stdin, flush=True)
-            return float(answer()) / steps
-
-        try:
-            found = answer()
-            if Path(found) != checkout:
-                sys.exit(f"error: the process of {checkout} runs the library in {found}")
-            yield seconds
-        finally:
-            with contextlib.suppress(BrokenPipeError):
-                process.stdin.close()
-            process.wait()
+    return take
 
 
-def compare(name: str, checkouts: dict[str, Path], rounds: int, threads: int, block_seconds: float) -> str:
-    """The line of the table of one family."""
-    taken: dict[str, list[float]] = {version: [] for version in checkouts}
-    with contextlib.ExitStack() as stack:
-        workers = {v: stack.enter_context(worker(checkout, name, threads)) for v, checkout in checkouts.items()}
-        warm = [run(WARM_UP) for run in workers.values() for _ in range(2)]
-        steps = max(1, round(block_seconds / min(warm)))
+def compare(name: str, checkouts: list[Path], rounds: int, threads: int) -> str:
+    """The table's row of one family."""
+    with ExitStack() as stack:
+        workers = [start_worker(stack, checkout, name, threads) for checkout in checkouts]
+        seconds = min([worker(WARM_UP) for worker in workers for _ in range(2)])
+        steps = max(1, round(BLOCK_SECONDS / seconds))
+        taken: list[list[float]] = [[], []]
         for index in range(rounds):
-            for version in list(workers)[:: -1 if index % 2 else 1]:
+            for version in (0, 1) if index % 2 == 0 else (1, 0):
                 taken[version].append(workers[version](steps))
-    old, new = (1000 * statistics.median(taken[version]) for version in ("old", "new"))
-    low, middle, high = statistics.quantiles([b / a for a, b in zip(taken["old"], taken["new"], strict=True)], n=4)
-    cells = [f"{rounds} x {steps}", f"{old:.2f}", f"{new:.2f}", f"{new / old:.3f}"]
-    return f"| {name} | {' | '.join(cells)} | {middle:.3f} ({low:.3f}, {high:.3f}) |"
+    old, new = (1000 * statistics.median(each) for each in taken)
+    low, middle, high = statistics.quantiles([b / a for a, b in zip(*taken, strict=True)], n=4)
+    row = f"| {name} | {rounds} x {steps} | {old:.2f} | {new:.2f} | {new / old:.3f}"
+    return f"{row} | {middle:.3f} ({low:.3f}, {high:.3f}) |"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--old", type=Path, help="checkout to compare with")
-    parser.add_argument("--new", type=Path, default=Path(__file__).parent.parent, help="this one by default")
+    parser.add_argument("--new", type=Path, default=Path(__file__).parents[1], help="this one by default")
     parser.add_argument("--rounds", type=int, default=40, help="blocks of steps of each, at least 2")
-    parser.add_argument("--block_seconds", type=float, default=0.3, help="how long a block takes, at least one step")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--families", nargs="+", choices=CASES, default=list(CASES), metavar="FAMILY")
     parser.add_argument("--worker", choices=CASES, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
-        work(CASES[args.worker], args.threads)
+        work(args.worker, args.threads)
         return
     if args.old is None or args.rounds < 2:
         parser.error("--old is needed, and --rounds of at least 2")
-    checkouts = {"old": args.old.resolve(), "new": args.new.resolve()}
-    for folder in checkouts.values():
-        if not (folder / "hf_genmodels").is_dir():
-            parser.error(f"{folder} is no checkout: it has no folder hf_genmodels")
     print("| Family | Rounds x steps | Old (ms) | New (ms) | New / old | Median of the ratios (quartiles) |")
     print("|--" * 6 + "|", flush=True)
     for name in args.families:
-        print(compare(name, checkouts, args.rounds, args.threads, args.block_seconds), flush=True)
+        print(compare(name, [args.old.resolve(), args.new.resolve()], args.rounds, args.threads), flush=True)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ VAE_ROLE = Role(
     ("in_channels", "sample_size", "latent_dim"),
     ("posterior_parameters", "decoder_parameters", "decode", "negative_log_likelihood", "log_scale"),
 )
-FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse",))
+FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse", "dim"))
 DENOISER = Role("denoising network, x_t, t -> noise", ("in_channels", "sample_size"))
 
 Generator = Annotated[ModelMixin, GENERATOR]
