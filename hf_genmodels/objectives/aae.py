@@ -13,7 +13,7 @@ from ..losses.latent_prior import check_prior, sample_prior
 from ..losses.likelihood import sum_per_sample
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.aae import AAEPipeline
-from .base import Batch, Noise, Objective, Phase, reconstruction_pairs
+from .base import Batch, Noise, Objective, Phase
 
 LOSS = "non_saturating"
 
@@ -32,6 +32,7 @@ class AAEObjective(Objective):
 
     pipeline_class = AAEPipeline
     ema = ("encoder", "decoder")
+    shows_reconstructions = True
     phases = (
         Phase("reconstruction", trains=("encoder", "decoder")),
         Phase("discriminator", trains=("discriminator",), reuse_batch=True),
@@ -104,12 +105,6 @@ class AAEObjective(Objective):
             num_components=self.num_components,
             value_scale=self.data.value_scale,
         )
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = super().sample_grid(pipeline, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
 
     def watched_samples(self, networks: dict[str, Any], count: int, generator: torch.Generator) -> Tensor:
         decoder = networks["decoder"]

@@ -93,6 +93,7 @@ class Objective:
         ema: Networks to average with `--use_ema`: those a pipeline samples from.
         frozen: Networks that nothing trains (a first stage, an extractor): saved once a run, in eval mode throughout.
         pipeline_class: Of the networks in `ema`; None for a family that has no pipeline.
+        shows_reconstructions: Whether pictures of images show `pipeline.reconstruct`, too.
         learning_rates: Network -> learning rate of its own (None: the loop's), under the same schedule.
         partly_used: Networks some of whose parts have no part in some passes, such as those that are switched on at a
             step (`before_step`); several processes must look for what was used, which costs time.
@@ -108,6 +109,7 @@ class Objective:
     ema: tuple[str, ...] = ()
     frozen: tuple[str, ...] = ()
     pipeline_class: ClassVar[type[GenerativePipeline] | None] = None
+    shows_reconstructions: ClassVar[bool] = False
     averaged_buffers: dict[str, tuple[str, ...]] = {}
     batch_multiple: int = 1
     schedule: tuple[tuple[str, int], ...] = ()
@@ -195,10 +197,15 @@ class Objective:
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Pictures of this family by name: (batch, channels, height, width) in [0, 1], or (batch, 2) points.
 
-        By default samples, as many as the batch has examples; of points, beside the data.
+        By default samples, as many as the batch has examples, and reconstructions; of points samples beside the data.
         """
-        samples = pipeline(batch_size=len(batch["image"]), generator=generator, output_type="pt").images
-        return {"samples": samples} if self.data.is_image else {"data": batch["image"], "samples": samples}
+        image = batch["image"]
+        samples = pipeline(batch_size=len(image), generator=generator, output_type="pt").images
+        if not self.data.is_image:
+            return {"data": image, "samples": samples}
+        return {"samples": samples} | (
+            {"reconstructions": reconstruction_pairs(pipeline, image)} if self.shows_reconstructions else {}
+        )
 
     def watched_samples(
         self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator

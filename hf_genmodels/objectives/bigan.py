@@ -10,7 +10,7 @@ from ..data.spec import DataSpec
 from ..losses.gan import accuracy, discriminator_loss
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.bigan import BiGANPipeline
-from .base import Batch, Noise, Objective, Phase, latent_samples, reconstruction_pairs
+from .base import Batch, Noise, Objective, Phase, latent_samples
 
 LOSS = "non_saturating"
 
@@ -28,6 +28,7 @@ class BiGANObjective(Objective):
 
     pipeline_class = BiGANPipeline
     ema = ("encoder", "generator")
+    shows_reconstructions = True
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("generator", trains=("generator", "encoder"), reuse_batch=True),
@@ -76,12 +77,6 @@ class BiGANObjective(Objective):
         self.latent_dim: int = config.latent_dim
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = super().sample_grid(pipeline, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
 
     def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
         return latent_samples(networks["generator"], count, generator)

@@ -10,7 +10,7 @@ from torch import Tensor
 from ..data.spec import DataSpec
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.gaussian import GaussianPipeline
-from .base import Batch, reconstruction_pairs
+from .base import Batch
 from .closed_form import ClosedFormObjective, Fit, fitted_likelihoods, held_out_likelihoods
 
 
@@ -24,6 +24,7 @@ class GaussianObjective(ClosedFormObjective):
 
     pipeline_class = GaussianPipeline
     ema = ("gaussian",)
+    shows_reconstructions = True
 
     def fit(self, batches: Iterable[Batch], generator: torch.Generator) -> Fit:
         gaussian: Any = self.networks["gaussian"]
@@ -56,12 +57,6 @@ class GaussianObjective(ClosedFormObjective):
         super().__init__({"gaussian": gaussian}, data)
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = super().sample_grid(pipeline, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
 
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         gaussian, image = networks["gaussian"], batch["image"]

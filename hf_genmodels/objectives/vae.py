@@ -10,7 +10,7 @@ from ..data.spec import DataSpec
 from ..losses.likelihood import free_bits, kl_standard_normal
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.vae import VAEPipeline
-from .base import Batch, Noise, Objective, Phase, reconstruction_pairs
+from .base import Batch, Noise, Objective, Phase
 
 
 class VAEObjective(Objective):
@@ -23,6 +23,7 @@ class VAEObjective(Objective):
 
     pipeline_class = VAEPipeline
     ema = ("vae",)
+    shows_reconstructions = True
     phases = (Phase("elbo", trains=("vae",)),)
 
     def losses(
@@ -68,12 +69,6 @@ class VAEObjective(Objective):
         self.free_bits = free_bits
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = super().sample_grid(pipeline, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
 
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         vae = networks["vae"]

@@ -12,7 +12,7 @@ from ..losses.gan import GAN_LOSSES, accuracy, generator_loss, mean_of
 from ..losses.likelihood import kl_standard_normal, sum_per_sample
 from ..losses.reconstruction import clamped_squared_error
 from ..pipelines.vaegan import VAEGANPipeline
-from .base import Batch, Noise, Objective, Phase, latent_samples, reconstruction_pairs
+from .base import Batch, Noise, Objective, Phase, latent_samples
 
 ADVERSARIAL_LOSS = "linear_logit"
 
@@ -36,6 +36,7 @@ class VAEGANObjective(Objective):
 
     pipeline_class = VAEGANPipeline
     ema = ("encoder", "decoder")
+    shows_reconstructions = True
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("encoder", trains=("encoder",), reuse_batch=True),
@@ -130,12 +131,6 @@ class VAEGANObjective(Objective):
         self.latent_dim: int = config.latent_dim
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = super().sample_grid(pipeline, batch, generator)
-        if self.data.is_image:
-            pictures["reconstructions"] = reconstruction_pairs(pipeline, batch["image"])
-        return pictures
 
     def watched_samples(self, networks: dict[str, ModelMixin], count: int, generator: torch.Generator) -> Tensor:
         return latent_samples(networks["decoder"], count, generator)
