@@ -88,7 +88,7 @@ def make_step(name: str, threads: int) -> Callable[[], None]:
 
 
 def work(name: str, threads: int) -> None:
-    """Say where the library lies; then, for each number that comes in, take so many steps and say the seconds of one."""
+    """Say where the library lies; then, for each number that comes in, take so many steps and say one's seconds."""
     answers = sys.stdout
     with redirect_stdout(sys.stderr):
         import hf_genmodels

@@ -143,7 +143,8 @@ class TrainingLoop(Run):
     def apply_gradients(self, phase: Phase) -> None:
         """Unscale, measure and clip the gradients of a phase's networks, and let their optimisers step."""
         scaler, max_norm = self.accelerator.scaler, self.args.max_grad_norm
-        is_measured = self.next_log <= self.step + phase.every  # a lazy phase's last run before a log
+        # a lazy phase is measured at its last run before a log
+        is_measured = self.step < self.next_log <= self.step + phase.every
         for name in phase.trains:
             optimizer, norm = self.optimizers[name], None
             if scaler is not None:
