@@ -60,6 +60,11 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
     """
     check_finite(args)
     check_arguments(args)
+    if args.pretrained_model_name_or_path is not None:
+        raise UserError(
+            "pretrained_model_name_or_path is for the scripts; load the networks (their from_pretrained) and give them "
+            "to the objective"
+        )
     is_fitted = isinstance(objective, ClosedFormObjective)
     check_output_dir(
         Path(args.output_dir), bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=not is_fitted

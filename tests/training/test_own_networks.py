@@ -129,6 +129,12 @@ def test_a_network_that_cannot_play_its_part_is_refused_before_anything_is_writt
     assert not (tmp_path / "run").exists()
 
 
+def test_saved_networks_are_given_to_the_objective(tmp_path: Path) -> None:
+    with refused("pretrained_model_name_or_path is for the scripts; load the networks"):
+        run("gan", tmp_path / "run", pretrained_model_name_or_path="elsewhere")
+    assert not (tmp_path / "run").exists()
+
+
 # the loop's contract -------------------------------------------------------------------------------------------------
 
 
