@@ -86,6 +86,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         options=options,
         networks={name: _config(path) for name, path in component_folders(folder).items()},
         own_classes=_own_classes(folder),
+        own_pipeline=family.pipeline is not None and find_family(family.pipelines[0]) is None,
         pictures=[(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
         has_losses=(folder / "losses.png").is_file(),
         command=training.get("command"),
@@ -207,10 +208,12 @@ def _family(folder: Path) -> Family:
         if FAMILIES[recorded].pipeline is None:
             return FAMILIES[recorded]
     pipeline = str(read_json(folder / "model_index.json").get("_class_name"))
+    if own is not None:
+        return Family.unknown(own, pipeline)
     family = find_family(pipeline, recorded)
-    if family is None and own is None and find_registered(pipeline) is None:
+    if family is None and find_registered(pipeline) is None:
         raise UserError(f"{folder / 'model_index.json'} names {pipeline}, which is no pipeline of hf_genmodels")
-    return family or Family.unknown(own or pipeline, pipeline)
+    return family or Family.unknown(pipeline, pipeline)
 
 
 def component_folders(folder: Path) -> dict[str, Path]:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 TRAIN_USAGE = """usage: hf-genmodels train FAMILY [options] [-- launcher options]
 
-Runs `accelerate launch <launcher options> -m hf_genmodels.training.train_<FAMILY> <options>`.
+Runs `accelerate launch <launcher options> -m hf_genmodels.training.entry FAMILY <options>`.
 
   hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae
   hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae -- --multi_gpu --num_processes 2
@@ -116,7 +116,7 @@ def missing_launch_options(launcher: Sequence[str]) -> list[str]:
 def list_families(args: argparse.Namespace) -> None:
     """`list`: every family, one line each."""
     rows = [("FAMILY", "PIPELINE", "TITLE")]
-    rows += [(family.name, family.pipeline or "-", family.title) for family in FAMILIES.values()]
+    rows += [(family.name, family.pipeline or "-", family.title) for family in FAMILIES.usable()]
     _print_table(rows)
 
 

@@ -56,8 +56,7 @@ class Role:
         lacking = [member for member in self.members if not hasattr(network, member)]
         if lacking:
             raise UserError(
-                f"{where} must be a {kind}, but {name} has no {lacking[0]}; "
-                "docs/own_networks.md says what is needed"
+                f"{where} must be a {kind}, but {name} has no {lacking[0]}; docs/own_networks.md says what is needed"
             )
 
 

@@ -104,6 +104,8 @@ def load_component(
     component_class: Any = _class_of(folder, name, entry) if given is None else given
     # Networks and schedulers alone: the Auto classes and pipelines of these libraries would load pickles and code.
     if not _is_network_or_scheduler(component_class):
+        if given is not None:
+            raise UserError(f"{folder}: {name}={given.__name__} is no network; give the class of the saved {entry[1]}")
         raise UserError(f"{folder}: {entry[0]} has no network or scheduler called {entry[1]!r}")
     if not issubclass(component_class, part.classes):
         raise UserError(f"{folder}: component {name} must be a {part.kind}, not a {component_class.__name__}")

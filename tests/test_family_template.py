@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_genmodels.families import Registry
+from hf_genmodels.families import OURS, Registry
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import ROOT, same_bytes
 
@@ -90,6 +90,12 @@ def test_families_that_cannot_be_used_say_so() -> None:
         registry("odd", "json:dumps")["odd"]
     with refused("family mine: hf_genmodels.families.gan:FAMILY is no Family of that name"):
         registry("mine", "hf_genmodels.families.gan:FAMILY")["mine"]
+
+
+def test_a_family_that_cannot_be_used_stands_in_nobodys_way(caplog: pytest.LogCaptureFixture) -> None:
+    families = registry("lost", "no_such_package:FAMILY")
+    assert "lost" in families and [family.name for family in families.usable()] == list(OURS)
+    assert "family lost: no_such_package:FAMILY cannot be imported" in caplog.text
 
 
 def test_a_family_of_a_name_that_is_taken_is_left_aside(monkeypatch: pytest.MonkeyPatch) -> None:

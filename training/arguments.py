@@ -5,7 +5,7 @@ import math
 import shlex
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 import yaml
 from transformers import HfArgumentParser
@@ -233,12 +233,21 @@ def check_finite(*groups: Any) -> None:
             raise UserError(f"--{name} must be a finite number, got {value}")
 
 
+def literal_choices(kind: Any) -> tuple[str, ...]:
+    """The choices of a `Literal`, none of another type."""
+    return get_args(kind) if get_origin(kind) is Literal else ()
+
+
 def check_arguments(args: TrainingArguments) -> None:
     """Refuse impossible values before anything is read or written.
 
     Raises:
         UserError: One line that names the option.
     """
+    for option in fields(args):  # of a program; the parser has seen to those of a command line
+        choices = [choice for part in (option.type, *get_args(option.type)) for choice in literal_choices(part)]
+        if choices and getattr(args, option.name) not in (*choices, option.default):
+            raise UserError(f"--{option.name} must be one of {', '.join(choices)}, got {getattr(args, option.name)!r}")
     for name in ("train_batch_size", "num_train_epochs", "gradient_accumulation_steps", "log_steps"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")

@@ -124,8 +124,8 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
     Args:
         checkpoint: Its folder.
         run: What must be the same: {option or property: value}.
-        defaults: What properties are where a checkpoint of an earlier version does not tell; those that are in
-            neither are not compared.
+        defaults: What properties are where a checkpoint of an earlier version does not tell. Such a checkpoint tells
+            nothing of the objective, which is then not compared.
 
     Returns:
         The checkpoint's step.
@@ -134,13 +134,15 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
         UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
     step, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
+    tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:
-        before = saved.get(name, defaults.get(name, run.get(name)))
+        unsaid = None if tells_objective and name.startswith("objective.") else defaults.get(name, run.get(name))
+        before = saved.get(name, unsaid)
         if before != run.get(name):
             raise UserError(
                 f"{checkpoint} is of another run: {name} = {json.dumps(before)} in the checkpoint, "
                 f"{json.dumps(run.get(name))} in this run; resume with the same, or start from its weights with "
-                f"--pretrained_model_name_or_path {checkpoint}"
+                f"--pretrained_model_name_or_path {checkpoint} (in Python: give the objective networks loaded from it)"
             )
     return step
 

@@ -68,17 +68,50 @@ def count_steps(objective: Objective, args: TrainingArguments, batches_per_epoch
     if batches_per_epoch is None:
         raise UserError("a streamed data set has no known length; give --max_train_steps")
     needed = args.num_train_epochs * batches_per_epoch
+    last = max(math.inf if phase.stops is None else phase.stops for phase in objective.phases)
     step = consumed = 0
-    last = max(phase.stops or math.inf for phase in objective.phases if not phase.reuse_batch)
     while consumed < needed:
         if step >= last:
             raise UserError(
                 f"the phases end at step {step}, before {args.num_train_epochs} epochs; give --max_train_steps"
             )
-        updates = sum(phase.updates_in(step) for phase in objective.phases if not phase.reuse_batch)
-        consumed += updates * args.gradient_accumulation_steps
+        consumed += fresh_batches(objective, step) * args.gradient_accumulation_steps
         step += 1
     return step
+
+
+def fresh_batches(objective: Objective, step: int) -> int:
+    """Batches that a step takes: one an update, but of a phase that sees those of the one before it none."""
+    taken = 0
+    for phase in objective.phases:
+        updates = phase.updates_in(step)
+        taken += updates if not phase.reuse_batch else min(updates, 1) if taken == 0 else 0
+    return taken
+
+
+def check_objective(objective: Objective) -> None:
+    """Refuse phases and names that cannot be meant.
+
+    Raises:
+        UserError: One line that says which.
+    """
+    phases, networks, name = objective.phases, objective.networks, type(objective).__name__
+    if not phases:
+        raise UserError(f"{name} has no phases: there is nothing to train")
+    if len({phase.name for phase in phases}) < len(phases):
+        raise UserError(f"{name}: two phases have one name; rename one of them")
+    for phase in phases:
+        if phase.updates < 1 or phase.every < 1 or not phase.trains:
+            raise UserError(
+                f"{name}: phase {phase.name} needs updates and every of at least 1, and a network to train"
+            )
+    trained = {each for phase in phases for each in phase.trains}
+    for what, names in (("phases", trained), ("ema", objective.ema), ("frozen", objective.frozen)):
+        unknown = sorted(set(names) - networks.keys())
+        if unknown:
+            raise UserError(f"{name}: {what} names a network {unknown[0]}, and there are {', '.join(networks)}")
+    if both := sorted(trained & set(objective.frozen)):
+        raise UserError(f"{name}: {both[0]} is frozen, and a phase trains it; choose one")
 
 
 def schedule_warnings(objective: Objective, total_steps: int) -> list[str]:

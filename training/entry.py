@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable
@@ -14,9 +15,9 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType, ProjectConfiguration
 
-from hf_genmodels.data import DataArguments, LoadedData, load_data
+from hf_genmodels.data import LoadedData, load_data
 from hf_genmodels.errors import UserError
-from hf_genmodels.families import FAMILIES, Family, find_family, get_family
+from hf_genmodels.families import FAMILIES, Family, get_family
 from hf_genmodels.folders import resolve_folder
 from hf_genmodels.objectives.base import Objective
 from hf_genmodels.objectives.closed_form import ClosedFormObjective
@@ -58,12 +59,13 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
     Raises:
         UserError: Anything you can put right, before anything is written.
     """
+    args.output_dir = os.fspath(args.output_dir)
     check_finite(args)
     check_arguments(args)
     if args.pretrained_model_name_or_path is not None:
         raise UserError(
-            "pretrained_model_name_or_path is for the scripts; load the networks (their from_pretrained) and give them "
-            "to the objective"
+            "pretrained_model_name_or_path is for the scripts; load the networks by their from_pretrained, and give "
+            "them to the objective"
         )
     is_fitted = isinstance(objective, ClosedFormObjective)
     check_output_dir(
@@ -71,13 +73,13 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
     )
     family = family_of(objective)
     if is_fitted:
-        check_fit_options(family.name, DataArguments(), args)
+        check_fit_options(family.name, data.arguments, args)
         args.mixed_precision = "no"
     accelerator = make_accelerator(args)
     torch.manual_seed(args.seed)
     of_data = {**vars(data.arguments), "validation_split": data.validation_split}
     run = make_run(objective, data, args, accelerator, of_data)
-    carry_out(run, family, {**of_data, **vars(args), **plain_values(objective)}, None, {})
+    carry_out(run, family, {**plain_values(objective), **of_data, **vars(args)}, None, {})
     for tracker in accelerator.trackers:  # `end_training` would end the processes' group, too, and the next `train`
         tracker.finish()
     pipeline = objective.pipeline(run.inference_networks())
@@ -136,8 +138,28 @@ def make_run(
         run = ClosedFormFit(objective, data, args, accelerator)
     else:
         run = TrainingLoop(objective, data, args, accelerator, data.arguments.dataloader_num_workers, options)
-    objective.pipeline(objective.networks)  # a network that cannot play its part is found before hours of training
+    check_networks(objective, data)
     return run
+
+
+def check_networks(objective: Objective, data: LoadedData) -> None:
+    """Find networks that cannot play their part, or not with these data, before hours of training.
+
+    Raises:
+        UserError: One line that says what does not fit.
+    """
+    if objective.data.shape != data.spec.shape:
+        raise UserError(
+            f"the objective was built for samples of shape {objective.data.shape}, {data.spec.name} has "
+            f"{data.spec.shape}; give it the `spec` of the data it is trained on"
+        )
+    pipeline = objective.pipeline(objective.networks)
+    made = data.spec.other or data.spec
+    if pipeline is not None and pipeline.sample_shape != made.shape:
+        raise UserError(
+            f"the networks of {type(pipeline).__name__} make samples of shape {tuple(pipeline.sample_shape)}, "
+            f"{made.name} has {made.shape}"
+        )
 
 
 def carry_out(
@@ -159,6 +181,8 @@ def carry_out(
     accelerator.wait_for_everyone()  # all have looked at the folder before one writes into it
     if accelerator.is_main_process:
         make_output_dir(run.output_dir, args.overwrite_output_dir)
+        if resume_from is None:  # left by a run that was stopped before its first checkpoint
+            shutil.rmtree(run.output_dir / checkpointing.FROZEN, ignore_errors=True)
         with checkpointing.writing("the options", run.output_dir):
             save_arguments(run.output_dir, family, command, options)
     accelerator.wait_for_everyone()
@@ -174,15 +198,13 @@ def carry_out(
 
 
 def family_of(objective: Objective) -> Family:
-    """The family that an objective belongs to by its class or its pipeline's; one of its own where there is none."""
+    """The family that an objective belongs to by its class; one of its own where there is none."""
     for kind in type(objective).__mro__:
         package, _, stem = kind.__module__.rpartition(".")
         if package == "hf_genmodels.objectives" and stem in FAMILIES:
             return get_family(stem)
     pipeline_class = objective.pipeline_class
-    if pipeline_class is None:
-        return Family.unknown(type(objective).__name__, None)
-    return find_family(pipeline_class.__name__) or Family.unknown(type(objective).__name__, pipeline_class.__name__)
+    return Family.unknown(type(objective).__name__, None if pipeline_class is None else pipeline_class.__name__)
 
 
 def finish(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:

@@ -26,13 +26,13 @@ from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
 
 from . import checkpointing
 from .arguments import TrainingArguments
-from .checks import check_batch_size, check_machine, count_steps, schedule_warnings
+from .checks import check_batch_size, check_machine, check_objective, count_steps, schedule_warnings
 from .ema import AveragedNetwork
 from .health import SampleWatch, collapse_warning, gradient_norm_name, lasting_warning
-from .optimizers import make_optimizer, parameter_groups
+from .optimizers import make_optimizer
 from .run import Run, noise_seed
 from .schedules import learning_rate_factor
-from .state import plain_values, restore, save_checkpoint
+from .state import as_built, restore, save_checkpoint
 
 
 class TrainingLoop(Run):
@@ -61,12 +61,11 @@ class TrainingLoop(Run):
     ) -> None:
         super().__init__(objective, data, args, accelerator)
         self.options = options or {}
-        self.numbers = plain_values(objective)
+        check_objective(objective)
+        self.numbers = as_built(objective, args)
         check_machine(objective, args, accelerator)
         check_batch_size(objective, args)
         self.trained = list(dict.fromkeys(name for phase in objective.phases for name in phase.trains))
-        for name in self.trained:
-            parameter_groups(objective, name, args)
         self.batches = TrainingBatches(
             data.train,
             batch_size=args.train_batch_size,
@@ -105,7 +104,7 @@ class TrainingLoop(Run):
                     self.consumed += accumulation
                 self.update(phase, noise_seed(self.args.seed, self.step, index, update), batches, caches)
         if self.averages:
-            self.set_trainable(self.networks)
+            self.set_trainable(self.networks)  # EMAModel copies, and does not average, what takes no gradient
             for name, average in self.averages.items():
                 average.update(self.networks[name])
         self.step += 1
@@ -143,8 +142,9 @@ class TrainingLoop(Run):
     def apply_gradients(self, phase: Phase) -> None:
         """Unscale, measure and clip the gradients of a phase's networks, and let their optimisers step."""
         scaler, max_norm = self.accelerator.scaler, self.args.max_grad_norm
-        # a lazy phase is measured at its last run before a log
-        is_measured = self.step < self.next_log <= self.step + phase.every
+        # a lazy phase is measured at its last run before a log, one that ends at its last run
+        is_last = phase.stops is not None and self.step + phase.every >= phase.stops
+        is_measured = is_last or self.step < self.next_log <= self.step + phase.every
         for name in phase.trains:
             optimizer, norm = self.optimizers[name], None
             if scaler is not None:
@@ -277,7 +277,10 @@ class TrainingLoop(Run):
 
     def learn(self, resume_from: Path | None) -> None:
         self.prepare(resume_from)
-        self.train_until(self.total_steps)
+        try:
+            self.train_until(self.total_steps)
+        finally:  # whoever goes on with the networks finds them as they were
+            self.set_trainable(self.networks)
 
     def train_until(self, final_step: int) -> None:
         """Train up to `final_step`, with logs, pictures and checkpoints on the way."""

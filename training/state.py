@@ -8,12 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from diffusers import SchedulerMixin
 
 from hf_genmodels.loading import load_network
+from hf_genmodels.losses.gan import GANLoss
 from hf_genmodels.objectives.base import Objective
 
 from . import checkpointing
-from .arguments import MAY_CHANGE_ON_RESUME
+from .arguments import MAY_CHANGE_ON_RESUME, TrainingArguments
+from .optimizers import parameter_groups
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
@@ -35,6 +38,7 @@ def identity(loop: TrainingLoop) -> dict[str, Any]:
     everything = {
         "world size": loop.accelerator.num_processes,
         "data set": loop.data.spec.name,
+        **{f"class of {name}": type(network).__name__ for name, network in loop.objective.networks.items()},
         **configs,
         **options,
         **{f"objective.{name}": value for name, value in loop.numbers.items()},
@@ -45,14 +49,40 @@ def identity(loop: TrainingLoop) -> dict[str, Any]:
 
 
 def plain_values(objective: Objective) -> dict[str, Any]:
-    """An objective's own numbers and choices, as its constructor left them."""
-    plain = {
-        name: value
-        for name, value in vars(objective).items()
-        if not name.startswith("_") and (value is None or isinstance(value, (bool, int, float, str)))
-    }
-    phases = [list(dataclasses.astuple(phase)) for phase in objective.phases]
-    return {**plain, "learning_rates": objective.learning_rates, "phases": phases}
+    """An objective's own numbers and choices, as JSON has them; of losses and schedulers what they are made of."""
+    found = {name: _plain(value) for name, value in vars(objective).items() if not name.startswith("_")}
+    return {name: value for name, value in found.items() if value is not _NOT_PLAIN}
+
+
+_NOT_PLAIN = object()
+
+
+def _plain(value: Any) -> Any:
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, GANLoss):
+        parts = vars(value).items()
+        return {name: getattr(part, "__qualname__", part) for name, part in parts}
+    if isinstance(value, SchedulerMixin):
+        return {name: each for name, each in value.config.items() if not name.startswith("_")}
+    return _NOT_PLAIN
+
+
+def as_built(objective: Objective, args: TrainingArguments) -> dict[str, Any]:
+    """What a run must share of an objective as it was before any training: class, numbers, phases, optimisers."""
+    if objective.as_built is None:
+        trained = dict.fromkeys(name for phase in objective.phases for name in phase.trains)
+        optimizers = {name: parameter_groups(objective, name, args) for name in trained}
+        objective.as_built = {
+            **plain_values(objective),
+            "class": f"{type(objective).__module__}.{type(objective).__qualname__}",
+            **{f"phase {phase.name}": dataclasses.asdict(phase) for phase in objective.phases},
+            **{
+                f"optimizer of {name}": [kind, *({k: v for k, v in g.items() if k != "params"} for g in groups)]
+                for name, (kind, groups) in optimizers.items()
+            },
+        }
+    return objective.as_built
 
 
 def save_checkpoint(loop: TrainingLoop) -> None:

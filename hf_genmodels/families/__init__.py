@@ -7,6 +7,7 @@ value a `Family` in a module of the package (`my_package.family:FAMILY`). `docs/
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
@@ -16,6 +17,8 @@ from ..errors import UserError
 from .base import Family
 
 __all__ = ["FAMILIES", "Family", "find_family", "find_pipeline", "get_family"]
+
+logger = logging.getLogger(__name__)
 
 GROUP = "hf_genmodels.families"
 OURS = (
@@ -43,6 +46,14 @@ class Registry(Mapping[str, Family]):
                 self._found[name] = _load(self.others[name])
         return self._found[name]
 
+    def usable(self) -> Iterator[Family]:
+        """Every family, without those of other packages that cannot be imported, of which a warning tells."""
+        for name in self:
+            try:
+                yield self[name]
+            except UserError as error:
+                logger.warning("%s", error)
+
     def __iter__(self) -> Iterator[str]:
         return iter((*OURS, *self.others))
 
@@ -53,8 +64,9 @@ class Registry(Mapping[str, Family]):
 def _load(entry: EntryPoint) -> Family:
     try:
         family: Any = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise UserError(f"family {entry.name}: {entry.value} cannot be imported: {error}") from error
+    except Exception as error:  # whatever another package's code raises
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"family {entry.name}: {entry.value} cannot be imported: {reason}") from error
     if not isinstance(family, Family) or family.name != entry.name:
         raise UserError(f"family {entry.name}: {entry.value} is no Family of that name; see docs/own_families.md")
     return family
@@ -81,10 +93,11 @@ def find_family(pipeline: str | None, recorded: str | None = None) -> Family | N
         pipeline: Name of the class, None for a network without a pipeline.
         recorded: Name of a family.
     """
-    families = [family for family in FAMILIES.values() if pipeline in (family.pipelines or (None,))]
-    return next(
-        (family for family in families if family.name == recorded), families[0] if pipeline and families else None
-    )
+    if recorded in FAMILIES and pipeline in (FAMILIES[recorded].pipelines or (None,)):
+        return FAMILIES[recorded]
+    ours = (FAMILIES[name] for name in OURS)
+    found = next((family for family in ours if pipeline in family.pipelines), None)
+    return found or next((family for family in FAMILIES.usable() if pipeline in family.pipelines), None)
 
 
 def find_pipeline(class_name: str) -> Any:

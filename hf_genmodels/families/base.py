@@ -20,13 +20,15 @@ GENERATION, TRANSLATION = "unconditional-image-generation", "image-to-image"
 
 UNKNOWN_CARD = """{% extends "_base.md" %}
 {% block about %}
-A model of a class of its author's own.
+A model trained by losses of its author's own.
 {% endblock %}
 {% block snippet %}
 {% if pipeline %}
 from hf_genmodels import AutoPipeline, register
 
+{% if own_pipeline %}
 register({{ pipeline }})  # the author's class
+{% endif %}
 pipe = AutoPipeline.from_pretrained("{{ source }}")
 {% else %}
 # of the author's class
@@ -34,7 +36,7 @@ network = Network.from_pretrained("{{ source }}")
 {% endif %}
 {% endblock %}
 {% block limits %}
-What its class does is not known here.
+What its losses and classes do is not known here.
 {% endblock %}
 """
 
@@ -173,8 +175,9 @@ def load_saved(folder: Path, name: str, allowed: tuple[str, ...]) -> Any:
     from ..loading import load_network
     from ..registration import find_registered
 
-    # a checkpoint has a frozen network beside it, not inside
-    places = (folder / "training_networks" / name, folder / name, folder.parent.parent / "frozen" / name)
+    places = [folder / "training_networks" / name, folder / name]
+    if (folder.parent / "checkpoint.json").is_file():  # a checkpoint has a frozen network beside it, not inside
+        places.append(folder.parent.parent / "frozen" / name)
     place = next((p for p in places if p.is_dir()), None)
     if place is None:
         raise UserError(

@@ -175,6 +175,15 @@ def mean_of(function: Elementwise, logits: Tensor, name: str) -> Tensor:
     return function(at_least_float32(logits)).mean()
 
 
+def check_loss(kind: str | GANLoss) -> None:
+    """Refuse a loss of no known name.
+
+    Raises:
+        UserError: One line with the names.
+    """
+    _loss(kind)
+
+
 def _loss(kind: str | GANLoss) -> GANLoss:
     if isinstance(kind, GANLoss):
         return kind

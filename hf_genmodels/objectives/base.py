@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
-from diffusers import ModelMixin
+from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor
 
 from ..data.spec import DataSpec
+from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..pipelines.base import GenerativePipeline
@@ -88,6 +89,9 @@ class Objective:
         networks: The networks by name; those a pipeline needs carry its component names.
         data: What the training data look like.
 
+    Raises:
+        UserError: A network is no `ModelMixin` with a `ConfigMixin`.
+
     Attributes:
         phases: The updates of one step, in order; each sees what the phases before it updated.
         ema: Networks to average with `--use_ema`: those a pipeline samples from.
@@ -117,9 +121,14 @@ class Objective:
     partly_used: tuple[str, ...] = ()
 
     def __init__(self, networks: dict[str, Any], data: DataSpec) -> None:
+        for name, network in networks.items():
+            if not isinstance(network, ModelMixin) or not isinstance(network, ConfigMixin):
+                kind = type(network).__name__
+                raise UserError(f"{type(self).__name__}: {name} must be a ModelMixin with a ConfigMixin, not a {kind}")
         self.networks: dict[str, ModelMixin] = networks
         self.data = data
         self.learning_rates: dict[str, float | None] = {}
+        self.as_built: dict[str, Any] | None = None  # what a resumed run must share, noted by the first loop
 
     # training --------------------------------------------------------------------------------------------------------
 

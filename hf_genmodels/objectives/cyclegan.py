@@ -1,14 +1,16 @@
 """CycleGAN's objective: two adversarial losses and the reconstructions of two cycles."""
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
+from ..checks import check_choice
 from ..choices import GANLossName, PixelLoss
 from ..data.spec import DataSpec
-from ..losses.gan import GANLoss, accuracy
+from ..errors import UserError
+from ..losses.gan import GANLoss, accuracy, check_loss
 from ..losses.translation import absolute_error, fooling_loss, judging_loss, pixel_loss
 from ..pipelines.cyclegan import CycleGANPipeline
 from ..pipelines.translation import TranslationPipeline
@@ -123,10 +125,18 @@ class CycleGANObjective(Objective):
         """
         translators = dict(zip(TRANSLATOR_NAMES, (generator_ab, generator_ba), strict=True))
         discriminators = dict(zip(DISCRIMINATOR_NAMES, (discriminator_a, discriminator_b), strict=True))
+        check_loss(gan_loss)
+        check_choice("reconstruction_loss", reconstruction_loss, get_args(PixelLoss))
+        if identity_weight > 0 and data.other is not None and data.channels != data.other.channels:
+            raise UserError(
+                f"identity_weight needs domains of as many channels, but A has {data.channels} and B has "
+                f"{data.other.channels}"
+            )
         super().__init__(translators | discriminators, data)
         self.learning_rates |= dict.fromkeys(DISCRIMINATOR_NAMES, discriminator_learning_rate)
         self.gan_loss, self.reconstruction_loss = gan_loss, reconstruction_loss
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
+        self.pool_size = pool_size
         self.pools = {"a": ImagePool(pool_size), "b": ImagePool(pool_size)}
 
     def state_dict(self) -> dict[str, Any]:

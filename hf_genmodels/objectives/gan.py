@@ -10,7 +10,8 @@ from torch import Tensor
 from ..checks import check_choice
 from ..choices import GANLossName, Penalty
 from ..data.spec import DataSpec
-from ..losses.gan import GANLoss, accuracy, discriminator_loss, generator_loss
+from ..errors import UserError
+from ..losses.gan import GANLoss, accuracy, check_loss, discriminator_loss, generator_loss
 from ..losses.penalties import PENALTY_WEIGHTS, interpolate, penalty_at_samples, penalty_between
 from ..pipelines.gan import GANPipeline
 from .base import Batch, Gather, Noise, Objective, Phase, latent_samples
@@ -146,6 +147,9 @@ class GANObjective(Objective):
             UserError: There is no such penalty.
         """
         check_choice("gradient_penalty", gradient_penalty, get_args(Penalty))
+        check_loss(gan_loss)
+        if critic_updates < 1 or (share_fakes and critic_updates > 1):
+            raise UserError(f"critic_updates must be at least 1, and 1 with share_fakes, got {critic_updates}")
         super().__init__({"generator": generator, "discriminator": discriminator}, data)
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss, self.gradient_penalty, self.weight_clip = gan_loss, gradient_penalty, weight_clip

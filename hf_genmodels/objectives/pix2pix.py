@@ -1,14 +1,15 @@
 """Pix2Pix's objective: a conditional GAN and the distance to the target."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
+from ..checks import check_choice
 from ..choices import GANLossName, PixelLoss
 from ..data.spec import DataSpec
-from ..losses.gan import GANLoss, accuracy
+from ..losses.gan import GANLoss, accuracy, check_loss
 from ..losses.translation import absolute_error, fooling_loss, judging_loss, pixel_loss
 from ..pipelines.pix2pix import Pix2PixPipeline
 from .base import Batch, Noise, Objective, Phase
@@ -90,6 +91,8 @@ class Pix2PixObjective(Objective):
         if discriminator is not None:
             networks["discriminator"] = discriminator
             self.phases += (Phase("discriminator", trains=("discriminator",), reuse_batch=True),)
+        check_loss(gan_loss)
+        check_choice("reconstruction_loss", reconstruction_loss, get_args(PixelLoss))
         super().__init__(networks, data)
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss, self.adversarial_weight = gan_loss, adversarial_weight

@@ -11,11 +11,23 @@ import torch
 from diffusers import ModelMixin
 
 import hf_genmodels
-from hf_genmodels import AutoPipeline, DataSpec, GANObjective, GANPipeline, Phase, TrainingArguments, load_data, train
+from hf_genmodels import (
+    VAE,
+    AutoPipeline,
+    DataSpec,
+    GANObjective,
+    GANPipeline,
+    Phase,
+    TrainingArguments,
+    VAEObjective,
+    load_data,
+    train,
+)
 from hf_genmodels.data import DataArguments
 from hf_genmodels.registration import _REGISTERED
 from hf_genmodels.training import checkpointing
 from tests.testing_utils.own import (
+    MY_LOSS,
     OBJECTIVES,
     STEPS,
     SWITCHED_ON_AT,
@@ -28,7 +40,7 @@ from tests.testing_utils.own import (
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import interrupted, largest_difference, launch_two_of, same_bytes, weights
 
-POINTS = DataSpec("points", 2, None, 1.0, None, 96, "0" * 12)
+POINTS = DataSpec("points", 4, None, 1.0, None, 96, "0" * 12)
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +144,95 @@ def test_a_network_that_cannot_play_its_part_is_refused_before_anything_is_writt
 def test_saved_networks_are_given_to_the_objective(tmp_path: Path) -> None:
     with refused("pretrained_model_name_or_path is for the scripts; load the networks"):
         run("gan", tmp_path / "run", pretrained_model_name_or_path="elsewhere")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_same_objects_train_again(tmp_path: Path) -> None:
+    """Without averages, a loop would leave the networks of other phases without gradients; warm-ups move numbers."""
+    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=96), 0)
+    torch.manual_seed(0)
+    objective = GANObjective(MyGenerator(), MyDiscriminator(), data.spec)
+    options: dict[str, Any] = {"train_batch_size": 16, "checkpointing_steps": 2}
+    train(objective, data, TrainingArguments(str(tmp_path / "first"), max_train_steps=2, **options))
+    assert all(p.requires_grad for network in objective.networks.values() for p in network.parameters())
+    train(objective, data, TrainingArguments(str(tmp_path / "second"), max_train_steps=2, **options))
+    vae = VAEObjective(VAE(2, None, 2, architecture="mlp", hidden_dims=(4,)), data.spec, beta_warmup_steps=9)
+    train(vae, data, TrainingArguments(str(tmp_path / "vae"), max_train_steps=2, **options))
+    further = TrainingArguments(str(tmp_path / "vae"), max_train_steps=4, resume_from_checkpoint="latest", **options)
+    train(vae, data, further)
+    assert json.loads((tmp_path / "vae" / "metrics.json").read_text())["step"] == 4
+
+
+@pytest.mark.parametrize(
+    ("change", "difference"),
+    [
+        (lambda data: GANObjective(MyGenerator(), MyDiscriminator(), data), "objective.gan_loss"),
+        (
+            lambda data: GANObjective(MyGenerator(), MyDiscriminator(), data, gan_loss=MY_LOSS, critic_updates=2),
+            "objective.phase discriminator",
+        ),
+        (
+            lambda data: GANObjective(
+                MyGenerator(), MyDiscriminator(), data, gan_loss=MY_LOSS, discriminator_learning_rate=1e-5
+            ),
+            "objective.optimizer of discriminator",
+        ),
+        (lambda data: OtherGAN(MyGenerator(), MyDiscriminator(), data, gan_loss=MY_LOSS), "objective.class"),
+        (lambda data: GANObjective(MyGenerator(), OtherDiscriminator(), data, gan_loss=MY_LOSS), "class of discrim"),
+    ],
+)
+def test_another_objective_does_not_resume(
+    runs: Path, change: Any, difference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resumed = interrupted(runs / "one" / "gan", 2, tmp_path / "resumed")
+    monkeypatch.setitem(OBJECTIVES, "gan", change)
+    with refused(f"is of another run: {difference}"):
+        run("gan", resumed, resume_from_checkpoint="latest")
+    assert {path.name for path in resumed.iterdir()} == {"checkpoint-2"}
+
+
+class OtherGAN(GANObjective):
+    """A class with losses of its own, for all the loop knows."""
+
+
+class OtherDiscriminator(MyDiscriminator):
+    """Another class with the same configuration."""
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda o: setattr(o, "phases", ()), "has no phases"),
+        (lambda o: setattr(o, "phases", (o.phases[0], o.phases[0])), "two phases have one name"),
+        (
+            lambda o: setattr(o, "phases", (Phase("x", ("critic",)),)),
+            "phases names a network critic, and there are gen",
+        ),
+        (lambda o: setattr(o, "phases", (Phase("x", ("generator",), every=0),)), "phase x needs updates and every"),
+        (lambda o: setattr(o, "ema", ("generatr",)), "ema names a network generatr"),
+        (lambda o: setattr(o, "frozen", ("generator",)), "generator is frozen, and a phase trains it"),
+        (lambda o: setattr(o, "data", POINTS), "the objective was built for samples of shape"),
+        (lambda o: o.networks.update(generator=MyGenerator(out_channels=3)), "make samples of shape"),
+    ],
+)
+def test_impossible_objectives_are_refused(spoil: Any, message: str, tmp_path: Path) -> None:
+    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=96), 0)
+    objective = GANObjective(MyGenerator(), MyDiscriminator(), data.spec)
+    spoil(objective)
+    with refused(message):
+        train(objective, data, TrainingArguments(str(tmp_path / "run"), max_train_steps=1))
+    assert not (tmp_path / "run").exists()
+
+
+def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
+    with refused("GANObjective: generator must be a ModelMixin with a ConfigMixin, not a Linear"):
+        GANObjective(torch.nn.Linear(3, 2), MyDiscriminator(), POINTS)  # type: ignore[arg-type]
+    with refused("unknown GAN loss 'foo'"):
+        GANObjective(MyGenerator(), MyDiscriminator(), POINTS, gan_loss="foo")  # type: ignore[arg-type]
+    with refused("critic_updates must be at least 1"):
+        GANObjective(MyGenerator(), MyDiscriminator(), POINTS, critic_updates=0)
+    with refused("--lr_scheduler must be one of linear, "):
+        run("gan", tmp_path / "run", lr_scheduler="foo")
     assert not (tmp_path / "run").exists()
 
 
