@@ -77,7 +77,7 @@ def test_the_help_of_a_family_needs_no_networks():
     command = [sys.executable, "-c", f"import sys; {statement}; print(); {LIGHT}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert "--discriminator_norm" in done.stdout
-    assert set(done.stdout.splitlines()[-1].split()) .isdisjoint({"torch", "diffusers", "accelerate", "datasets"})
+    assert set(done.stdout.splitlines()[-1].split()).isdisjoint({"torch", "diffusers", "accelerate", "datasets"})
 
 
 def is_complete(kind: type) -> bool:

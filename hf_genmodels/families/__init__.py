@@ -54,6 +54,9 @@ class Registry(Mapping[str, Family]):
             except UserError as error:
                 logger.warning("%s", error)
 
+    def __contains__(self, name: object) -> bool:
+        return name in OURS or name in self.others
+
     def __iter__(self) -> Iterator[str]:
         return iter((*OURS, *self.others))
 
