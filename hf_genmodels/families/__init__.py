@@ -96,7 +96,7 @@ def find_family(pipeline: str | None, recorded: str | None = None) -> Family | N
         pipeline: Name of the class, None for a network without a pipeline.
         recorded: Name of a family.
     """
-    if recorded in FAMILIES and pipeline in (FAMILIES[recorded].pipelines or (None,)):
+    if recorded is not None and recorded in FAMILIES and pipeline in (FAMILIES[recorded].pipelines or (None,)):
         return FAMILIES[recorded]
     ours = (FAMILIES[name] for name in OURS)
     found = next((family for family in ours if pipeline in family.pipelines), None)
