@@ -8,7 +8,8 @@ import re
 
 import pytest
 import torch
-from diffusers.configuration_utils import FrozenDict
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
 from torch.distributions import Normal
 
 from hf_genmodels import UserError
@@ -147,8 +148,10 @@ def test_initialisation_sees_the_batches_of_all_processes():
 
 
 def test_a_flow_that_needs_no_first_batch():
-    class Identity(torch.nn.Module):
-        config = FrozenDict(in_channels=2, sample_size=None)
+    class Identity(ModelMixin, ConfigMixin):
+        @register_to_config
+        def __init__(self, in_channels=2, sample_size=None):
+            super().__init__()
 
         def forward(self, sample, labels=None):
             return FlowOutput(sample, sample.new_zeros(len(sample)), Normal(0.0, 1.0).log_prob(sample).sum(1))
