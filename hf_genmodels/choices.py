@@ -1,10 +1,19 @@
-"""The choices that are both an argument of a network or a loss and an option of a family; imports nothing heavy."""
+"""The choices that are both an argument of a network, a loss or an objective and an option of a family; light."""
 
 from typing import Literal
 
 # losses
 GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
 Penalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2", "roth"]
+# Which penalties a loss can have. The Wasserstein loss needs a Lipschitz critic.
+PENALTIES: dict[str, tuple[str, ...]] = {
+    "minimax": ("none", "r1", "r2", "zero_centred", "roth"),
+    "non_saturating": ("none", "r1", "r2", "zero_centred", "roth"),
+    "linear_logit": ("none", "r1", "r2", "zero_centred", "roth"),
+    "least_squares": ("none", "r1", "r2", "zero_centred"),
+    "wasserstein": ("none", "wgan_gp", "zero_centred"),
+    "hinge": ("none", "wgan_gp", "r1", "r2", "zero_centred"),
+}
 LatentLoss = Literal["nll_a", "nll_b", "softmax"]
 LatentPrior = Literal["gaussian", "mixture"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import check_minimums, check_positive
-from ..choices import DiscriminatorNorm, GANLossName, Penalty
+from ..choices import PENALTIES, DiscriminatorNorm, GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..errors import UserError
 from .architectures import (
@@ -25,15 +25,6 @@ from .base import Family, adopt_saved_options, check_labels, check_saved_classes
 if TYPE_CHECKING:
     from ..objectives.gan import GANObjective
 
-# Which penalties a loss can have. The Wasserstein loss needs a Lipschitz critic, see `check_combination`.
-PENALTIES: dict[str, tuple[str, ...]] = {
-    "minimax": ("none", "r1", "r2", "zero_centred", "roth"),
-    "non_saturating": ("none", "r1", "r2", "zero_centred", "roth"),
-    "linear_logit": ("none", "r1", "r2", "zero_centred", "roth"),
-    "least_squares": ("none", "r1", "r2", "zero_centred"),
-    "wasserstein": ("none", "wgan_gp", "zero_centred"),
-    "hinge": ("none", "wgan_gp", "r1", "r2", "zero_centred"),
-}
 SNGAN_SIZES = (32, 64, 128)
 
 

@@ -8,7 +8,7 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from ..checks import check_choice
-from ..choices import GANLossName, Penalty
+from ..choices import PENALTIES, GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..errors import UserError
 from ..losses.gan import GANLoss, accuracy, check_loss, discriminator_loss, generator_loss
@@ -148,6 +148,11 @@ class GANObjective(Objective):
         """
         check_choice("gradient_penalty", gradient_penalty, get_args(Penalty))
         check_loss(gan_loss)
+        if isinstance(gan_loss, str) and gradient_penalty not in PENALTIES[gan_loss]:
+            raise UserError(
+                f"gan_loss {gan_loss} and gradient_penalty {gradient_penalty} exclude each other; "
+                f"choose one of {', '.join(PENALTIES[gan_loss])}"
+            )
         if critic_updates < 1 or (share_fakes and critic_updates > 1):
             raise UserError(f"critic_updates must be at least 1, and 1 with share_fakes, got {critic_updates}")
         super().__init__({"generator": generator, "discriminator": discriminator}, data)
