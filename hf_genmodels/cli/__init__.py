@@ -1,0 +1,67 @@
+"""The command `hf-genmodels`: quickstart, list, train, sample, evaluate, convert, card.
+
+Only argparse and the registry are imported at the top, so that help comes at once; each handler imports what it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .. import __version__
+from ..errors import UserError
+from .evaluate import add_arguments as add_evaluate_arguments
+from .evaluate import evaluate
+from .others import add_card_arguments, add_convert_arguments, card, convert, list_families, quickstart
+from .sample import add_arguments as add_sample_arguments
+from .sample import sample
+from .train import missing_launch_options, train
+
+__all__ = ["main", "missing_launch_options"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0, 1 (error), 2 (wrong usage), 130 (interrupted).
+
+    Args:
+        argv: Arguments without the program's name; those of the process by default.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        # argparse cannot leave another program's options, and its `--`, alone.
+        if arguments[:1] == ["train"]:
+            return train(arguments[1:])
+        parsed = _parser().parse_args(arguments)
+        parsed.handler(parsed)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("hf-genmodels", description="Train, sample, measure and share generative models.")
+    parser.add_argument("--version", action="version", version=f"hf-genmodels {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    command = _command(commands, "quickstart", quickstart, "train, evaluate and reload a VAE on handwritten digits")
+    command.add_argument("--output_dir", default="runs/quickstart", help="(default: %(default)s)")
+    _command(commands, "list", list_families, "the families of models")
+    commands.add_parser("train", help="train a family: train FAMILY [options] [-- launcher options]")
+    add_sample_arguments(_command(commands, "sample", sample, "draw samples from a model"))
+    add_evaluate_arguments(_command(commands, "evaluate", evaluate, "measure a model on held-out data"))
+    add_convert_arguments(
+        _command(commands, "convert", convert, "make a pipeline of published pix2pix or CycleGAN weights")
+    )
+    add_card_arguments(_command(commands, "card", card, "write the model card of a training output folder"))
+    return parser
+
+
+def _command(commands: Any, name: str, handler: Any, text: str) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(name, help=text, description=text)
+    command.set_defaults(handler=handler)
+    return command

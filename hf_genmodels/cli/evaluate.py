@@ -1,0 +1,69 @@
+"""`hf-genmodels evaluate`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, load_pipeline, print_table
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of `evaluate`."""
+    command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub")
+    add_options(command, DATA_OPTIONS)
+    command.add_argument("--split", default="test", help="split to compare with (default: %(default)s)")
+    command.add_argument("--metrics", nargs="+", required=True, help="such as fid kid precision_recall swd mse ssim")
+    command.add_argument(
+        "--extractor", help="whose features are compared: a classifier's folder or Hub id, inception, pixels"
+    )
+    command.add_argument("--num_samples", type=int, default=5000, help="(default: %(default)s)")
+    command.add_argument("--batch_size", type=int, default=64, help="(default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
+    command.add_argument(
+        "--known_pixels", type=float, help="pixelwise: share of the pixels that are known (default: 0.005)"
+    )
+    command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
+    add_options(command, SAMPLING_OPTIONS)
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """`evaluate MODEL`: measure a pipeline on a data set.
+
+    The figures and a new card go into --output_dir, by default into the model's folder if it is local.
+    """
+    from ..data import DataArguments
+    from ..evaluation import evaluate_pipeline
+    from ..hub import copy_descriptions, write_card
+    from ..metrics.record import write_evaluation
+
+    pipeline = load_pipeline(args.model)
+    data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
+    results = evaluate_pipeline(
+        pipeline,
+        data,
+        split=args.split,
+        metrics=args.metrics,
+        num_samples=args.num_samples,
+        batch_size=args.batch_size,
+        extractor=args.extractor,
+        seed=args.seed,
+        sampling={name: getattr(args, name) for name in SAMPLING_OPTIONS},
+        known_pixels=args.known_pixels,
+    )
+    rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR")]
+    for result in results:
+        settings = result["settings"]
+        extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
+        rows.append((result["name"], f"{result['value']:.6g}", count, extractor))
+    print_table(rows)
+    model, target = Path(args.model), Path(args.output_dir or args.model)
+    if args.output_dir is None and not model.is_dir():
+        return
+    is_elsewhere = target.resolve() != model.resolve()
+    if is_elsewhere:
+        assert pipeline._source is not None
+        copy_descriptions(pipeline._source, target)
+    write_evaluation(target, results)
+    card_path = write_card(target, repo_id=args.model if is_elsewhere else None)
+    print(f"written to {target / 'metrics.json'} and {card_path}")

@@ -1,0 +1,63 @@
+"""What several commands share: options, loading a pipeline, tables."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..pipelines.base import GenerativePipeline
+
+# The options of `evaluate` that say which data: name in `DataArguments` -> settings of the option.
+DATA_OPTIONS: dict[str, dict[str, Any]] = {
+    "dataset_name": {"help": "Hub id, local folder or parquet file, or builtin:<name>"},
+    "dataset_config_name": {"help": "configuration of the data set"},
+    "revision": {"help": "branch, tag or commit of a data set on the Hub"},
+    "train_data_dir": {"help": "image folder, instead of --dataset_name"},
+    "dataset_name_b": {"help": "translators: data set of domain B"},
+    "train_data_dir_b": {"help": "translators: image folder of domain B"},
+    "image_column": {"default": "image", "help": "column of the images (default: image)"},
+    "conditioning_image_column": {"default": "conditioning_image", "help": "translators: column of what they take"},
+    "target_image_column": {"default": "target_image", "help": "translators: column of what they shall make"},
+    "image_columns": {"nargs": "+", "help": "columns that are the channels of one image (of a target)"},
+    "label_column": {"default": "label", "help": "column of the labels (default: label)"},
+    "cache_dir": {"help": "where downloaded data sets are kept"},
+    "streaming": {"action": "store_true", "help": "read the data set without downloading it first"},
+    "on_bad_image": {"default": "error", "choices": ["error", "skip"], "help": "(default: error)"},
+    "resolution": {"type": int, "help": "resize the shorter side to this, then crop the middle"},
+}
+
+# The options of `sample` and `evaluate` that go to the call of the pipelines that know them.
+SAMPLING_OPTIONS: dict[str, dict[str, Any]] = {
+    "num_inference_steps": {"type": int, "help": "steps of a diffusion model's sampler"},
+    "guidance_scale": {"type": float, "help": "classifier-free guidance of a conditional diffusion model"},
+    "truncation": {"type": float, "help": "of a GAN's latents"},
+    "temperature": {"type": float, "help": "of a flow's latents"},
+    "direction": {"choices": ["a_to_b", "b_to_a"], "help": "of a translator between domains A and B"},
+    "project": {"action": "store_true", "default": None, "help": "make polarimetric images physically admissible"},
+}
+
+
+def add_options(command: argparse.ArgumentParser, options: Mapping[str, dict[str, Any]]) -> None:
+    """Give a command options by a table of names and settings."""
+    for name, settings in options.items():
+        command.add_argument(f"--{name}", **settings)
+
+
+def load_pipeline(model: str) -> GenerativePipeline:
+    """A pipeline from a folder or the Hub, on the GPU if there is one."""
+    import torch
+
+    from ..pipelines.auto import AutoPipeline
+
+    pipeline = AutoPipeline.from_pretrained(model)
+    pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    return pipeline
+
+
+def print_table(rows: Sequence[Sequence[str]]) -> None:
+    """Print rows with their columns aligned."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())

@@ -1,0 +1,96 @@
+"""`hf-genmodels sample`."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+from .options import SAMPLING_OPTIONS, add_options, load_pipeline
+
+if TYPE_CHECKING:
+    import numpy as np
+    from PIL.Image import Image
+
+    from ..pipelines.base import GenerativePipeline
+
+# What `sample` writes, and what its --overwrite therefore removes.
+SAMPLE_FILE = re.compile(r"\d{5,}\.png|grid\.png|samples\.npy")
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of `sample`."""
+    command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub")
+    command.add_argument("--num_samples", type=int, default=16, help="(default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="sample i is drawn from seed + i (default: %(default)s)")
+    command.add_argument("--batch_size", type=int, default=16, help="drawn at a time (default: %(default)s)")
+    command.add_argument("--output_dir", default="samples", help="must be empty (default: %(default)s)")
+    command.add_argument("--overwrite", action="store_true", help="replace the samples that --output_dir has")
+    command.add_argument(
+        "--class_labels", type=int, nargs="+", help="of a conditional model; sample i has the i-th, in turn"
+    )
+    add_options(command, SAMPLING_OPTIONS)
+
+
+def sample(args: argparse.Namespace) -> None:
+    """`sample MODEL`: PNG files where such a picture exists, else one `samples.npy`; and `grid.png`.
+
+    Image i is drawn from seed + i alone, whatever the batch size.
+    """
+    if args.num_samples < 1 or args.batch_size < 1:
+        raise UserError("--num_samples and --batch_size must be at least 1")
+    folder = Path(args.output_dir)
+    if folder.exists() and any(folder.iterdir()) and not args.overwrite:
+        raise UserError(f"{folder} is not empty; choose another --output_dir, or replace its samples with --overwrite")
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
+    pipeline = load_pipeline(args.model)
+    if "samples" not in pipeline.measures:
+        raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
+    named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
+    options = pipeline.check_sampling_options({**named, "class_labels": args.class_labels})
+    labels = options.pop("class_labels", None)
+    batches: list[Any] = []
+    with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
+        for start in range(0, args.num_samples, args.batch_size):
+            indices = range(start, min(start + args.batch_size, args.num_samples))
+            generators = [torch.Generator().manual_seed(args.seed + index) for index in indices]
+            if labels is not None:
+                options["class_labels"] = [labels[index % len(labels)] for index in indices]
+            output = pipeline(batch_size=len(generators), generator=generators, output_type=None, **options)
+            batches.append(output.images)
+            progress.update(len(generators))
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in folder.iterdir():
+        if SAMPLE_FILE.fullmatch(path.name):
+            path.unlink()
+    if isinstance(batches[0], list):
+        samples: list[Image] | np.ndarray = [image for batch in batches for image in batch]
+        for index, image in enumerate(samples):
+            image.save(folder / f"{index:05d}.png")
+        written = f"{len(samples)} PNG files"
+    else:
+        samples = np.concatenate(batches)
+        np.save(folder / "samples.npy", samples)
+        written = f"samples.npy, shape {samples.shape}"
+    overview = _overview(pipeline, samples)
+    if overview is not None:
+        overview.save(folder / "grid.png")
+        written += " and grid.png"
+    print(f"{folder}: {written}")
+
+
+def _overview(pipeline: GenerativePipeline, samples: list[Image] | np.ndarray) -> Image | None:
+    """One picture of all samples; None for vectors that are not 2-D."""
+    import torch
+
+    from ..plots import image_grid, scatter
+
+    if len(pipeline.sample_shape) == 3:
+        return image_grid((pipeline.prepare_images(samples, torch.float32) + 1) / 2)
+    return scatter(torch.as_tensor(samples)) if pipeline.sample_shape == (2,) else None

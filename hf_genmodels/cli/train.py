@@ -1,0 +1,86 @@
+"""`hf-genmodels train`: a training script under Accelerate."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ..errors import UserError
+from ..families import FAMILIES, get_family
+
+TRAIN_USAGE = """usage: hf-genmodels train FAMILY [options] [-- launcher options]
+
+Runs `accelerate launch <launcher options> -m hf_genmodels.training.entry FAMILY <options>`.
+
+  hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae
+  hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae -- --multi_gpu --num_processes 2
+  hf-genmodels train vae --help            the options of a family
+  accelerate launch --help                 the options of the launcher
+
+families: """
+
+# What `accelerate launch` complains about when neither the command nor a configuration file says it.
+LAUNCH_DEFAULTS = {
+    "--num_processes": "1",
+    "--num_machines": "1",
+    "--mixed_precision": "no",
+    "--dynamo_backend": "no",
+}
+
+
+def train(arguments: list[str]) -> int:
+    """`train FAMILY [options] [-- launcher options]`: run a script under Accelerate and return its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(TRAIN_USAGE + " ".join(FAMILIES), file=sys.stdout if arguments else sys.stderr)
+        return 0 if arguments else 2
+    try:
+        family = get_family(arguments[0])
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    split = arguments.index("--") if "--" in arguments else len(arguments)
+    options, launcher = arguments[1:split], arguments[split + 1 :]
+    if "-h" in options or "--help" in options:
+        from ..training.arguments import make_parser
+
+        make_parser(family.arguments, f"Train: {family.title}.", prog=f"hf-genmodels train {family.name}").print_help()
+        return 0
+    # --quiet: the script's own message is the error; the launcher would add a traceback of itself.
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--quiet",
+        *launcher,
+        *missing_launch_options(launcher),
+    ]
+    return _run([*launch, "-m", "hf_genmodels.training.entry", family.name, *options])
+
+
+def missing_launch_options(launcher: Sequence[str]) -> list[str]:
+    """What to add for a quiet single-process launch, where no Accelerate configuration and no given option says it."""
+    given = {option.split("=")[0].replace("-", "_") for option in launcher if option.startswith("-")}
+    cache = os.environ.get("XDG_CACHE_HOME", "~/.cache")
+    home = Path(os.environ.get("HF_HOME", os.path.join(cache, "huggingface"))).expanduser()
+    if "__config_file" in given or (home / "accelerate" / "default_config.yaml").is_file():
+        return []
+    added = []
+    for option, value in LAUNCH_DEFAULTS.items():
+        # --multi_gpu means all of them, and refuses a number of processes below two.
+        if option.replace("-", "_") not in given and not (option == "--num_processes" and "__multi_gpu" in given):
+            added += [option, value]
+    return added
+
+
+def _run(command: list[str]) -> int:
+    process = subprocess.Popen(command)
+    try:
+        status = process.wait()
+    except KeyboardInterrupt:
+        # The terminal has told the script too; it is left to finish what it is writing.
+        process.wait()
+        raise
+    return status if status >= 0 else 128 - status
