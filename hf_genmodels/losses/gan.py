@@ -147,7 +147,10 @@ def accuracy(kind: str | GANLoss, real_logits: Tensor, fake_logits: Tensor) -> T
     """
     boundary = _loss(kind).boundary
     if boundary is None:
-        return _share_of_positives(real_logits.flatten()[:, None] - fake_logits.flatten()[None])
+        real = at_least_float32(real_logits).flatten()
+        fake = at_least_float32(fake_logits).flatten().sort().values
+        smaller, not_larger = (torch.searchsorted(fake, real, right=right) for right in (False, True))
+        return (smaller + not_larger).sum() / (2 * real.numel() * fake.numel())
     return 0.5 * (_share_of_positives(real_logits - boundary) + _share_of_positives(boundary - fake_logits))
 
 

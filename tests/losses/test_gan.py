@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import math
 
+from typing import Any
+
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from hf_genmodels.losses.gan import GAN_LOSSES, accuracy, discriminator_loss, generator_loss
 from tests.testing_utils.refusals import refused
@@ -158,6 +162,26 @@ def test_ties_count_half(kind, dtype):
     assert accuracy("wasserstein", one, other).item() == 0.125
     assert accuracy("wasserstein", other, one).item() == 0.875
     assert accuracy(kind, one, other).dtype == torch.float32
+
+
+class LargestTensor(TorchDispatchMode):
+    """Notes how many numbers the largest tensor has that an operation makes."""
+
+    numel = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        tensors = [each for each in tree_leaves(result) if isinstance(each, torch.Tensor)]
+        self.numel = max([self.numel, *(tensor.numel() for tensor in tensors)])
+        return result
+
+
+@pytest.mark.parametrize("kind", GAN_LOSSES)
+def test_accuracy_of_many_logits_takes_no_more_memory_than_they(kind):
+    real, fake = torch.randn(2, 3, 1, 30, 30)
+    with LargestTensor() as largest:
+        accuracy(kind, real, fake)
+    assert largest.numel == real.numel()
 
 
 @pytest.mark.parametrize(
