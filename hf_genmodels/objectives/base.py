@@ -101,8 +101,8 @@ class Objective:
         learning_rates: Network -> learning rate of its own (None: the loop's), under the same schedule.
         partly_used: Networks some of whose parts have no part in some passes, such as those that are switched on at a
             step (`before_step`); several processes must look for what was used, which costs time.
-        averaged_buffers: Network -> names of the buffers that its average averages as it does parameters; the others
-            (batch statistics, flags, counts) are copied.
+        averaged_buffers: Network -> names of the buffers that its average averages as it does parameters, beside
+            running statistics of norms; the others (flags, counts) are copied.
         batch_multiple: Micro-batches must be a multiple of it (PacGAN judges samples in packs).
         schedule: Where weights of the losses are warmed up or annealed: for each the option that says for how long,
             and the first step (from 0) at which it is final.
