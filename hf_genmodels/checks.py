@@ -81,3 +81,18 @@ def check_unused(args: Any, where: str, *names: str) -> None:
     for name in names:
         if getattr(args, name) != getattr(defaults, name):
             raise UserError(f"--{name} has no meaning {where}; leave it out")
+
+
+def check_seed(name: str, seed: int, count: int = 1) -> None:
+    """Refuse seeds that torch's generators cannot take: they have 64 bits.
+
+    Args:
+        name: Of the option.
+        seed: The seed.
+        count: How many seeds are used, from this one upwards.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    if not -(2**63) <= seed <= 2**64 - count:
+        raise UserError(f"{name} must fit into 64 bits (at most 2**64 - {count}), got {seed}")

@@ -199,6 +199,8 @@ def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
     for arguments in (
         ["sample", str(tmp_path / "nothing")],
         ["sample", str(tmp_path / "model"), "--num_samples", "0"],
+        ["sample", str(tmp_path / "model"), "--num_samples", "2", "--seed", str(2**64 - 1)],
+        ["evaluate", str(tmp_path / "model"), "--metrics", "fid", "--seed", str(2**64)],
         ["sample", str(tmp_path / "model"), "--output_dir", str(tmp_path / "file")],
         ["card", str(tmp_path / "nothing")],
     ):

@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
@@ -10,6 +11,7 @@ from typing import Any, Literal, NoReturn, get_args, get_origin
 import yaml
 from transformers import HfArgumentParser
 
+from hf_genmodels.checks import check_seed
 from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import OURS
@@ -139,8 +141,8 @@ def parse(
     config = _config_path(argv)
     if config is not None:
         options = [f for group in (DataArguments, TrainingArguments, family_arguments) for f in fields(group)]
-        known = {f.name for f in options}
-        known |= {alias.removeprefix("--") for f in options for alias in f.metadata.get("aliases", ())}
+        known = {f.name: f.name for f in options}
+        known |= {alias.removeprefix("--"): f.name for f in options for alias in f.metadata.get("aliases", ())}
         words = _options_of_file(Path(config), known, family_name)
         try:
             parser.parse_args([*words, "--output_dir", ""])
@@ -153,7 +155,7 @@ def parse(
     if unknown:
         parser.error(f"unknown option or value: {' '.join(unknown)}")
     check_finite(data, training, family)
-    check_arguments(training)
+    check_arguments(training, loop_defaults(family_arguments))
     return data, training, family
 
 
@@ -191,27 +193,71 @@ def _config_path(argv: list[str]) -> str | None:
     return None
 
 
-def _options_of_file(path: Path, known: set[str], family_name: str | None) -> list[str]:
-    """The file's values as command-line words, so that types and choices are checked in one place."""
+def _options_of_file(path: Path, known: dict[str, str], family_name: str | None) -> list[str]:
+    """The file's values as command-line words, so that types and choices are checked in one place.
+
+    Args:
+        path: YAML or JSON.
+        known: The name of every option by each of its names.
+        family_name: See `parse`.
+    """
     words: list[str] = []
+    named: dict[str, str] = {}
     for name, value in _read_options(path, family_name).items():
-        name = name.replace("-", "_")  # as on the command line
-        if name not in known:
+        option = known.get(name.replace("-", "_"))  # as on the command line
+        if option is None:
             raise UserError(f"--config {path}: unknown option {name!r}")
+        if option in named:
+            raise UserError(f"--config {path}: {named[option]!r} and {name!r} are one option; keep one of them")
+        named[option] = name
+        values = value if isinstance(value, list) else [value]
+        if any(isinstance(each, (dict, list)) for each in values):
+            raise UserError(f"--config {path}: {name} must be a value or a list of values, got {value}")
         if isinstance(value, list):
-            words += [f"--{name}", *(str(item) for item in value)]
+            if any(_is_option(each) for each in values):
+                raise UserError(f"--config {path}: {name}: an entry of a list cannot be an option, got {value}")
+            words += [f"--{option}", *map(str, values)]
         elif value not in (None, "", "null", "~"):
-            words.append(f"--{name}={value}")
+            words.append(f"--{option}={value}")
     return words
+
+
+def _is_option(value: Any) -> bool:
+    """Whether argparse takes a word for an option; what begins with a dash and is no number."""
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return str(value).startswith("-")
+    return False
+
+
+class _Loader(yaml.BaseLoader):
+    """Leaves every value the string it is (YAML's own types would make False of `no`), and refuses repeated keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        pairs = [(self.construct_object(key, deep=True), value) for key, value in node.value]
+        return _unrepeated([(key, self.construct_object(value, deep=True)) for key, value in pairs])
+
+
+def _unrepeated(pairs: list[tuple[Any, Any]]) -> dict[Any, Any]:
+    """A mapping of pairs none of which repeats the key of another."""
+    found: dict[Any, Any] = {}
+    for key, value in pairs:
+        if not isinstance(key, str):
+            raise ValueError(f"{key!r} is no name of an option")
+        if key in found:
+            raise ValueError(f"{key!r} is given twice")
+        found[key] = value
+    return found
 
 
 def _read_options(path: Path, family_name: str | None) -> dict[str, Any]:
     """The option: value pairs of a file written by hand, or of a run's `training_args.json`."""
     try:
         text = path.read_text(encoding="utf-8")
-        # BaseLoader leaves every value the string it is; YAML's own types would make False of `no`.
-        options = json.loads(text) if path.suffix == ".json" else yaml.load(text, Loader=yaml.BaseLoader)
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, yaml.YAMLError) as error:
+        is_json = path.suffix == ".json"
+        options = json.loads(text, object_pairs_hook=_unrepeated) if is_json else yaml.load(text, Loader=_Loader)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"--config {path} cannot be read: {' '.join(str(error).split())}") from None
     if not isinstance(options, dict):
         raise UserError(f"--config {path} must hold option: value pairs")
@@ -238,8 +284,22 @@ def literal_choices(kind: Any) -> tuple[str, ...]:
     return get_args(kind) if get_origin(kind) is Literal else ()
 
 
-def check_arguments(args: TrainingArguments) -> None:
+# Options that mean something with some values of another option only: (name, that option, those values).
+NEEDS = (
+    ("lr_decay_start_step", "lr_scheduler", ("constant_then_linear",)),
+    ("lr_final_ratio", "lr_scheduler", ("exponential",)),
+    ("ema_max_decay", "use_ema", (True,)),
+    ("ema_inv_gamma", "use_ema", (True,)),
+    ("ema_power", "use_ema", (True,)),
+)
+
+
+def check_arguments(args: TrainingArguments, family_defaults: Mapping[str, Any] | None = None) -> None:
     """Refuse impossible values before anything is read or written.
+
+    Args:
+        args: The options.
+        family_defaults: Defaults that the family gives instead of those of `TrainingArguments`.
 
     Raises:
         UserError: One line that names the option.
@@ -265,6 +325,12 @@ def check_arguments(args: TrainingArguments) -> None:
     for name in ("adam_beta1", "adam_beta2", "ema_max_decay"):
         if not 0 <= getattr(args, name) < 1:
             raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
+    check_seed("--seed", args.seed)
+    defaults = {option.name: option.default for option in fields(args)} | dict(family_defaults or {})
+    for name, other, values in NEEDS:
+        if getattr(args, name) != defaults[name] and getattr(args, other) not in values:
+            needed = f"--{other}" if values == (True,) else f"--{other} {values[0]}"
+            raise UserError(f"--{name} has no effect without {needed}; give that, or leave it out")
     if args.lr_warmup_steps and args.lr_scheduler == "constant":
         raise UserError("--lr_warmup_steps has no effect with --lr_scheduler constant; use constant_with_warmup")
     if args.resume_from_checkpoint and args.overwrite_output_dir:

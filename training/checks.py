@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import fields
 
 from accelerate import Accelerator
+from accelerate.utils import str_to_bool
 
 from hf_genmodels.data import DataArguments
 from hf_genmodels.errors import UserError
@@ -39,6 +41,37 @@ def check_fit_options(family_name: str, data_args: DataArguments, args: Training
             raise UserError(
                 f"--{option.name} has no meaning for {family_name}, which is fitted to all data at once; leave it out"
             )
+
+
+# What `accelerate config` or the options of `accelerate launch` ask for and the loop does not do, by the variable that
+# tells the processes so.
+UNSUPPORTED = {
+    "ACCELERATE_USE_DEEPSPEED": "DeepSpeed",
+    "ACCELERATE_USE_FSDP": "FSDP",
+    "ACCELERATE_USE_MEGATRON_LM": "Megatron-LM",
+    "ACCELERATE_USE_PARALLELISM_CONFIG": "a parallelism_config",
+}
+
+
+def check_launch(args: TrainingArguments) -> None:
+    """Refuse what Accelerate was told to do and the loop does not do, before Accelerate begins with it.
+
+    Raises:
+        UserError: One line that names the setting and what to use instead.
+    """
+    for variable, what in UNSUPPORTED.items():
+        if str_to_bool(os.environ.get(variable, "false")):
+            raise UserError(
+                f"{what} is not supported: every network is whole on every GPU; choose plain multi-GPU training in "
+                "`accelerate config`, or give the launcher --multi_gpu and no such option"
+            )
+    if args.mixed_precision is None and os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp8":
+        raise UserError("mixed precision fp8 is not supported; give --mixed_precision bf16, fp16 or no")
+    if (backend := os.environ.get("ACCELERATE_DYNAMO_BACKEND", "no").lower()) != "no":
+        raise UserError(
+            f"dynamo_backend {backend} is not supported: it would compile what cannot be compiled; set it to no in "
+            "`accelerate config` or the launcher's options, and give --compile, which leaves those phases out"
+        )
 
 
 def check_machine(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:

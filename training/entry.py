@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
-from accelerate.utils import LoggerType, ProjectConfiguration
+from accelerate.utils import GradientAccumulationPlugin, LoggerType, ProjectConfiguration
 
 from hf_genmodels.data import LoadedData, load_data
 from hf_genmodels.errors import UserError
@@ -24,7 +24,7 @@ from hf_genmodels.objectives.closed_form import ClosedFormObjective
 
 from . import checkpointing
 from .arguments import TrainingArguments, check_arguments, check_finite, command_line, defaults_of, parse
-from .checks import check_fit_options
+from .checks import check_fit_options, check_launch
 from .closed_form import ClosedFormFit
 from .loop import TrainingLoop
 from .outputs import (
@@ -255,8 +255,10 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     """Set the threads of this process and make the `Accelerator`.
 
     Raises:
-        UserError: A tracker that is unknown or not installed, or a precision that this machine cannot do.
+        UserError: A tracker that is unknown or not installed, a precision that this machine cannot do, or something
+            that the launcher was told to do and the loop does not do.
     """
+    check_launch(args)
     tracker = args.report_to
     if tracker not in ("none", *LoggerType.list()):
         raise UserError(f"--report_to {tracker} is no tracker; choose from none, {', '.join(LoggerType.list())}")
@@ -272,6 +274,8 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
             mixed_precision=args.mixed_precision,
             log_with=None if tracker == "none" else tracker,
             project_config=ProjectConfiguration(project_dir=args.output_dir, logging_dir=str(logging_dir)),
+            # The loop accumulates; what a variable of the launcher says would divide its losses once more.
+            gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
         )
     except ValueError as error:
         raise UserError(f"--mixed_precision {args.mixed_precision}: {error}") from None

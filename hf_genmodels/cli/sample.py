@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checks import check_seed
 from ..errors import UserError
 from .options import SAMPLING_OPTIONS, add_options, load_pipeline
 
@@ -41,6 +42,7 @@ def sample(args: argparse.Namespace) -> None:
     """
     if args.num_samples < 1 or args.batch_size < 1:
         raise UserError("--num_samples and --batch_size must be at least 1")
+    check_seed("--seed", args.seed, args.num_samples)
     folder = Path(args.output_dir)
     if folder.exists() and any(folder.iterdir()) and not args.overwrite:
         raise UserError(f"{folder} is not empty; choose another --output_dir, or replace its samples with --overwrite")

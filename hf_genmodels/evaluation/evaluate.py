@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from ..checks import check_seed
 from ..data import DataArguments, load_split
 from ..metrics.extractors import Extractor
 from ..pipelines.base import GenerativePipeline
@@ -63,6 +64,7 @@ def evaluate_pipeline(
             before anything is sampled), or samples are not finite.
     """
     check_request(pipeline, metrics, num_samples, batch_size, known_pixels)
+    check_seed("seed", seed)
     options = pipeline.check_sampling_options(sampling or {})
     pipeline.set_progress_bar_config(disable=True)  # `collect` shows its own
     found = find_extractor(extractor, metrics, pipeline.device)

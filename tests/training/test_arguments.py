@@ -101,6 +101,16 @@ def test_hyphens_in_a_file(tmp_path: Path, name: str) -> None:
         ("- learning_rate", "option: value"),
         ("", "option: value"),
         ("a: [1", "cannot be read"),
+        ("seed: 1\nseed: 2", "'seed' is given twice"),
+        ("num_epochs: 1\nnum_train_epochs: 2", "'num_epochs' and 'num_train_epochs' are one option"),
+        ("log_steps: 1\nlog-steps: 2", "'log_steps' and 'log-steps' are one option"),
+        ("block_out_channels: [4, --overwrite_output_dir]", "block_out_channels: an entry of a list cannot be an"),
+        ("hidden_dims: [4, -h]", "hidden_dims: an entry of a list cannot be an"),
+        ("hidden_dims: [[4]]", "hidden_dims must be a value or a list of values"),
+        ("logging_dir: {a: 1}", "logging_dir must be a value or a list of values"),
+        ("[1]: 2", "is no name of an option"),
+        ("a: &x [*x]", "cannot be read"),
+        ("{" * 9999, "cannot be read"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, content: str, said: str) -> None:
@@ -109,6 +119,16 @@ def test_a_wrong_file_is_one_line_that_names_it(tmp_path: Path, content: str, sa
         parsed("--config", config)
     assert config in str(error.value)
     assert said in str(error.value)
+
+
+def test_a_json_file_that_says_a_thing_twice(tmp_path: Path) -> None:
+    for content in ('{"seed": 1, "seed": 2}', '{"family": "vae", "command": "", "arguments": {"seed": 1, "seed": 2}}'):
+        with refused("'seed' is given twice"):
+            parsed("--config", write(tmp_path, content, "options.json"))
+
+
+def test_negative_numbers_in_a_list_are_no_options(tmp_path: Path) -> None:
+    assert parsed("--config", write(tmp_path, "hidden_dims: [-4]"))[2].hidden_dims == [-4]
 
 
 def test_an_unreadable_file(tmp_path: Path) -> None:
@@ -185,6 +205,12 @@ def test_each_family_has_its_own_options() -> None:
         {"adam_epsilon": 0},
         {"lr_warmup_steps": -1},
         {"seed": -1},
+        {"seed": 2**64},
+        {"lr_final_ratio": 0.1},
+        {"lr_decay_start_step": 5},
+        {"ema_max_decay": 0.9},
+        {"ema_inv_gamma": 2},
+        {"ema_power": 0.5},
         {"log_steps": 0},
         {"sample_steps": 0},
         {"num_threads": 0},
@@ -202,6 +228,21 @@ def test_impossible_values_are_refused(option: dict[str, Any]) -> None:
         setattr(training, name, value)
         with pytest.raises(UserError, match=f"--{name} "):
             check_arguments(training)
+
+
+def test_options_that_need_another_are_taken_with_it(tmp_path: Path) -> None:
+    assert parsed("--use_ema", "--ema_power", "0.5")[1].ema_power == 0.5
+    assert parsed("--lr_scheduler", "exponential", "--lr_final_ratio", "0.1")[1].lr_final_ratio == 0.1
+    translator = FAMILIES["pix2pix"].arguments  # whose own schedule decays linearly
+    assert parsed("--lr_decay_start_step", "5", family=translator)[1].lr_decay_start_step == 5
+    with refused("--lr_decay_start_step has no effect without --lr_scheduler constant_then_linear"):
+        parsed("--lr_decay_start_step", "5", "--lr_scheduler", "cosine", family=translator)
+    with refused("--ema_power has no effect without --use_ema"):
+        parsed("--use_ema", "false", "--ema_power", "0.5", family=FAMILIES["ddpm"].arguments)
+
+
+def test_the_largest_seed(tmp_path: Path) -> None:
+    main(options(tmp_path / "run", seed=2**64 - 1, max_train_steps=1))
 
 
 def test_resume_and_overwrite_contradict() -> None:

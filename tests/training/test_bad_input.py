@@ -117,6 +117,7 @@ def test_a_script_says_it_and_exits_with_status_1(tmp_path: Path) -> None:
         ({"max_train_samples": 10}, "--train_batch_size"),
         ({"likelihood": "bernoulli", "learn_std": True}, "--learn_std"),
         ({"dataset_name": "builtin:toy2d"}, "--architecture"),
+        ({"dataloader_num_workers": -1}, "--dataloader_num_workers"),
         ({"lr_scheduler": "constant_then_linear", "lr_decay_start_step": 20}, "--lr_decay_start_step"),
     ],
     ids=str,

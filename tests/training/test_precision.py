@@ -20,7 +20,7 @@ from hf_genmodels.training.entry import make_accelerator
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.adversaries import Adversaries, TinyNetwork, make_loop
 from tests.testing_utils.refusals import refused
-from tests.testing_utils.training import largest_difference, options, run, script, weights
+from tests.testing_utils.training import largest_difference, options, run, same_bytes, script, weights
 
 
 def test_bf16_leaves_weights_and_double_backward_in_float32(tmp_path: Path) -> None:
@@ -52,6 +52,34 @@ def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
     with refused("--mixed_precision fp16"):
         main(options(tmp_path / "run", mixed_precision="fp16"))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("ACCELERATE_USE_FSDP", "true", "FSDP is not supported"),
+        ("ACCELERATE_USE_DEEPSPEED", "true", "DeepSpeed is not supported"),
+        ("ACCELERATE_USE_MEGATRON_LM", "true", "Megatron-LM is not supported"),
+        ("ACCELERATE_USE_PARALLELISM_CONFIG", "true", "a parallelism_config is not supported"),
+        ("ACCELERATE_MIXED_PRECISION", "fp8", "fp8 is not supported; give --mixed_precision bf16"),
+        ("ACCELERATE_DYNAMO_BACKEND", "INDUCTOR", "dynamo_backend inductor is not supported.* give --compile"),
+    ],
+)
+def test_what_the_launcher_was_told_and_the_loop_does_not_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, said: str
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with refused(said):
+        main(options(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_launchers_accumulation_divides_no_loss(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", "4")
+    main(options(tmp_path / "run", optimizer="sgd", max_train_steps=2))
+    monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
+    main(options(tmp_path / "other", optimizer="sgd", max_train_steps=2))
+    assert same_bytes(tmp_path / "run" / "vae", tmp_path / "other" / "vae")
 
 
 @pytest.fixture
