@@ -8,20 +8,24 @@ import os
 import re
 import shlex
 from collections.abc import Mapping
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
+from yaml import YAMLError
 
+from .card_text import Markdown, code, one_line, python_string, render, shell_word, tidy
 from .errors import UserError
 from .families import FAMILIES, Family, find_family
-from .files import LIBRARIES, read_json
+from .files import LIBRARIES, read_json, replacing
+from .metrics.record import read_metrics
 from .registration import find_registered
 
 logger = logging.getLogger(__name__)
 
 KEEP_MARKER = "<!-- Written by hf_genmodels; what you add below this line is kept when the card is written again. -->"
+# At the start of its line alone: elsewhere it may be the value of an option.
+_MARKER_LINE = re.compile(f"^{re.escape(KEEP_MARKER)}", re.MULTILINE)
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 DATA_OPTIONS = (
     "dataset_config_name",
@@ -37,6 +41,14 @@ DATA_OPTIONS = (
     "conditioning_image_column",
     "target_image_column",
     "image_columns",
+)
+TEXT_OPTIONS = (
+    "dataset_name",
+    "dataset_name_b",
+    "train_data_dir",
+    "train_data_dir_b",
+    "dataset_config_name",
+    "validation_split",
 )
 # As in `DataArguments`, whose import takes seconds.
 USUAL_COLUMNS = {
@@ -64,9 +76,9 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
     """
     folder = Path(folder)
     family = _family(folder)
-    metrics, training = _optional_json(folder / "metrics.json"), training_arguments(folder)
-    options = training.get("arguments", {})
-    model_name = (repo_id or folder.resolve().name).split("/")[-1]
+    metrics, training = tidy(read_metrics(folder)), training_arguments(folder)
+    options = tidy(training.get("arguments", {}))
+    model_name = one_line((repo_id or folder.resolve().name).split("/")[-1])
     data = _data_name(options), _data_name(options, "_b")
     domains = [_described_data(*each) for each in data]
     metadata = ModelCardData(
@@ -78,30 +90,32 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         model_name=model_name,
         eval_results=_eval_results(family, metrics, options) or None,
     )
-    text = _template(family).render(
-        metadata=metadata.to_yaml(),
-        model_name=model_name,
-        pipeline=_optional_json(folder / "model_index.json").get("_class_name"),
-        source=repo_id or folder.as_posix(),
-        options=options,
-        networks={name: _config(path) for name, path in component_folders(folder).items()},
-        own_classes=_own_classes(folder),
-        own_pipeline=family.pipeline is not None and find_family(family.pipelines[0]) is None,
-        pictures=[(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
-        has_losses=(folder / "losses.png").is_file(),
-        command=training.get("command"),
-        step=metrics.get("step"),
-        seconds=metrics.get("seconds"),
-        environment=metrics.get("environment"),
-        data_name=domains[0] if domains[1] is None else "Domain A: {}; domain B: {}".format(*domains),
-        domains=domains,
-        data_options=_data_options(options),
-        losses=_losses(metrics),
-        evaluation=metrics.get("evaluation", []),
-        warnings=metrics.get("warnings", []),
-        license=license,
-        keep_marker=KEEP_MARKER,
-    )
+    context = {
+        "folder": folder,
+        "metadata": Markdown(metadata.to_yaml()),
+        "model_name": model_name,
+        "pipeline": _optional_json(folder / "model_index.json").get("_class_name"),
+        "source": python_string(repo_id or folder.as_posix()),
+        "options": options,
+        "networks": {name: _config(path) for name, path in component_folders(folder).items()},
+        "own_classes": _own_classes(folder),
+        "own_pipeline": family.pipeline is not None and find_family(family.pipelines[0]) is None,
+        "pictures": [(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
+        "has_losses": (folder / "losses.png").is_file(),
+        "command": Markdown(training["command"]) if "command" in training else None,
+        "step": metrics.get("step"),
+        "seconds": metrics.get("seconds"),
+        "environment": metrics.get("environment"),
+        "data_name": domains[0] if domains[1] is None else _both(*domains),
+        "domains": domains,
+        "data_options": _data_options(options),
+        "losses": _losses(metrics),
+        "evaluation": metrics.get("evaluation", []),
+        "warnings": metrics.get("warnings", []),
+        "license": license,
+        "keep_marker": Markdown(KEEP_MARKER),
+    }
+    text = render(family.card, family.name, context)
     return ModelCard(re.sub(r"\n{3,}", "\n\n", text))
 
 
@@ -136,8 +150,8 @@ def write_card(
     path, additions = folder / "README.md", [] if published is None else [_addition(published)]
     license = license or (published.data.get("license") if published is not None else None)
     if path.is_file():
-        earlier = ModelCard.load(path, ignore_metadata_errors=True)
-        if KEEP_MARKER not in earlier.text:
+        earlier = load_card(path)
+        if not is_ours(earlier):
             logger.warning("%s was not written by hf_genmodels and is left as it is", path)
             return path
         license = license or earlier.data.license
@@ -148,13 +162,31 @@ def write_card(
             kept.append(addition)
     card = make_card(folder, repo_id=repo_id, license=license)
     card.text = card.text.rstrip("\n") + "".join(kept or ["\n"])
-    card.save(path)
+    with replacing(path) as temporary:
+        card.save(temporary)
     return path
+
+
+def load_card(path: Path) -> ModelCard:
+    """A card from a file, whatever its evaluation results.
+
+    Raises:
+        UserError: It cannot be read, or its metadata are no YAML mapping.
+    """
+    try:
+        return ModelCard.load(path, ignore_metadata_errors=True)
+    except (OSError, ValueError, YAMLError, RecursionError) as error:
+        raise UserError(f"{path}: the card's metadata cannot be read: {one_line(str(error))}; mend them") from error
+
+
+def is_ours(card: ModelCard) -> bool:
+    """Whether a card was written by `write_card`."""
+    return _MARKER_LINE.search(card.text) is not None
 
 
 def _addition(card: ModelCard) -> str:
     """What was added below the marker, with the line break before it; a line break where there is no marker."""
-    return card.text.partition(KEEP_MARKER)[2] or "\n"
+    return _MARKER_LINE.split(card.text, maxsplit=1)[-1] if is_ours(card) else "\n"
 
 
 def training_arguments(folder: Path) -> dict[str, Any]:
@@ -164,11 +196,17 @@ def training_arguments(folder: Path) -> dict[str, Any]:
     trained says nothing to the reader of a card.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: The file is damaged, or something in it is of another type.
     """
     path = folder / "training_args.json"
     training = _optional_json(path)
     arguments = training.get("arguments", {})
+    if not isinstance(arguments, dict):
+        raise UserError(f"{path}: arguments must be an object")
+    texts = {name: training.get(name) for name in ("family", "command") if name in training}
+    for name, value in (texts | {name: arguments.get(name, "") or "" for name in TEXT_OPTIONS}).items():
+        if not isinstance(value, str):
+            raise UserError(f"{path}: {name} must be a text, got {str(value)[:60]!r}")
     arguments.pop("hub_token", None)
     for name, value in arguments.items():
         if isinstance(value, str):
@@ -177,7 +215,7 @@ def training_arguments(folder: Path) -> dict[str, Any]:
         try:
             training["command"] = _shown_command(training["command"])
         except ValueError as error:
-            raise UserError(f"{path}: the command cannot be read: {error}") from None
+            raise UserError(f"{path}: the command cannot be read: {one_line(str(error))}") from None
     return training
 
 
@@ -190,7 +228,7 @@ def _shown_command(command: str) -> str:
             is_token = not (is_token or equals)
             continue
         is_pair = equals and name.startswith("--")
-        words.append(shlex.quote(f"{name}={_without_place(value)}" if is_pair else _without_place(word)))
+        words.append(shell_word(f"{name}={_without_place(value)}" if is_pair else _without_place(word)))
     return " ".join(words)
 
 
@@ -208,6 +246,8 @@ def _family(folder: Path) -> Family:
         if FAMILIES[recorded].pipeline is None:
             return FAMILIES[recorded]
     pipeline = str(read_json(folder / "model_index.json").get("_class_name"))
+    if not pipeline.isidentifier():
+        raise UserError(f"{folder / 'model_index.json'}: _class_name must be that of a class, got {pipeline[:60]!r}")
     if own is not None:
         return Family.unknown(own, pipeline)
     family = find_family(pipeline, recorded)
@@ -226,7 +266,7 @@ def component_folders(folder: Path) -> dict[str, Path]:
 
 def _config(folder: Path) -> dict[str, Any]:
     found = _optional_json(folder / "config.json") or _optional_json(folder / "scheduler_config.json")
-    return {name: value for name, value in found.items() if not name.startswith("_") and value is not None}
+    return {name: value for name, value in tidy(found).items() if not name.startswith("_") and value is not None}
 
 
 def _own_classes(folder: Path) -> dict[str, str]:
@@ -263,12 +303,17 @@ def _data_name(options: Mapping[str, Any], suffix: str = "") -> tuple[str | None
     return name, True
 
 
-def _described_data(name: str | None, is_hub_id: bool) -> str | None:
+def _described_data(name: str | None, is_hub_id: bool) -> Markdown | None:
     if name is None:
         return None
     if is_hub_id:
-        return f"[{name}](https://huggingface.co/datasets/{name})"
-    return f"`{name}`, which comes with hf_genmodels" if name.startswith("builtin:") else f"`{name}`, local files"
+        return Markdown(f"[{name}](https://huggingface.co/datasets/{name})")
+    where = "which comes with hf_genmodels" if name.startswith("builtin:") else "local files"
+    return Markdown(f"{code(name)}, {where}")
+
+
+def _both(domain_a: Markdown | None, domain_b: Markdown | None) -> Markdown:
+    return Markdown(f"Domain A: {domain_a}; domain B: {domain_b}")
 
 
 def _data_options(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -277,7 +322,7 @@ def _data_options(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in DATA_OPTIONS:
         value = options.get(name)
         if value not in (None, False, USUAL_COLUMNS.get(name)):
-            shown[name] = " ".join(value) if isinstance(value, list) else value
+            shown[name] = " ".join(map(str, value)) if isinstance(value, list) else value
     return shown
 
 
@@ -320,42 +365,6 @@ def _eval_results(family: Family, metrics: Mapping[str, Any], options: Mapping[s
 def _metric_type(name: str) -> str:
     """As in `constraint_mse` for "constraint MSE"."""
     return re.sub(r"\W+", "_", name.lower())
-
-
-def _template(family: Family) -> Any:
-    """A family's template: its own text, or that of `model_cards/`."""
-    environment = _environment()
-    if family.card is not None:
-        return environment.from_string(family.card)
-    return environment.get_template(f"{family.name}.md")
-
-
-def _environment() -> Any:
-    """Jinja with this package's templates. `ModelCard.from_template` knows no loader, which `extends` needs."""
-    import jinja2
-
-    folder = files("hf_genmodels.model_cards")
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-        autoescape=False,
-    )
-    environment.filters["number"] = lambda value: "" if value is None else f"{value:.5g}"
-    environment.filters["cell"] = lambda text: text.replace("|", "\\|")
-    environment.filters["facts"] = _facts
-    return environment
-
-
-def _facts(values: Mapping[str, Any]) -> str:
-    """{"num_samples": 5000, ...} -> "num samples: 5000, ..."; of a hash the first 12 digits."""
-    shown = {name: value for name, value in values.items() if value is not None}
-    return ", ".join(
-        f"{name.replace('_', ' ')}: {value[:12] if name.endswith('sha256') else value}"
-        for name, value in shown.items()
-    )
 
 
 def _optional_json(path: Path) -> dict[str, Any]:

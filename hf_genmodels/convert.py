@@ -19,6 +19,7 @@ from torch import Tensor
 
 from .checks import check_choice
 from .errors import UserError
+from .files import filling
 from .models.resnet_translator import ResNetTranslator
 from .models.unet_translator import UNetTranslator
 from .pipelines.cyclegan import CycleGANPipeline
@@ -79,15 +80,17 @@ def convert(
         raise UserError(f"{target} exists and is no empty folder; choose another output folder")
     dropout = DROPOUT if kind == "pix2pix" else 0.0
     generator = load_translator(checkpoint, unet_dropout=dropout)
-    if kind == "pix2pix":
-        Pix2PixPipeline(generator).save_pretrained(target)
-        return target
     other = None if reverse is None else load_translator(reverse, unet_dropout=dropout)
-    if direction == "BtoA":
+    pipeline: Pix2PixPipeline | CycleGANPipeline
+    if kind == "pix2pix":
+        pipeline = Pix2PixPipeline(generator)
+    elif direction == "BtoA":
         assert other is not None
-        CycleGANPipeline(other, generator).save_pretrained(target)
+        pipeline = CycleGANPipeline(other, generator)
     else:
-        CycleGANPipeline(generator, other).save_pretrained(target)
+        pipeline = CycleGANPipeline(generator, other)
+    with filling(target) as folder:
+        pipeline.save_pretrained(folder)
     return target
 
 

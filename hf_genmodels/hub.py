@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +17,17 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, Mo
 from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from . import __version__
-from .cards import KEEP_MARKER, component_folders, make_card, newest_pictures, training_arguments, write_card
+from .cards import (
+    component_folders,
+    is_ours,
+    load_card,
+    make_card,
+    newest_pictures,
+    training_arguments,
+    write_card,
+)
 from .errors import UserError
+from .files import copy_file
 from .folders import TRAINING_NETWORKS, hub_reason
 
 __all__ = ["copy_card_files", "copy_descriptions", "make_card", "publish", "published_files", "write_card"]
@@ -94,7 +102,7 @@ def _published_card(api: HfApi, repo_id: str, revision: str | None) -> ModelCard
     # not through the cache, where a snapshot of the card alone would hide an older whole one from work offline
     with tempfile.TemporaryDirectory() as folder:
         path = api.hf_hub_download(repo_id, "README.md", revision=revision, local_dir=folder)
-        return ModelCard.load(path, ignore_metadata_errors=True)
+        return load_card(Path(path))
 
 
 def _write_and_choose(
@@ -102,9 +110,8 @@ def _write_and_choose(
 ) -> dict[str, Path]:
     """Write the folder's card and choose what is uploaded; `present` and `card` are what the repository has."""
     readme, files = folder / "README.md", published_files(folder)
-    is_ours = not readme.is_file() or KEEP_MARKER in readme.read_text(encoding="utf-8")
-    if card is not None and is_ours:
-        if KEEP_MARKER not in card.text and card.text.strip():
+    if card is not None and (not readme.is_file() or is_ours(load_card(readme))):
+        if not is_ours(card) and card.text.strip():
             logger.warning("README.md of %s was not written by hf_genmodels and is left as it is", repo_id)
             return {name: path for name, path in files.items() if name != "README.md"}
         shows_training = any(name in CARD_FILES[1:] or _is_picture(name) for name in present)
@@ -130,41 +137,64 @@ def published_files(folder: Path) -> dict[str, Path]:
 
     JSON and safetensors of the networks, schedulers and training-only networks; the card, its figures, loss curves and
     newest pictures. Never checkpoints, logs, pickles or code.
+
+    Raises:
+        UserError: One of them, or a folder of theirs, is a link: what it leads to may be none of the model's.
     """
-    found = [folder / name for name in ("model_index.json", *CARD_FILES)]
-    for component in component_folders(folder).values():
-        found += [path for path in sorted(component.iterdir()) if _is_safe(path)]
-    found += [path for path in sorted((folder / TRAINING_NETWORKS).rglob("*")) if _is_safe(path)]
-    found += [path for _, path in newest_pictures(folder)]
-    return {path.relative_to(folder).as_posix(): path for path in found if path.is_file()}
+    networks = (path for component in component_folders(folder).values() for path in sorted(component.iterdir()))
+    model = [folder / "model_index.json", *filter(_is_of_network, networks)]
+    return _own_files(folder, model) | _files_of_card(folder)
 
 
 def copy_card_files(source: Path, target: Path) -> None:
-    """Copy what a card is made of, and the networks that only training needs, from one model folder to another."""
-    networks = (source / TRAINING_NETWORKS).rglob("*")
-    wanted = [source / name for name in CARD_FILES]
-    for path in (
-        *wanted,
-        *(path for _, path in newest_pictures(source)),
-        *(path for path in networks if _is_safe(path)),
-    ):
-        if path.is_file():
-            copy = target / path.relative_to(source)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
+    """Copy what a card is made of, and the networks that only training needs, from one model folder to another.
+
+    Raises:
+        UserError: As of `published_files`, or a file cannot be written.
+    """
+    for name, path in _files_of_card(source).items():
+        copy_file(path, target / name)
+
+
+def _files_of_card(folder: Path) -> dict[str, Path]:
+    card = [folder / name for name in CARD_FILES]
+    pictures = [path for _, path in newest_pictures(folder)]
+    networks = sorted((folder / TRAINING_NETWORKS).rglob("*"))
+    return _own_files(folder, [*card, *pictures, *filter(_is_of_network, networks)])
+
+
+def _own_files(folder: Path, paths: Iterable[Path]) -> dict[str, Path]:
+    """Those of the paths that are there, by their names in a repository; none of them may lead elsewhere."""
+    found = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file() or path.is_symlink()}
+    for name in found:
+        for part in [Path(name), *Path(name).parents[:-1]]:
+            if (folder / part).is_symlink() and not _is_in_hub_cache(folder / part):
+                raise UserError(
+                    f"{folder / part} is a link, and links are not published; put what it leads to in its place"
+                )
+    return found
+
+
+def _is_of_network(path: Path) -> bool:
+    return path.suffix in (".json", ".safetensors") or (path.is_symlink() and path.is_dir())
+
+
+def _is_in_hub_cache(path: Path) -> bool:
+    """Whether a link is one by which the Hub's cache keeps the files of a snapshot among a repository's blobs."""
+    snapshots = next((parent for parent in path.parents if parent.name == "snapshots"), None)
+    return snapshots is not None and path.resolve().parent == snapshots.resolve().parent / "blobs"
 
 
 def copy_descriptions(source: Path, target: Path) -> None:
-    """Copy what a card is made of, without any weights, from one model folder to another; what is there stays."""
+    """Copy what a card is made of, without any weights, from one model folder to another; what is there stays.
+
+    Raises:
+        UserError: As of `published_files`, or a file cannot be written.
+    """
     for name, path in published_files(source).items():
-        copy = target / name
-        if path.suffix != ".safetensors" and not name.startswith(f"{TRAINING_NETWORKS}/") and not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, copy)
-
-
-def _is_safe(path: Path) -> bool:
-    return path.suffix in (".json", ".safetensors") and path.is_file()
+        is_network = path.suffix == ".safetensors" or name.startswith(f"{TRAINING_NETWORKS}/")
+        if not is_network and not (target / name).exists():
+            copy_file(path, target / name)
 
 
 def _is_picture(name: str) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from .data import DataArguments, evaluation_batches, load_data
 from .evaluation import evaluate_pipeline
+from .files import replacing
 from .hub import write_card
 from .losses.reconstruction import clamped_squared_error
 from .metrics.record import write_evaluation
@@ -65,7 +66,8 @@ def main(output_dir: str) -> None:
         ),
     }
     for name, picture in pictures.items():
-        picture.save(folder / name)
+        with replacing(folder / name) as temporary:
+            picture.save(temporary)
 
     vae_error = next(result["value"] for result in results if result["name"] == "MSE")
     pca_error = error_of_pca(train_images, test_images, LATENT_DIM)

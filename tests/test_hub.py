@@ -13,7 +13,7 @@ from huggingface_hub import ModelCard
 from hf_genmodels.cards import make_card, write_card
 from hf_genmodels.errors import UserError
 from hf_genmodels.folders import resolve_folder
-from hf_genmodels.hub import copy_card_files, published_files
+from hf_genmodels.hub import copy_card_files, copy_descriptions, publish, published_files
 from tests.testing_utils.hub_server import TOKEN, HubServer, run_client
 from tests.testing_utils.model_folders import (
     LOADED,
@@ -23,6 +23,7 @@ from tests.testing_utils.model_folders import (
     write_network,
     write_trained_model,
 )
+from tests.testing_utils.refusals import refused
 
 
 @pytest.fixture
@@ -51,6 +52,83 @@ def test_what_a_card_is_made_of_can_be_copied(trained: Path, tmp_path: Path) -> 
     assert {path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file()} == PUBLISHED
     write_card(copy)
     assert str(make_card(copy, repo_id="a/b", license="mit")) == str(make_card(trained, repo_id="a/b", license="mit"))
+
+
+LINKED = (
+    "losses.png",
+    "metrics.json",
+    "training_args.json",
+    "model_index.json",
+    "README.md",
+    "samples",
+    "samples/step-500.png",
+    "vae",
+    "vae/config.json",
+    "vae/diffusion_pytorch_model.safetensors",
+    "vae/other.json",
+    "training_networks",
+    "training_networks/critic",
+    "training_networks/critic/config.json",
+    "training_networks/other",
+    "training_networks/other.json",
+)
+
+
+@pytest.mark.parametrize("name", LINKED)
+def test_links_are_not_published(name: str, trained: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    path = trained / name
+    if path.is_dir():
+        path.rename(secret)
+    elif "." in path.name:
+        secret.write_bytes(path.read_bytes() if path.exists() else b"{}")
+        path.unlink(missing_ok=True)
+    else:
+        secret.mkdir()
+    path.symlink_to(secret)
+    message = f"{path} is a link, and links are not published; put what it leads to in its place"
+    for act in (published_files, lambda folder: copy_descriptions(folder, tmp_path / "copy")):
+        with refused(re.escape(message)):
+            act(trained)
+    if not name.startswith(("vae", "model_index")):
+        with refused(re.escape(message)):
+            copy_card_files(trained, tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with refused(re.escape(message)):  # before the Hub is asked for anything
+        publish(trained, "tester/model", token="hf_wrong")
+
+
+def test_a_dangling_link_is_no_missing_file(trained: Path) -> None:
+    (trained / "losses.png").unlink()
+    (trained / "losses.png").symlink_to("nowhere")
+    with refused("losses.png is a link"):
+        published_files(trained)
+
+
+def test_links_that_nothing_publishes_and_links_to_the_folder_are_fine(trained: Path, tmp_path: Path) -> None:
+    (trained / "vae" / "notes.txt").symlink_to(tmp_path / "file")
+    (trained / "elsewhere").symlink_to(tmp_path)
+    (tmp_path / "latest").symlink_to(trained)
+    assert set(published_files(tmp_path / "latest")) == PUBLISHED - {"README.md"}
+
+
+def test_the_links_of_the_hubs_cache_are_its_files(trained: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "hub" / "snapshots" / "abc", tmp_path / "hub" / "blobs"
+    blobs.mkdir(parents=True)
+    for number, (name, path) in enumerate(published_files(trained).items()):
+        (snapshot / name).parent.mkdir(parents=True, exist_ok=True)
+        path.rename(blobs / str(number))
+        (snapshot / name).symlink_to(blobs / str(number))
+    assert set(published_files(snapshot)) == PUBLISHED - {"README.md"}
+    (snapshot / "losses.png").unlink()
+    (snapshot / "losses.png").symlink_to(tmp_path / "secret")
+    with refused("losses.png is a link"):
+        published_files(snapshot)
+    blobs.rename(tmp_path / "elsewhere")
+    blobs.symlink_to(tmp_path / "elsewhere")
+    (snapshot / "losses.png").unlink()
+    with refused("is a link"):
+        published_files(snapshot)
 
 
 PUBLISH = """

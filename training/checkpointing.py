@@ -40,7 +40,7 @@ def writing(what: str, output_dir: Path) -> Iterator[None]:
     """Turn a failed write (disk full, no permission) into a `UserError` that says which checkpoint is still good."""
     try:
         yield
-    except (OSError, RuntimeError, SafetensorError) as error:
+    except (UserError, OSError, RuntimeError, SafetensorError) as error:
         # safetensors reports a full disk as a SafetensorError; torch as a RuntimeError that says nothing of the disk
         said = error.__context__ if isinstance(error.__context__, OSError) else error
         good = list_checkpoints(output_dir)

@@ -17,6 +17,7 @@ import hf_genmodels
 from hf_genmodels.cards import component_folders
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import Family
+from hf_genmodels.files import replacing
 from hf_genmodels.hub import publish, write_card
 from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
@@ -104,14 +105,16 @@ def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int) -
     if drawable:
         folder = output_dir / "samples"
         folder.mkdir(exist_ok=True)
-        stack_pictures(drawable).save(folder / f"step-{step}.png")
+        with replacing(folder / f"step-{step}.png") as temporary:
+            stack_pictures(drawable).save(temporary)
 
 
 def save_arguments(output_dir: Path, family: Family, command: str | None, options: dict[str, Any]) -> None:
     """Write `training_args.json`: the options without the access token, and the command that repeats them, if any."""
     arguments = {name: value for name, value in options.items() if name != "hub_token"}
     content = {"family": family.name, **({} if command is None else {"command": command}), "arguments": arguments}
-    (output_dir / "training_args.json").write_text(json.dumps(content, indent=2), encoding="utf-8")
+    with replacing(output_dir / "training_args.json") as temporary:
+        temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 
 def save_model(run: Run) -> None:
@@ -146,10 +149,12 @@ def save_results(run: Run, family: Family, results: dict[str, dict[str, float]])
             **({"warnings": [warning]} if warning is not None else {}),
             "environment": environment(run.accelerator),
         }
-        (run.output_dir / "metrics.json").write_text(json.dumps(metrics, indent=2), encoding="utf-8")
+        with replacing(run.output_dir / "metrics.json") as temporary:
+            temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
         curves = {_curve_name(name): points for name, points in run.history.items() if not is_gradient_norm(name)}
         if run.step > 1:  # one step makes no curve
-            line_chart(curves, title=family.title).save(run.output_dir / "losses.png")
+            with replacing(run.output_dir / "losses.png") as temporary:
+                line_chart(curves, title=family.title).save(temporary)
         write_card(run.output_dir)
 
 

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
 
 if TYPE_CHECKING:
     from ..pipelines.base import GenerativePipeline
@@ -43,6 +47,19 @@ def add_options(command: argparse.ArgumentParser, options: Mapping[str, dict[str
     """Give a command options by a table of names and settings."""
     for name, settings in options.items():
         command.add_argument(f"--{name}", **settings)
+
+
+def check_output_dir(folder: Path) -> None:
+    """Refuse a folder that cannot be made or written to, before anything is computed for it.
+
+    Raises:
+        UserError: It or one above it is a file, or must not be written to.
+    """
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not existing.is_dir():
+        raise UserError(f"--output_dir {folder}: {existing} is a file; choose another folder")
+    if not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--output_dir {folder} cannot be written: {existing} allows it not")
 
 
 def load_pipeline(model: str) -> GenerativePipeline:

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks import check_seed
 from ..errors import UserError
-from .options import SAMPLING_OPTIONS, add_options, load_pipeline
+from ..files import filling
+from .options import SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -44,6 +45,7 @@ def sample(args: argparse.Namespace) -> None:
         raise UserError("--num_samples and --batch_size must be at least 1")
     check_seed("--seed", args.seed, args.num_samples)
     folder = Path(args.output_dir)
+    check_output_dir(folder)
     if folder.exists() and any(folder.iterdir()) and not args.overwrite:
         raise UserError(f"{folder} is not empty; choose another --output_dir, or replace its samples with --overwrite")
     import numpy as np
@@ -67,23 +69,23 @@ def sample(args: argparse.Namespace) -> None:
             batches.append(output.images)
             progress.update(len(generators))
 
-    folder.mkdir(parents=True, exist_ok=True)
-    for path in folder.iterdir():
-        if SAMPLE_FILE.fullmatch(path.name):
+    earlier = [path for path in folder.iterdir() if SAMPLE_FILE.fullmatch(path.name)] if folder.is_dir() else []
+    with filling(folder) as new:
+        if isinstance(batches[0], list):
+            samples: list[Image] | np.ndarray = [image for batch in batches for image in batch]
+            for index, image in enumerate(samples):
+                image.save(new / f"{index:05d}.png")
+            written = f"{len(samples)} PNG files"
+        else:
+            samples = np.concatenate(batches)
+            np.save(new / "samples.npy", samples)
+            written = f"samples.npy, shape {samples.shape}"
+        overview = _overview(pipeline, samples)
+        if overview is not None:
+            overview.save(new / "grid.png")
+            written += " and grid.png"
+        for path in earlier:
             path.unlink()
-    if isinstance(batches[0], list):
-        samples: list[Image] | np.ndarray = [image for batch in batches for image in batch]
-        for index, image in enumerate(samples):
-            image.save(folder / f"{index:05d}.png")
-        written = f"{len(samples)} PNG files"
-    else:
-        samples = np.concatenate(batches)
-        np.save(folder / "samples.npy", samples)
-        written = f"samples.npy, shape {samples.shape}"
-    overview = _overview(pipeline, samples)
-    if overview is not None:
-        overview.save(folder / "grid.png")
-        written += " and grid.png"
     print(f"{folder}: {written}")
 
 

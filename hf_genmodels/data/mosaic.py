@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UserError
+from ..files import filling
 from .decoding import BadImage, Encoded, opened
 from .folders import METADATA
 
@@ -204,17 +205,18 @@ def write_patches(
         raise UserError(f"{folder} is not an empty folder: give a new one")
     names = _capture_names(captures)
     lines, cut = [], 0
-    for name, path in names.items():
-        for row, column, patch in _placed_patches(path, size, stride, layout):
-            cut += 1
-            if usable(patch, saturation=saturation, threshold=threshold, max_saturated=max_saturated):
-                lines.append(_write_patch(folder, f"{name}_{row:04}_{column:04}.npy", patch))
-    if not lines:
-        raise UserError(
-            f"none of the {cut} patches of {len(names)} captures is usable: too many pixels have {saturation} counts "
-            "or more, or more light polarised than there is; raise max_saturated or threshold"
-        )
-    (folder / METADATA).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    with filling(folder) as written:
+        for name, path in names.items():
+            for row, column, patch in _placed_patches(path, size, stride, layout):
+                cut += 1
+                if usable(patch, saturation=saturation, threshold=threshold, max_saturated=max_saturated):
+                    lines.append(_write_patch(written, f"{name}_{row:04}_{column:04}.npy", patch))
+        if not lines:
+            raise UserError(
+                f"none of the {cut} patches of {len(names)} captures is usable: too many pixels have {saturation} "
+                "counts or more, or more light polarised than there is; raise max_saturated or threshold"
+            )
+        (written / METADATA).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return len(lines)
 
 
