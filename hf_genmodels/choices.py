@@ -5,6 +5,8 @@ from typing import Literal
 # losses
 GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
 Penalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2", "roth"]
+# "roth" weighs the gradient of a sample by its logit, of which a patch discriminator has many
+PatchPenalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2"]
 # Which penalties a loss can have. The Wasserstein loss needs a Lipschitz critic.
 PENALTIES: dict[str, tuple[str, ...]] = {
     "minimax": ("none", "r1", "r2", "zero_centred", "roth"),

@@ -14,6 +14,7 @@ from hf_genmodels.models.unet_translator import UNetTranslator
 from hf_genmodels.pipelines.auto import AutoPipeline
 from hf_genmodels.pipelines.cyclegan import CycleGANPipeline
 from hf_genmodels.pipelines.pix2pix import Pix2PixPipeline
+from hf_genmodels.training.train_cyclegan import main as train_cyclegan
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.translators import reference_patch_discriminator, reference_resnet, reference_unet
 
@@ -320,3 +321,22 @@ def test_missing_files(tmp_path):
     assert_refused(tmp_path / "net_G.pth", "is no file; give the .pth file of a generator")
     (tmp_path / "folder").mkdir()
     assert_refused(tmp_path / "folder", "is no file")
+
+
+# training further ----------------------------------------------------------------------------------------------------
+
+
+def test_a_converted_generator_can_be_trained_further(tmp_path, capsys):
+    reference = reference_resnet(1, 2, inp=1, out=3)
+    folder = convert("cyclegan", published(reference, tmp_path), tmp_path / "converted")
+    options = "--dataset_name builtin:edges --resolution 16 --max_train_samples 8 --max_train_steps 1 "
+    options += "--receptive_field 16 --discriminator_width 2 --num_threads 1"
+    words = ["--pretrained_model_name_or_path", str(folder), "--output_dir", str(tmp_path / "run")]
+    train_cyclegan([*options.split(), *words])
+    missing = "generator_ba, discriminator_a, discriminator_b"
+    assert f"{folder} holds no {missing}: built anew, to be trained from the beginning" in capsys.readouterr().out
+    pipeline = CycleGANPipeline.from_pretrained(tmp_path / "run")
+    assert pipeline.generator_ba.config.in_channels == 3
+    before = CycleGANPipeline.from_pretrained(folder).generator_ab.state_dict()
+    steps = [(value - before[name]).abs().max() for name, value in pipeline.generator_ab.state_dict().items()]
+    assert 0 < max(steps) < 1e-3

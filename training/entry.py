@@ -187,6 +187,8 @@ def carry_out(
             save_arguments(run.output_dir, family, command, options)
     accelerator.wait_for_everyone()
     accelerator.print(first_line(family, run))
+    for note in run.objective.notes:
+        accelerator.print(note)
     accelerator.init_trackers(args.tracker_project_name, config=tracked_options(options))
     try:
         results = run.run(resume_from)

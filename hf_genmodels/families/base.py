@@ -3,7 +3,7 @@
 Importing this, or any family's file, imports neither torch nor diffusers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -175,10 +175,7 @@ def load_saved(folder: Path, name: str, allowed: tuple[str, ...]) -> Any:
     from ..loading import load_network
     from ..registration import find_registered
 
-    places = [folder / "training_networks" / name, folder / name]
-    if (folder.parent / "checkpoint.json").is_file():  # a checkpoint has a frozen network beside it, not inside
-        places.append(folder.parent.parent / "frozen" / name)
-    place = next((p for p in places if p.is_dir()), None)
+    place = find_saved(folder, name)
     if place is None:
         raise UserError(
             f"{folder} holds no {name} ({name}/ or training_networks/{name}/), which training needs; "
@@ -192,6 +189,20 @@ def load_saved(folder: Path, name: str, allowed: tuple[str, ...]) -> Any:
         )
     network_class: Any = find_registered(found) or getattr(hf_genmodels, found)
     return load_network(network_class, place)
+
+
+def find_saved(folder: Path, name: str) -> Path | None:
+    """Where a network of a saved model, or of a checkpoint, lies; None where it holds none of that name."""
+    places = [folder / "training_networks" / name, folder / name]
+    if (folder.parent / "checkpoint.json").is_file():  # a checkpoint has a frozen network beside it, not inside
+        places.append(folder.parent.parent / "frozen" / name)
+    return next((place for place in places if place.is_dir()), None)
+
+
+def built_anew(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
+    """`Objective.notes` of networks that a saved model, such as a published generator, did not have."""
+    missing = ", ".join(names)
+    return (f"{folder} holds no {missing}: built anew, to be trained from the beginning",) if missing else ()
 
 
 def check_shape(network: Any, data: DataSpec) -> None:

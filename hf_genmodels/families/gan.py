@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ..checks import check_minimums, check_positive
-from ..choices import PENALTIES, DiscriminatorNorm, GANLossName, Penalty
+from ..choices import DiscriminatorNorm, GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..errors import UserError
 from .architectures import (
@@ -21,6 +21,13 @@ from .architectures import (
     saved_norm,
 )
 from .base import Family, adopt_saved_options, check_labels, check_saved_classes, load_networks
+from .penalties import (
+    GRADIENT_PENALTY,
+    GRADIENT_PENALTY_WEIGHT,
+    check_batch_norm,
+    check_penalty,
+    lipschitz_refusal,
+)
 
 if TYPE_CHECKING:
     from ..objectives.gan import GANObjective
@@ -41,12 +48,8 @@ class GANArguments(GeneratorArguments):
     )
     discriminator_norm: DiscriminatorNorm | None = field(default=None, metadata=DISCRIMINATOR_NORM)
     gan_loss: GANLossName = field(default="non_saturating", metadata={"help": "See `losses/gan.py`."})
-    gradient_penalty: Penalty = field(
-        default="none", metadata={"help": "Penalty on the discriminator's gradient, see `losses/penalties.py`."}
-    )
-    gradient_penalty_weight: float | None = field(
-        default=None, metadata={"help": "Its lambda or gamma; the paper's by default (10; roth: 2)."}
-    )
+    gradient_penalty: Penalty = field(default="none", metadata=GRADIENT_PENALTY)
+    gradient_penalty_weight: float | None = field(default=None, metadata=GRADIENT_PENALTY_WEIGHT)
     weight_clip: float | None = field(
         default=None, metadata={"help": "wasserstein: keep the critic's weights within +- this (paper: 0.01)."}
     )
@@ -138,7 +141,7 @@ def saved_options(generator: Any, discriminator: Any) -> dict[str, Any]:
 
 
 def check_combination(args: GANArguments, saved: bool = False) -> None:
-    """Refuse options that exclude each other, see `PENALTIES` and `ARCHITECTURES`.
+    """Refuse options that exclude each other, see `choices.PENALTIES` and `ARCHITECTURES`.
 
     Args:
         args: The options.
@@ -152,23 +155,9 @@ def check_combination(args: GANArguments, saved: bool = False) -> None:
         raise UserError(
             f"--share_fakes and --critic_updates {args.critic_updates} exclude each other: drop one of them"
         )
-    if args.gradient_penalty not in PENALTIES[args.gan_loss]:
-        raise UserError(
-            f"--gan_loss {args.gan_loss} and --gradient_penalty {args.gradient_penalty} exclude each other; "
-            f"choose one of {', '.join(PENALTIES[args.gan_loss])}"
-        )
+    check_penalty(args, get_args(Penalty))
     penalised = args.gradient_penalty != "none"
-    if args.gradient_penalty_weight is not None:
-        if not penalised:
-            raise UserError("--gradient_penalty_weight has no meaning with --gradient_penalty none; leave it out")
-        check_minimums(args, gradient_penalty_weight=0)
-    if penalised and args.discriminator_norm == "batch":
-        culprit = "the saved discriminator's batch normalisation" if saved else "--discriminator_norm batch"
-        advice = "leave the penalty out or train a new model" if saved else "use layer, instance or none"
-        raise UserError(
-            f"{culprit} and --gradient_penalty {args.gradient_penalty} exclude each other: a logit must depend on its "
-            f"own sample alone; {advice}"
-        )
+    check_batch_norm(args, args.discriminator_norm, "discriminator_norm", "layer, instance or none", saved)
     if args.weight_clip is not None:
         if args.gan_loss != "wasserstein" or penalised:
             raise UserError("--weight_clip is for --gan_loss wasserstein without a --gradient_penalty; leave it out")
@@ -179,7 +168,7 @@ def check_combination(args: GANArguments, saved: bool = False) -> None:
             ways = [] if args.discriminator_norm == "batch" else ["--gradient_penalty wgan_gp"]
             ways += ["--weight_clip 0.01"]
             ways += ["--discriminator_norm spectral"] if "spectral" in norms and not saved else []
-            raise UserError(f"--gan_loss wasserstein needs a Lipschitz critic: give {' or '.join(ways)}")
+            raise lipschitz_refusal(ways)
     check_conditioning(args)
 
 

@@ -8,13 +8,14 @@ from ..checks import check_minimums, check_unused
 from ..choices import PixelLoss, TranslatorNorm
 from ..data.spec import DataSpec, Layout
 from ..errors import UserError
-from .base import TRANSLATION, Family
+from .base import TRANSLATION, Family, built_anew
 from .translators import (
     TranslationLoss,
     TranslatorArguments,
     adopt_data,
     build_patch_discriminator,
     build_translator,
+    check_critics,
     check_smallest,
     check_translators,
     load_translating,
@@ -22,6 +23,8 @@ from .translators import (
 )
 
 if TYPE_CHECKING:
+    from diffusers import ModelMixin
+
     from ..objectives.pix2pix import Pix2PixObjective
 
 
@@ -55,22 +58,28 @@ def layout(args: Pix2PixArguments) -> Layout:
 def build(args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
     """The objective with new networks; see `Family.build`."""
     check_options(args, data)
-    target, discriminator = second(data), None
-    generator = build_translator(args, data, target)
-    if args.adversarial_weight > 0:
-        discriminator = build_patch_discriminator(args, data.channels + target.channels, data)
-    return objective(args, generator, discriminator, data)
+    generator = build_translator(args, data, second(data))
+    return objective(args, generator, build_judge(args, data) if args.adversarial_weight > 0 else None, data)
 
 
 def reload(folder: Path, args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
     """The objective around saved networks; see `Family.reload`."""
     is_adversarial = args.adversarial_weight > 0
     networks = load_translating(folder, args, ("generator",), ("discriminator",) if is_adversarial else ())
-    check_options(args, data)
-    adopt_data(networks["generator"], data, second(data))
+    generator, judge = networks["generator"], networks.get("discriminator")
+    check_options(args, data, judge)
+    adopt_data(generator, data, second(data))
+    is_missing = is_adversarial and judge is None
     if is_adversarial:
         check_smallest(args.receptive_field, data)
-    return objective(args, networks["generator"], networks.get("discriminator"), data)
+    built = objective(args, generator, build_judge(args, data) if is_missing else judge, data)
+    built.notes = built_anew(folder, ["discriminator"] if is_missing else [])
+    return built
+
+
+def build_judge(args: Pix2PixArguments, data: DataSpec) -> "ModelMixin":
+    """A new discriminator of an image beside its translation."""
+    return build_patch_discriminator(args, data.channels + second(data).channels, data)
 
 
 def objective(args: Pix2PixArguments, generator: Any, discriminator: Any, data: DataSpec) -> "Pix2PixObjective":
@@ -86,11 +95,13 @@ def objective(args: Pix2PixArguments, generator: Any, discriminator: Any, data: 
         reconstruction_weight=args.reconstruction_weight,
         reconstruction_loss=args.reconstruction_loss,
         discriminator_learning_rate=args.discriminator_learning_rate,
+        gradient_penalty=args.gradient_penalty,
+        gradient_penalty_weight=args.gradient_penalty_weight,
     )
 
 
-def check_options(args: Pix2PixArguments, data: DataSpec) -> None:
-    """Compare the options with each other and with the data.
+def check_options(args: Pix2PixArguments, data: DataSpec, judge: Any = None) -> None:
+    """Compare the options with each other, with the data, and with a saved discriminator.
 
     Raises:
         UserError: One line that names the option.
@@ -100,8 +111,11 @@ def check_options(args: Pix2PixArguments, data: DataSpec) -> None:
     if args.adversarial_weight == args.reconstruction_weight == 0:
         raise UserError("--adversarial_weight and --reconstruction_weight are both 0: there is nothing to learn")
     if args.adversarial_weight == 0:
-        of_discriminator = ("gan_loss", "receptive_field", "discriminator_width", "discriminator_learning_rate")
+        of_discriminator = ("gan_loss", "gradient_penalty", "gradient_penalty_weight", "receptive_field")
+        of_discriminator += ("discriminator_width", "discriminator_learning_rate")
         check_unused(args, "with --adversarial_weight 0", *of_discriminator)
+    else:
+        check_critics(args, [] if judge is None else [judge])
 
 
 FAMILY = Family("pix2pix", "Pix2Pix", Pix2PixArguments, build, reload, "Pix2PixPipeline", TRANSLATION, layout=layout)

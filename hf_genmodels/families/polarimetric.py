@@ -1,7 +1,9 @@
 """Family `polarimetric`: its options, which go together, and how networks are built from them or found again."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import check_minimums
@@ -10,7 +12,7 @@ from ..data.spec import MIRRORED_ANGLES, DataSpec, Layout
 from ..errors import UserError
 from ..files import read_json
 from . import cyclegan
-from .base import TRANSLATION, Family
+from .base import TRANSLATION, Family, built_anew
 from .cyclegan import CycleGANArguments
 from .translators import second
 
@@ -72,16 +74,18 @@ def layout(args: PolarimetricArguments) -> Layout:
 def build(args: PolarimetricArguments, data: DataSpec) -> "PolarimetricObjective":
     """The objective with new networks; see `Family.build`."""
     check_options(args, data)
-    return objective(args, cyclegan.new_networks(args, data), data)
+    return objective(args, cyclegan.all_networks(args, data), data)
 
 
 def reload(folder: Path, args: PolarimetricArguments, data: DataSpec) -> "PolarimetricObjective":
     """The objective around saved networks; see `Family.reload`."""
     adopt_camera(args, folder)
-    networks = cyclegan.saved_networks(folder, args)
-    check_options(args, data)
-    cyclegan.adopt_domains(args, networks, data)
-    return objective(args, networks, data)
+    saved = cyclegan.saved_networks(folder, args)
+    check_options(args, data, saved)
+    networks = cyclegan.all_networks(args, data, saved)
+    built = objective(args, networks, data)
+    built.notes = built_anew(folder, (name for name in networks if name not in saved))
+    return built
 
 
 def objective(args: PolarimetricArguments, networks: dict[str, Any], data: DataSpec) -> "PolarimetricObjective":
@@ -100,13 +104,15 @@ def objective(args: PolarimetricArguments, networks: dict[str, Any], data: DataS
     )
 
 
-def check_options(args: PolarimetricArguments, data: DataSpec) -> None:
-    """Compare the options with each other and with the data.
+def check_options(
+    args: PolarimetricArguments, data: DataSpec, saved: Mapping[str, Any] = MappingProxyType({})
+) -> None:
+    """Compare the options with each other, with the data, and with saved networks.
 
     Raises:
         UserError: One line that names the option, or images that have no four angles.
     """
-    cyclegan.check_options(args, data)
+    cyclegan.check_options(args, data, saved)
     check_minimums(args, calibration_weight=0, cone_weight=0, paired_weight=0)
     other = second(data)
     if other.channels != ANGLES:

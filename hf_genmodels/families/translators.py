@@ -1,14 +1,22 @@
 """Options of families that translate images; their networks built from options, and options read from saved ones."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ..checks import check_minimums, check_multiple, check_positive, check_unused
-from ..choices import ReceptiveField, TranslatorNorm, TranslatorStatistics
+from ..choices import PatchPenalty, ReceptiveField, TranslatorNorm, TranslatorStatistics
 from ..data.spec import DataSpec
 from ..errors import UserError
-from .base import DISCRIMINATOR_RATE, adopt_saved_options, load_saved
+from .base import DISCRIMINATOR_RATE, adopt_saved_options, find_saved, load_saved
+from .penalties import (
+    GRADIENT_PENALTY,
+    GRADIENT_PENALTY_WEIGHT,
+    check_batch_norm,
+    check_penalty,
+    lipschitz_refusal,
+)
 
 if TYPE_CHECKING:
     from diffusers import ModelMixin
@@ -64,6 +72,8 @@ class TranslatorArguments:
         default=64, metadata={"help": "Channels after the first convolution of a discriminator."}
     )
     gan_loss: TranslationLoss = field(default="least_squares", metadata={"help": "See `losses/gan.py`."})
+    gradient_penalty: PatchPenalty = field(default="none", metadata=GRADIENT_PENALTY)
+    gradient_penalty_weight: float | None = field(default=None, metadata=GRADIENT_PENALTY_WEIGHT)
 
 
 def check_translators(args: TranslatorArguments, data: DataSpec) -> None:
@@ -83,6 +93,30 @@ def check_translators(args: TranslatorArguments, data: DataSpec) -> None:
     check_unused(args, f"with --architecture {args.architecture}", elsewhere)
     if args.norm != "batch":
         check_unused(args, f"with --norm {args.norm}", "norm_statistics")
+
+
+def check_critics(args: TranslatorArguments, saved: Iterable[Any] = ()) -> None:
+    """Compare the options of the adversarial loss with each other, and with saved discriminators.
+
+    Args:
+        args: The options.
+        saved: Discriminators whose norm can no longer be chosen; that of new ones is `--norm`.
+
+    Raises:
+        UserError: One line that names the options.
+    """
+    check_penalty(args, get_args(PatchPenalty))
+    norms = [network.config.norm for network in saved]
+    for norm in norms or [args.norm]:
+        check_batch_norm(args, norm, "norm", "instance or none", saved=bool(norms))
+        if args.gan_loss == "wasserstein" and args.gradient_penalty == "none" and norm != "spectral":
+            if norms and norm == "batch":
+                raise UserError(
+                    "--gan_loss wasserstein needs a Lipschitz critic, which the saved discriminator with its batch "
+                    "normalisation cannot become; use another loss"
+                )
+            instead = " and --norm instance" if norm == "batch" else ""
+            raise lipschitz_refusal([f"--gradient_penalty wgan_gp{instead}"])
 
 
 def second(data: DataSpec) -> DataSpec:
@@ -186,21 +220,23 @@ def load_translating(
     Args:
         folder: As of `load_networks`.
         args: The family's options, changed in place to those of the first translator and the first discriminator.
-        translators: Names of the translators.
+        translators: Names of the translators, of which the first must be there.
         discriminators: Names of the discriminators, if there are any.
 
     Returns:
-        Name -> network.
+        Name -> network, of those that are there; a published generator may stand alone.
 
     Raises:
-        UserError: A network is not there, of another class or damaged, or an option asks for other networks.
+        UserError: The first translator is not there; a network is of another class or damaged, or an option asks for
+            other networks.
     """
-    networks = {name: load_saved(folder, name, TRANSLATORS) for name in translators}
-    networks |= {name: load_saved(folder, name, DISCRIMINATORS) for name in discriminators}
+    networks = {translators[0]: load_saved(folder, translators[0], TRANSLATORS)}
+    allowed = dict.fromkeys(translators[1:], TRANSLATORS) | dict.fromkeys(discriminators, DISCRIMINATORS)
+    networks |= {name: load_saved(folder, name, each) for name, each in allowed.items() if find_saved(folder, name)}
     saved = saved_translator_options(networks[translators[0]])
-    for name in discriminators[:1]:
-        config = networks[name].config
-        saved |= {"discriminator_width": config.width, "receptive_field": config.receptive_field}
+    judge = next((networks[name] for name in discriminators if name in networks), None)
+    if judge is not None:
+        saved |= {"discriminator_width": judge.config.width, "receptive_field": judge.config.receptive_field}
     adopt_saved_options(args, saved)
     return networks
 
@@ -216,7 +252,8 @@ def saved_translator_options(translator: Any) -> dict[str, Any]:
         "num_blocks": None if is_unet else config.num_blocks,
         "num_downs": config.num_downs if is_unet else None,
         "norm": config.norm,
-        "norm_statistics": config.norm_statistics,
+        # a published instance norm says it, too, where it has no meaning
+        "norm_statistics": config.norm_statistics if config.norm == "batch" else TranslatorArguments.norm_statistics,
         "dropout": config.dropout,
     }
 

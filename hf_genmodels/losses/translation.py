@@ -24,9 +24,7 @@ def fooling_loss(kind: str | GANLoss, fake_logits: Tensor) -> Tensor:
 
 
 def judging_loss(kind: str | GANLoss, real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """A patch discriminator's loss, the mean over data and fakes (Isola et al. 2017, section 3.3).
-
-    Least squares has that half already.
+    """A patch discriminator's loss, the mean over data and fakes, see `judging_scale`.
 
     Args:
         kind: As of `losses.gan.discriminator_loss`.
@@ -36,7 +34,15 @@ def judging_loss(kind: str | GANLoss, real_logits: Tensor, fake_logits: Tensor) 
     Returns:
         Scalar.
     """
-    return discriminator_loss(kind, real_logits, fake_logits) * (1 if kind == "least_squares" else 0.5)
+    return judging_scale(kind) * discriminator_loss(kind, real_logits, fake_logits)
+
+
+def judging_scale(kind: str | GANLoss) -> float:
+    """What a discriminator's objective is multiplied by: halved, which slows it down (Isola et al. 2017, section 3.3).
+
+    Least squares has that half already.
+    """
+    return 1 if kind == "least_squares" else 0.5
 
 
 def pixel_loss(kind: PixelLoss, image: Tensor, target: Tensor) -> Tensor:

@@ -107,6 +107,7 @@ class Objective:
         schedule: Where weights of the losses are warmed up or annealed: for each the option that says for how long,
             and the first step (from 0) at which it is final.
         whole: Names of `evaluate`'s entries that `summarize` gets whole instead of the loop averaging them.
+        notes: Lines that a run says before it begins.
     """
 
     phases: tuple[Phase, ...] = ()
@@ -119,6 +120,7 @@ class Objective:
     schedule: tuple[tuple[str, int], ...] = ()
     whole: tuple[str, ...] = ()
     partly_used: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __init__(self, networks: dict[str, Any], data: DataSpec) -> None:
         for name, network in networks.items():

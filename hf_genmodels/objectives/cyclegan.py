@@ -7,14 +7,15 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from ..checks import check_choice
-from ..choices import GANLossName, PixelLoss
+from ..choices import GANLossName, Penalty, PixelLoss
 from ..data.spec import DataSpec
 from ..errors import UserError
-from ..losses.gan import GANLoss, accuracy, check_loss
-from ..losses.translation import absolute_error, fooling_loss, judging_loss, pixel_loss
+from ..losses.gan import GANLoss
+from ..losses.translation import absolute_error, fooling_loss, pixel_loss
 from ..pipelines.cyclegan import CycleGANPipeline
 from ..pipelines.translation import TranslationPipeline
 from .base import Batch, Noise, Objective, Phase
+from .critics import GradientPenalty, check_critics, patch_losses
 from .image_pool import ImagePool
 from .pictures import in_unit_range, side_by_side, value_scales
 
@@ -36,10 +37,6 @@ class CycleGANObjective(Objective):
 
     pipeline_class: ClassVar[type[TranslationPipeline]] = CycleGANPipeline
     ema = TRANSLATOR_NAMES
-    phases = (
-        Phase("generators", trains=TRANSLATOR_NAMES),
-        Phase("discriminators", trains=DISCRIMINATOR_NAMES, reuse_batch=True),
-    )
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -86,9 +83,8 @@ class CycleGANObjective(Objective):
             draws = noise.uniform((len(fresh), 2), like=real)
             fake = self.pools[domain].exchange(fresh, noise.share, draws)
             discriminator = networks[f"discriminator_{domain}"]
-            on_real, on_fake = discriminator(real).logits, discriminator(fake).logits
-            losses[f"loss_{domain}"] = judging_loss(self.gan_loss, on_real, on_fake)
-            losses[f"accuracy_{domain}"] = accuracy(self.gan_loss, on_real.detach(), on_fake.detach())
+            judged = patch_losses(self.gan_loss, self.penalty, discriminator, real, fake, noise)
+            losses |= {f"{name}_{domain}": value for name, value in judged.items()}
         return {"loss": losses["loss_a"] + losses["loss_b"], **losses}
 
     # what it is made of ----------------------------------------------------------------------------------------------
@@ -106,6 +102,8 @@ class CycleGANObjective(Objective):
         reconstruction_loss: PixelLoss = "l1",
         pool_size: int = 50,
         discriminator_learning_rate: float | None = None,
+        gradient_penalty: Penalty = "none",
+        gradient_penalty_weight: float | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -122,10 +120,16 @@ class CycleGANObjective(Objective):
             reconstruction_loss: Distance of cycle and identity losses: "l1" (CycleGAN) or "mse" (DiscoGAN).
             pool_size: Earlier fakes, of each row of a batch, that the discriminators see; 0 for none.
             discriminator_learning_rate: Of the discriminators; the loop's by default.
+            gradient_penalty: On the discriminators' gradients, see `losses/penalties.py`; "roth" has no meaning for
+                patches.
+            gradient_penalty_weight: Its lambda or gamma; the paper's by default.
+
+        Raises:
+            UserError: Loss, penalty and discriminators exclude each other, see `check_critics`; or domains of
+                different channels with `identity_weight`.
         """
         translators = dict(zip(TRANSLATOR_NAMES, (generator_ab, generator_ba), strict=True))
         discriminators = dict(zip(DISCRIMINATOR_NAMES, (discriminator_a, discriminator_b), strict=True))
-        check_loss(gan_loss)
         check_choice("reconstruction_loss", reconstruction_loss, get_args(PixelLoss))
         if identity_weight > 0 and data.other is not None and data.channels != data.other.channels:
             raise UserError(
@@ -133,6 +137,13 @@ class CycleGANObjective(Objective):
                 f"{data.other.channels}"
             )
         super().__init__(translators | discriminators, data)
+        check_critics(gan_loss, gradient_penalty, discriminator_a, discriminator_b, patches=True)
+        self.penalty = GradientPenalty(gradient_penalty, gradient_penalty_weight)
+        self.gradient_penalty, self.penalty_weight = gradient_penalty, self.penalty.weight
+        self.phases = (
+            Phase("generators", TRANSLATOR_NAMES),
+            Phase("discriminators", DISCRIMINATOR_NAMES, reuse_batch=True, double_backward=self.penalty.is_on),
+        )
         self.learning_rates |= dict.fromkeys(DISCRIMINATOR_NAMES, discriminator_learning_rate)
         self.gan_loss, self.reconstruction_loss = gan_loss, reconstruction_loss
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight

@@ -1,22 +1,19 @@
 """The GAN's objective: adversarial losses, gradient penalties, class conditioning."""
 
-from typing import Any, get_args
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..checks import check_choice
-from ..choices import PENALTIES, GANLossName, Penalty
+from ..choices import GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..errors import UserError
-from ..losses.gan import GANLoss, accuracy, check_loss, discriminator_loss, generator_loss
-from ..losses.penalties import PENALTY_WEIGHTS, interpolate, penalty_at_samples, penalty_between
+from ..losses.gan import GANLoss, accuracy, discriminator_loss, generator_loss
 from ..pipelines.gan import GANPipeline
 from .base import Batch, Gather, Noise, Objective, Phase, latent_samples
-
-BETWEEN = ("wgan_gp", "zero_centred")  # penalties on interpolates of data and fakes
+from .critics import GradientPenalty, check_critics
 
 
 class GANObjective(Objective):
@@ -61,14 +58,13 @@ class GANObjective(Objective):
         self, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         """The discriminator's loss, its penalty, and the share of samples that it judges rightly."""
-        real, labels, kind = batch["image"], self.discriminator_labels(batch), self.gradient_penalty
+        real, labels = batch["image"], self.discriminator_labels(batch)
         if self.share_fakes:
             fake = cache.pop("fake").to(real.dtype)
         else:
             with torch.no_grad():
                 fake = self.generate(networks["generator"], batch, noise).to(real.dtype)
-        real = real.detach().requires_grad_(kind in ("r1", "roth"))
-        fake = fake.detach().requires_grad_(kind in ("r2", "roth"))
+        real, fake = self.penalty.samples(real, fake)
         discriminator = networks["discriminator"]
         on_real, on_fake = discriminator(real, **labels), discriminator(fake, **labels)
         losses = {"loss": discriminator_loss(self.gan_loss, on_real.logits, on_fake.logits)}
@@ -77,14 +73,14 @@ class GANObjective(Objective):
             losses["class"] = F.cross_entropy(on_real.class_logits.float(), batch["label"])
             of_fakes = F.cross_entropy(on_fake.class_logits.float(), batch["label"])
             losses["loss"] = losses["loss"] + self.class_weight * (losses["class"] + of_fakes)
-        if kind != "none":
-            if kind in BETWEEN:
-                between = self.interpolates(real, fake, noise)
-                logits = discriminator(between, **labels).logits
-                losses["penalty"] = penalty_between(kind, logits, between, self.penalty_weight)
-            else:
-                on_samples = on_real.logits, real, on_fake.logits, fake
-                losses["penalty"] = penalty_at_samples(kind, *on_samples, self.penalty_weight)
+        if self.penalty.is_on:
+
+            def judge(sample: Tensor) -> Tensor:
+                logits: Tensor = discriminator(sample, **labels).logits
+                return logits
+
+            judged = on_real.logits, real, on_fake.logits, fake
+            losses["penalty"] = self.penalty(judge, *judged, noise, self.packing)
             losses["loss"] = losses["loss"] + losses["penalty"]
         return losses
 
@@ -98,11 +94,6 @@ class GANObjective(Objective):
     def discriminator_labels(self, batch: Batch) -> dict[str, Tensor]:
         """The labels, where the discriminator reads them."""
         return {"labels": batch["label"]} if self.discriminator_reads_labels else {}
-
-    def interpolates(self, real: Tensor, fake: Tensor, noise: Noise) -> Tensor:
-        """Points between data and fakes, in one proportion for all samples of a pack."""
-        weight = noise.uniform((len(real) // self.packing,), like=real).repeat_interleave(self.packing)
-        return interpolate(real, fake, weight)
 
     def after_update(self, phase: Phase, networks: dict[str, ModelMixin], noise: Noise, gather: Gather) -> None:
         if self.weight_clip is not None and phase.name == "discriminator":
@@ -144,23 +135,18 @@ class GANObjective(Objective):
             discriminator_learning_rate: Of the discriminator; the loop's by default.
 
         Raises:
-            UserError: There is no such penalty.
+            UserError: There is no such penalty, or loss, penalty and discriminator exclude each other, see
+                `check_critics`.
         """
-        check_choice("gradient_penalty", gradient_penalty, get_args(Penalty))
-        check_loss(gan_loss)
-        if isinstance(gan_loss, str) and gradient_penalty not in PENALTIES[gan_loss]:
-            raise UserError(
-                f"gan_loss {gan_loss} and gradient_penalty {gradient_penalty} exclude each other; "
-                f"choose one of {', '.join(PENALTIES[gan_loss])}"
-            )
         if critic_updates < 1 or (share_fakes and critic_updates > 1):
             raise UserError(f"critic_updates must be at least 1, and 1 with share_fakes, got {critic_updates}")
         super().__init__({"generator": generator, "discriminator": discriminator}, data)
+        check_critics(gan_loss, gradient_penalty, discriminator, weight_clip=weight_clip)
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss, self.gradient_penalty, self.weight_clip = gan_loss, gradient_penalty, weight_clip
         self.share_fakes, self.class_weight = share_fakes, class_weight
-        default = PENALTY_WEIGHTS.get(gradient_penalty, 0.0)
-        self.penalty_weight = default if gradient_penalty_weight is None else gradient_penalty_weight
+        self.penalty = GradientPenalty(gradient_penalty, gradient_penalty_weight)
+        self.penalty_weight = self.penalty.weight
         config: Any = generator.config
         self.latent_dim: int = config.latent_dim
         self.is_conditional = bool(config.get("num_classes"))
@@ -168,7 +154,7 @@ class GANObjective(Objective):
         self.discriminator_reads_labels = config.get("conditioning", "none") not in ("none", "acgan")
         self.packing: int = config.get("packing", 1)
         self.batch_multiple = self.packing
-        double = gradient_penalty != "none"
+        double = self.penalty.is_on
         if share_fakes:
             self.phases = (
                 Phase("generator", trains=("generator",)),

@@ -7,12 +7,13 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from ..checks import check_choice
-from ..choices import GANLossName, PixelLoss
+from ..choices import GANLossName, Penalty, PixelLoss
 from ..data.spec import DataSpec
-from ..losses.gan import GANLoss, accuracy, check_loss
-from ..losses.translation import absolute_error, fooling_loss, judging_loss, pixel_loss
+from ..losses.gan import GANLoss
+from ..losses.translation import absolute_error, fooling_loss, pixel_loss
 from ..pipelines.pix2pix import Pix2PixPipeline
 from .base import Batch, Noise, Objective, Phase
+from .critics import GradientPenalty, check_critics, patch_losses
 from .pictures import in_unit_range, side_by_side, value_scales
 
 
@@ -34,7 +35,7 @@ class Pix2PixObjective(Objective):
     ) -> dict[str, Tensor]:
         if phase.name == "generator":
             return self.generator_losses(networks, batch, cache)
-        return self.discriminator_losses(networks, batch, cache)
+        return self.discriminator_losses(networks, batch, noise, cache)
 
     def generator_losses(self, networks: dict[str, Any], batch: Batch, cache: dict[str, Any]) -> dict[str, Tensor]:
         """The distance to the target and, where there is a discriminator, the adversarial loss; caches the fakes."""
@@ -49,16 +50,14 @@ class Pix2PixObjective(Objective):
             loss = loss + self.adversarial_weight * losses["adversarial"]
         return {"loss": loss, **losses}
 
-    def discriminator_losses(self, networks: dict[str, Any], batch: Batch, cache: dict[str, Any]) -> dict[str, Tensor]:
+    def discriminator_losses(
+        self, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
+    ) -> dict[str, Tensor]:
         """The discriminator's loss on pairs of data and on data with their translations."""
         condition, target = batch["conditioning_image"], batch["target_image"]
         fake = cache.pop("fake").to(condition.dtype)
-        on_real = networks["discriminator"](torch.cat([condition, target], 1)).logits
-        on_fake = networks["discriminator"](torch.cat([condition, fake], 1)).logits
-        return {
-            "loss": judging_loss(self.gan_loss, on_real, on_fake),
-            "accuracy": accuracy(self.gan_loss, on_real.detach(), on_fake.detach()),
-        }
+        pairs = torch.cat([condition, target], 1), torch.cat([condition, fake], 1)
+        return patch_losses(self.gan_loss, self.penalty, networks["discriminator"], *pairs, noise)
 
     # what it is made of ----------------------------------------------------------------------------------------------
 
@@ -72,6 +71,8 @@ class Pix2PixObjective(Objective):
         reconstruction_weight: float = 100.0,
         reconstruction_loss: PixelLoss = "l1",
         discriminator_learning_rate: float | None = None,
+        gradient_penalty: Penalty = "none",
+        gradient_penalty_weight: float | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -85,15 +86,24 @@ class Pix2PixObjective(Objective):
             reconstruction_weight: lambda, of the distance to the target.
             reconstruction_loss: The distance to the target: "l1" or "mse".
             discriminator_learning_rate: Of the discriminator; the loop's by default.
+            gradient_penalty: On the discriminator's gradient by pairs, see `losses/penalties.py`; "roth" has no
+                meaning for patches.
+            gradient_penalty_weight: Its lambda or gamma; the paper's by default.
+
+        Raises:
+            UserError: Loss, penalty and discriminator exclude each other, see `check_critics`.
         """
         networks = {"generator": generator}
+        self.penalty = GradientPenalty(gradient_penalty, gradient_penalty_weight)
         self.phases = (Phase("generator", trains=("generator",)),)
         if discriminator is not None:
             networks["discriminator"] = discriminator
-            self.phases += (Phase("discriminator", trains=("discriminator",), reuse_batch=True),)
-        check_loss(gan_loss)
+            double = self.penalty.is_on
+            self.phases += (Phase("discriminator", ("discriminator",), reuse_batch=True, double_backward=double),)
         check_choice("reconstruction_loss", reconstruction_loss, get_args(PixelLoss))
         super().__init__(networks, data)
+        check_critics(gan_loss, gradient_penalty, *([] if discriminator is None else [discriminator]), patches=True)
+        self.gradient_penalty, self.penalty_weight = gradient_penalty, self.penalty.weight
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss, self.adversarial_weight = gan_loss, adversarial_weight
         self.reconstruction_loss, self.reconstruction_weight = reconstruction_loss, reconstruction_weight

@@ -14,6 +14,7 @@ from ..losses.gan import GANLoss, accuracy, discriminator_loss, generator_loss
 from ..metrics.constraints import constraint_errors, satisfied_share
 from ..pipelines.pixelwise import PixelwisePipeline
 from .base import Batch, Noise, Objective, Phase
+from .critics import check_critics
 
 SHOWN_MAPS, SHOWN_SAMPLES = 8, 6
 
@@ -133,10 +134,12 @@ class PixelwiseObjective(Objective):
             discriminator_learning_rate: Of the discriminator; the loop's by default.
 
         Raises:
-            UserError: There is no such conditioning.
+            UserError: There is no such conditioning or loss, or the loss excludes the discriminator, see
+                `check_critics`.
         """
         check_choice("conditioning", conditioning, get_args(PixelwiseConditioning))
         super().__init__({"generator": generator, "discriminator": discriminator}, data)
+        check_critics(gan_loss, "none", discriminator)
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.known_pixels, self.conditioning, self.gan_loss = known_pixels, conditioning, gan_loss
         self.constraint_weight, self.constraint_noise = constraint_weight, constraint_noise

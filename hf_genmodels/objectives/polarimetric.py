@@ -6,7 +6,7 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..choices import GANLossName, LeftInverse, PixelLoss
+from ..choices import GANLossName, LeftInverse, Penalty, PixelLoss
 from ..data.spec import DataSpec
 from ..losses.gan import GANLoss
 from ..losses.polarimetry import calibration_loss, calibration_matrix, cone_loss, left_inverse, to_intensities
@@ -70,6 +70,8 @@ class PolarimetricObjective(CycleGANObjective):
         paired_weight: float = 0.0,
         calibration: list[list[float]] | None = None,
         left_inverse: LeftInverse = "authors",
+        gradient_penalty: Penalty = "none",
+        gradient_penalty_weight: float | None = None,
     ) -> None:
         """Put the parts together.
 
@@ -90,9 +92,11 @@ class PolarimetricObjective(CycleGANObjective):
             paired_weight: Of the distance between a translation and its target; above 0 batches must be pairs.
             calibration: A, four rows of three numbers; None for an ideal camera's.
             left_inverse: B, see `losses.polarimetry.left_inverse`.
+            gradient_penalty: As of `CycleGANObjective`.
+            gradient_penalty_weight: As of `CycleGANObjective`.
 
         Raises:
-            UserError: `calibration` has another shape, or no such inverse.
+            UserError: `calibration` has another shape, or no such inverse; or as of `CycleGANObjective`.
         """
         super().__init__(
             generator_ab,
@@ -106,6 +110,8 @@ class PolarimetricObjective(CycleGANObjective):
             reconstruction_loss,
             pool_size,
             discriminator_learning_rate,
+            gradient_penalty,
+            gradient_penalty_weight,
         )
         self.calibration_weight, self.cone_weight, self.paired_weight = calibration_weight, cone_weight, paired_weight
         self.calibration, self.inverse = camera(calibration, left_inverse)

@@ -8,7 +8,7 @@ import inspect
 import pytest
 import torch
 
-from hf_genmodels import DataSpec, UserError
+from hf_genmodels import CycleGANPipeline, DataSpec, UserError
 from hf_genmodels.families.cyclegan import CycleGANArguments, build, layout, reload
 from hf_genmodels.objectives.base import Noise
 from hf_genmodels.objectives.cyclegan import DISCRIMINATOR_NAMES, TRANSLATOR_NAMES, CycleGANObjective
@@ -18,6 +18,7 @@ from tests.testing_utils.adversarial_objectives import (
     assert_same_networks,
     phase_losses,
     save_run,
+    slow_penalty,
 )
 from tests.testing_utils.objectives import seeded_noise
 from tests.testing_utils.refusals import refused
@@ -124,6 +125,25 @@ def test_losses_of_both_phases(data, options, formula):
     assert losses["loss_b"].item() == pytest.approx(of_b.item(), rel=1e-5)
     assert 0 <= losses["accuracy_a"].item() <= 1 and 0 <= losses["accuracy_b"].item() <= 1
     assert not cache
+
+
+def test_penalised_discriminators():
+    options = {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp", "gradient_penalty_weight": 4.0}
+    objective, batch, cache = cyclegan(norm="none", **options), images(), {}
+    assert [phase.double_backward for phase in objective.phases] == [False, True]
+    phase_losses(objective, "generators", batch, cache)
+    fakes = {domain: cache[f"fake_{domain}"] for domain in "ab"}
+    losses, noise, total = phase_losses(objective, "discriminators", batch, cache), seeded_noise(), 0
+    for domain in "ab":
+        judge, real = objective.networks[f"discriminator_{domain}"], batch[f"image_{domain}"]
+        noise.uniform((len(real), 2), like=real)  # which of them come from the pool
+        mix = noise.uniform((len(real),), like=real)
+        critic = lambda x, index, judge=judge: judge(x[None]).logits.sum()  # noqa: E731
+        penalty = slow_penalty("wgan_gp", 4.0, critic, real, fakes[domain], mix) / 2
+        assert losses[f"penalty_{domain}"].item() == pytest.approx(penalty.item(), rel=1e-5)
+        difference = mean(entries(judge, fakes[domain])) - mean(entries(judge, real))
+        total = total + difference / 2 + penalty
+    assert_same_loss(losses["loss"], total, objective, DISCRIMINATOR_NAMES)
 
 
 def test_the_parts_are_named_after_the_domain_they_are_in():
@@ -292,6 +312,11 @@ def test_networks_of_both_directions():
         (DOMAINS, {"pool_size": -1}, "--pool_size must be at least 0, got -1"),
         (
             DOMAINS,
+            {"gan_loss": "wasserstein"},
+            "--gan_loss wasserstein needs a Lipschitz critic: give --gradient_penalty wgan_gp",
+        ),
+        (
+            DOMAINS,
             {"identity_weight": 1.0},
             "--identity_weight needs domains of as many channels, but A has 1 and B has 3; leave it out",
         ),
@@ -345,9 +370,31 @@ def test_saved_networks_that_do_not_fit(tmp_path):
     with pytest.raises(UserError) as error:
         reload(tmp_path, CycleGANArguments(), ALIKE)
     assert str(error.value) == "the pretrained network translates 1 channels to 3, user/a has 3 and 3"
-    (tmp_path / "generator_ba").rename(tmp_path / "elsewhere")
-    with refused("holds no generator_ba "):
+    (tmp_path / "generator_ab").rename(tmp_path / "elsewhere")
+    with refused("holds no generator_ab "):
         reload(tmp_path, CycleGANArguments(), DOMAINS)
+
+
+def test_one_published_direction_gets_the_other_and_discriminators(tmp_path):
+    first = cyclegan(norm="batch", norm_statistics="image")
+    CycleGANPipeline(first.networks["generator_ab"], None).save_pretrained(tmp_path)
+    args = CycleGANArguments(receptive_field=16, discriminator_width=2)
+    again = reload(tmp_path, args, dataclasses.replace(DOMAINS, size=16, other=dataclasses.replace(B, size=16)))
+    assert list(again.networks) == [*TRANSLATOR_NAMES, *DISCRIMINATOR_NAMES]
+    forth, back, judge_a, judge_b = (network.config for network in again.networks.values())
+    torch.testing.assert_close(
+        again.networks["generator_ab"].state_dict(), first.networks["generator_ab"].state_dict(), rtol=0, atol=0
+    )
+    assert (back.in_channels, back.out_channels, back.sample_size) == (3, 1, 16) == (3, 1, forth.sample_size)
+    assert {name: back[name] for name in ("width", "norm", "norm_statistics", "num_blocks")} == {
+        name: forth[name] for name in ("width", "norm", "norm_statistics", "num_blocks")
+    }
+    assert [(judge.in_channels, judge.width, judge.norm) for judge in (judge_a, judge_b)] == [
+        (1, 2, "batch"),
+        (3, 2, "batch"),
+    ]
+    missing = "generator_ba, discriminator_a, discriminator_b"
+    assert again.notes == (f"{tmp_path} holds no {missing}: built anew, to be trained from the beginning",)
 
 
 # inference -----------------------------------------------------------------------------------------------------------

@@ -143,7 +143,7 @@ def test_losses_of_packs(options, packing):
 def test_the_samples_of_a_pack_are_interpolated_in_one_proportion():
     objective = gan_objective(packing=3, gan_loss="wasserstein", gradient_penalty="wgan_gp")
     real, fake = torch.ones(6, 2), torch.zeros(6, 2)
-    mixed = objective.interpolates(real, fake, seeded_noise())[:, 0].tolist()
+    mixed = objective.penalty.between(real, fake, seeded_noise(), packing=3)[:, 0].tolist()
     assert mixed[0] == mixed[1] == mixed[2] != mixed[3] == mixed[4] == mixed[5]
     assert mixed[::3] == seeded_noise().uniform((2,), like=real).tolist()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -24,7 +25,9 @@ from tests.testing_utils.adversarial_objectives import (
     assert_same_networks,
     phase_losses,
     save_run,
+    slow_penalty,
 )
+from tests.testing_utils.objectives import seeded_noise
 from tests.testing_utils.refusals import refused
 
 COLOUR = DataSpec("builtin:edges", 3, 8, 65535.0, None, 100, "1" * 12)
@@ -86,7 +89,7 @@ def judging(kind, real, fake):
 # losses --------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", ["non_saturating", "least_squares", "hinge", "wasserstein"])
+@pytest.mark.parametrize("kind", ["non_saturating", "least_squares", "hinge"])
 @pytest.mark.parametrize(
     "options", [{}, {"reconstruction_loss": "mse", "adversarial_weight": 0.3, "reconstruction_weight": 7.0, **RESNET}]
 )
@@ -111,6 +114,82 @@ def test_losses_of_both_phases(kind, options):
     assert_same_loss(losses["loss"], judging(kind, real_logits, fake_logits), objective, ("discriminator",))
     assert 0 <= losses["accuracy"].item() <= 1
     assert not cache
+
+
+@pytest.mark.parametrize(
+    ("kind", "penalty", "weight"),
+    [
+        *(("wasserstein", "wgan_gp", 10.0), ("wasserstein", "zero_centred", 10.0)),
+        *(("least_squares", "r1", 10.0), ("hinge", "wgan_gp", 3.0), ("non_saturating", "r2", 10.0)),
+    ],
+)
+def test_penalised_discriminators(kind, penalty, weight):
+    """The penalty on each pair's gradient, beside the loss and halved where that is halved."""
+    given = {} if weight == 10 else {"gradient_penalty_weight": weight}
+    objective = pix2pix(gan_loss=kind, gradient_penalty=penalty, norm="instance", **given)
+    batch, cache = pairs(), {}
+    assert [phase.double_backward for phase in objective.phases] == [False, True]
+    phase_losses(objective, "generator", batch, cache)
+    condition, target, fake = batch["conditioning_image"], batch["target_image"], cache["fake"]
+    losses = phase_losses(objective, "discriminator", batch, cache)
+
+    def critic(pair, index):
+        return objective.networks["discriminator"](pair[None]).logits.sum()
+
+    both = torch.cat([condition, target], 1), torch.cat([condition, fake], 1)
+    mix = seeded_noise().uniform((len(target),), like=target)
+    expected = slow_penalty(penalty, weight, critic, *both, mix) * (1 if kind == "least_squares" else 0.5)
+    assert losses["penalty"].item() == pytest.approx(expected.item(), rel=1e-5) != 0
+    unpenalised = judging(kind, judged(objective, condition, target), judged(objective, condition, fake))
+    assert_same_loss(losses["loss"], unpenalised + expected, objective, ("discriminator",))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"gan_loss": "wasserstein"},
+            "--gan_loss wasserstein needs a Lipschitz critic: give --gradient_penalty wgan_gp and --norm instance",
+        ),
+        (
+            {"gan_loss": "wasserstein", "norm": "instance"},
+            "--gan_loss wasserstein needs a Lipschitz critic: give --gradient_penalty wgan_gp",
+        ),
+        (
+            {"gan_loss": "wasserstein", "gradient_penalty": "r1", "norm": "none"},
+            "--gan_loss wasserstein and --gradient_penalty r1 exclude each other; choose one of none, wgan_gp",
+        ),
+        (
+            {"gradient_penalty": "r1"},
+            "--norm batch and --gradient_penalty r1 exclude each other: a logit must depend on its own sample alone; "
+            "use instance or none",
+        ),
+        ({"gradient_penalty": "r1", "adversarial_weight": 0.0}, "--gradient_penalty has no meaning with --advers"),
+        ({"gradient_penalty_weight": 1.0}, "--gradient_penalty_weight has no meaning with --gradient_penalty none"),
+    ],
+)
+def test_losses_and_penalties_that_exclude_each_other(options, message):
+    with refused(re.escape(message)):
+        pix2pix(**options)
+
+
+def test_losses_penalties_and_networks_that_exclude_each_other():
+    """In Python, where any network may be given."""
+    generator = pix2pix().networks["generator"]
+
+    def build_one(norm="batch", **options):
+        return Pix2PixObjective(generator, PatchDiscriminator(4, 2, 16, norm), PAIRS, **options)
+
+    with refused("gan_loss wasserstein needs a Lipschitz critic, and nothing bounds the slope of PatchDiscriminator"):
+        build_one("instance", gan_loss="wasserstein")
+    with refused("PatchDiscriminator normalises by the batch, which gradient_penalty r1 excludes"):
+        build_one(gradient_penalty="r1")
+    with refused("gan_loss wasserstein and gradient_penalty r1 exclude each other"):
+        build_one("none", gan_loss="wasserstein", gradient_penalty="r1")
+    with refused("gradient_penalty 'roth' is unknown"):
+        build_one("none", gradient_penalty="roth")
+    build_one("spectral", gan_loss="wasserstein")
+    build_one("batch", gan_loss=GAN_LOSSES["wasserstein"])  # a loss of one's own is one's own affair
 
 
 @pytest.mark.parametrize("options", [{"norm": "batch"}, {"norm": "none"}, RESNET | {"norm": "batch"}])
@@ -253,6 +332,7 @@ def test_the_objective_has_the_defaults_of_the_options():
             ({"adversarial_weight": 0.0, name: value}, f"--{name} has no meaning with --adversarial_weight 0; leave")
             for name, value in [
                 ("gan_loss", "hinge"),
+                ("gradient_penalty", "wgan_gp"),
                 ("receptive_field", 16),
                 ("discriminator_width", 2),
                 ("discriminator_learning_rate", 0.1),
@@ -333,8 +413,23 @@ def test_saved_networks_that_do_not_fit(tmp_path):
     objective.networks["generator"].save_pretrained(str(place))
     with refused("holds a UNetTranslator; discriminator must be PatchDiscriminator"):
         reload(tmp_path, Pix2PixArguments(), PAIRS)
-    place.rename(tmp_path / "elsewhere")
-    with refused(r"holds no discriminator \(discriminator/ or training_networks/disc"):
+
+
+def test_a_published_generator_gets_a_new_discriminator(tmp_path):
+    first = pix2pix()
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+    args = Pix2PixArguments(receptive_field=1, discriminator_width=3)
+    again = reload(tmp_path, args, PAIRS)
+    torch.testing.assert_close(
+        again.networks["generator"].state_dict(), first.networks["generator"].state_dict(), rtol=0, atol=0
+    )
+    judge = again.networks["discriminator"].config
+    assert (judge.in_channels, judge.receptive_field, judge.width, judge.norm) == (4, 1, 3, "batch")
+    assert again.notes == (f"{tmp_path} holds no discriminator: built anew, to be trained from the beginning",)
+    save_run(first, tmp_path / "whole", "output")
+    assert reload(tmp_path / "whole", Pix2PixArguments(), PAIRS).notes == ()
+    (tmp_path / "generator").rename(tmp_path / "elsewhere")
+    with refused(r"holds no generator \(generator/ or training_networks/gen"):
         reload(tmp_path, Pix2PixArguments(), PAIRS)
 
 

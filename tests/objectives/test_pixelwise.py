@@ -315,6 +315,12 @@ def test_refused_options(options, message):
         build(**options)
 
 
+def test_a_wasserstein_critic_without_a_bound_is_refused_in_python():
+    networks = build().networks
+    with refused("gan_loss wasserstein needs a Lipschitz critic, and nothing bounds the slope of DCGANDiscriminator"):
+        PixelwiseObjective(**networks, data=dataclasses.replace(DATA, other=DATA), gan_loss="wasserstein")
+
+
 def test_refused_data():
     with refused("the family pixelwise needs images, but builtin:toy2d has vectors"):
         build(VECTORS)

@@ -231,6 +231,9 @@ def test_impossible_arguments_are_refused(tmp_path: Path) -> None:
         GANObjective(MyGenerator(), MyDiscriminator(), POINTS, gan_loss="foo")  # type: ignore[arg-type]
     with refused("gan_loss wasserstein and gradient_penalty roth exclude each other; choose one of none, wgan_gp"):
         GANObjective(MyGenerator(), MyDiscriminator(), POINTS, gan_loss="wasserstein", gradient_penalty="roth")
+    with refused("gan_loss wasserstein needs a Lipschitz critic, and nothing bounds the slope of MyDiscriminator"):
+        GANObjective(MyGenerator(), MyDiscriminator(), POINTS, gan_loss="wasserstein")
+    GANObjective(MyGenerator(), MyDiscriminator(), POINTS, gan_loss="wasserstein", weight_clip=0.01)
     with refused("critic_updates must be at least 1"):
         GANObjective(MyGenerator(), MyDiscriminator(), POINTS, critic_updates=0)
     with refused("--lr_scheduler must be one of linear, "):
