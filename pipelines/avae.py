@@ -137,8 +137,6 @@ class AVAEPipeline(EncodingPipeline):
         Raises:
             UserError: `num_samples` is below 1, or above it where nothing would differ; or the network is unknown.
         """
-        if num_samples < 1:
-            raise UserError(f"num_samples must be at least 1, got {num_samples}")
         if num_samples > 1 and not sample and (network == "decoder" or not self.xi_dim):
             raise UserError(
                 f"num_samples={num_samples} reconstructions without xi would all be alike; use sample=True"

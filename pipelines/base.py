@@ -20,9 +20,9 @@ from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json
 
+from .arguments import check_arguments
 from .components import is_component, load_component, parts_of
 from .images import SampleShape, from_network, to_network
-from .latents import as_latents
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Direction = Literal["a_to_b", "b_to_a"]
@@ -75,6 +75,12 @@ class GenerativePipeline(DiffusionPipeline):
     default_direction: ClassVar[Direction | None] = None
     random_reconstructions: ClassVar[bool] = False
     likelihood_draws: ClassVar[int | None] = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name, method in list(vars(cls).items()):
+            if inspect.isfunction(method) and (name == "__call__" or not name.startswith("_")):
+                setattr(cls, name, check_arguments(method))
 
     def register_modules(self, **kwargs: Any) -> None:
         parts = parts_of(type(self))
@@ -302,6 +308,9 @@ class GenerativePipeline(DiffusionPipeline):
         """Number of classes of a conditional model, else None."""
         return None
 
+    def class_numbers(self, class_labels: Any) -> Any:
+        return class_labels
+
     def random_latents(
         self,
         batch_size: int,
@@ -310,7 +319,7 @@ class GenerativePipeline(DiffusionPipeline):
         latents: Tensor | None,
         dtype: torch.dtype,
     ) -> Tensor:
-        """Standard normal latents (batch_size, *shape), or the given ones (an array will do) after a check of them.
+        """Standard normal latents (batch_size, *shape), or the given ones after a check of their shape.
 
         A sequence of generators, one for each image, gives each image the latents that it gets alone. Its sample is
         then the same as well, except of networks with `norm_statistics="batch"`, which normalise each image by the
@@ -319,15 +328,12 @@ class GenerativePipeline(DiffusionPipeline):
         Raises:
             UserError: `latents` has another shape, or there are not as many generators as images, or no images at all.
         """
-        if batch_size < 1:
-            raise UserError(f"batch_size must be at least 1, got {batch_size}")
-        if isinstance(generator, Sequence):
-            generator = list(generator)  # what diffusers understands
-            if len(generator) != batch_size and latents is None:
-                raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
+        if isinstance(generator, list) and len(generator) != batch_size and latents is None:
+            raise UserError(f"{len(generator)} generators for batch_size={batch_size}; give one for each image")
         if latents is None:
-            return randn_tensor((batch_size, *shape), generator=generator, device=self._execution_device, dtype=dtype)
-        latents = as_latents("latents", latents)
+            # in float32, so that a seed means the same numbers in any precision
+            place = {"device": self._execution_device, "dtype": torch.float32}
+            return randn_tensor((batch_size, *shape), generator=generator, **place).to(dtype)
         if latents.ndim == 0 or tuple(latents.shape[1:]) != shape:
             raise UserError(f"latents must be (batch, {', '.join(map(str, shape))}), got {tuple(latents.shape)}")
         return latents.to(self._execution_device, dtype)

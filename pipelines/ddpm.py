@@ -57,8 +57,15 @@ class LikelihoodPipeline(DenoisingPipeline):
             between levels are rounded. For vectors, and images of floats (`value_scale` 1), of a density.
 
         Raises:
-            UserError: The images or labels do not fit, or `num_timesteps` is not 1 .. T - 1.
+            UserError: The images or labels do not fit, `num_timesteps` is not 1 .. T - 1, or the network predicts
+                variances, too.
         """
+        if self.predicts_variances:
+            channels = self.network_shape[0]
+            raise UserError(
+                f"log_likelihood is that of a DDPM with fixed variances, and this network predicts them too: "
+                f"{2 * channels} channels for {channels}"
+            )
         sample = self.to_diffused(images).reshape(-1, *self.network_shape)
         if self.num_levels is not None:
             sample = ((sample + 1) / 2 * (self.num_levels - 1)).round() / (self.num_levels - 1) * 2 - 1
@@ -139,13 +146,21 @@ class DDPMPipeline(LikelihoodPipeline, diffusers.DDPMPipeline):
         unet: The denoising network; `sample_size` 1 means vectors of `in_channels` numbers.
         scheduler: Of the training (a DDPMScheduler), or another sampler made from its configuration.
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+        trained_schedule: Noise of the training, as a DDPMScheduler's arguments; None for that of `scheduler`.
 
     Raises:
         UserError: The network knows classes.
     """
 
-    def __init__(self, unet: Denoiser, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
+    def __init__(
+        self,
+        unet: Denoiser,
+        scheduler: SchedulerMixin,
+        value_scale: float = 255.0,
+        trained_schedule: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__(unet=unet, scheduler=scheduler)
         self.register_to_config(value_scale=value_scale)
+        self.register_schedule(trained_schedule)
         if self.num_classes is not None:
             raise UserError("DDPMPipeline: this network knows classes; use ConditionalDDPMPipeline")

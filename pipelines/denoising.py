@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import inspect
-import math
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from diffusers import DDIMInverseScheduler, DDIMScheduler, DDPMScheduler
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.losses.diffusion import predicted_noise
+from hf_genmodels.losses.diffusion import predicted_noise, predicted_sample
 
-from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape
+from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, find_labels, match_labels, random_labels
-from .latents import as_latents, interpolate_latents
+from .latents import interpolate_latents
+from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_of, set_timesteps
 
 DDIM_STEPS = 50
 GUIDANCE_SCALE = 2.0
 
 
-class DenoisingPipeline(GenerativePipeline):
+class DenoisingPipeline(IterativePipeline):
     """Samples, DDIM codes and reconstructions of a UNet2DModel that was trained to denoise.
 
     `to_diffused` and `from_diffused` say what it denoises: by default the samples themselves, (channels, height,
@@ -39,6 +40,7 @@ class DenoisingPipeline(GenerativePipeline):
     measures = frozenset({"samples", "reconstructions"})
     sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
     model_cpu_offload_seq = "unet"
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "denoised"]
     unet: Any
     scheduler: Any
 
@@ -78,26 +80,37 @@ class DenoisingPipeline(GenerativePipeline):
         embeddings: int | None = self.unet.config.get("num_class_embeds")
         return None if embeddings is None else embeddings - 1
 
+    @property
+    def predicts_variances(self) -> bool:
+        """Whether the network predicts the variance of each step too (Nichol & Dhariwal 2021, arXiv 2102.09672)."""
+        return predicts_variances(self.unet)
+
+    def register_schedule(self, trained_schedule: Mapping[str, Any] | None) -> None:
+        """Keep the schedule of the training in the pipeline's configuration: a swapped sampler may have another.
+
+        Args:
+            trained_schedule: As saved; None takes that of the scheduler that the pipeline is made with.
+        """
+        schedule = schedule_of(self.scheduler) if trained_schedule is None else dict(trained_schedule)
+        self.register_to_config(trained_schedule=schedule)
+
     def trained_schedule(self) -> DDPMScheduler:
         """The noise that the network was trained with, whatever sampler is in use.
 
-        Not by `from_config`, which forgets what a scheduler was given by position, such as the number of steps.
+        Raises:
+            UserError: The network was trained with another kind of noise.
         """
-        config = self.scheduler.config
-        return DDPMScheduler(
-            num_train_timesteps=config.num_train_timesteps,
-            trained_betas=self.scheduler.betas.numpy(),
-            prediction_type=config.prediction_type,
-            clip_sample=config.get("clip_sample", False),
-            clip_sample_range=config.get("clip_sample_range", 1.0),
-        )
+        if self.config.trained_schedule is None:
+            raise no_ddpm_schedule(self.scheduler)
+        return DDPMScheduler(**self.config.trained_schedule)
 
     def predict(
         self, noisy: Tensor, timestep: Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0
     ) -> Tensor:
         """The network's prediction (noise, sample or v) for x_t, with classifier-free guidance.
 
-        Guidance is Ho & Salimans 2022 (arXiv 2207.12598), eq. 6, with guidance_scale = 1 + w.
+        Guidance is Ho & Salimans 2022 (arXiv 2207.12598), eq. 6, with guidance_scale = 1 + w. Variances that the
+        network predicts too are left out.
 
         Args:
             noisy: (batch, channels, height, width).
@@ -105,18 +118,25 @@ class DenoisingPipeline(GenerativePipeline):
             labels: (1,) or (batch,); None for "any".
             guidance_scale: 1 for none.
         """
+        return self._predict(noisy, timestep, labels, guidance_scale)[0]
+
+    def _predict(
+        self, noisy: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float
+    ) -> tuple[Tensor, Tensor]:
+        """`predict`, and what the network says of the variances (batch, 0 or as many channels, height, width)."""
+        channels = noisy.shape[1]
         noisy = noisy.to(self.unet.dtype)
         if self.num_classes is None:
-            prediction: Tensor = self.unet(noisy, timestep, return_dict=False)[0]
-            return prediction
+            output: Tensor = self.unet(noisy, timestep, return_dict=False)[0]
+            return output[:, :channels], output[:, channels:]
         any_class = torch.full((len(noisy),), self.num_classes, device=noisy.device)
         labels = any_class if labels is None else labels.expand(len(noisy))
         if guidance_scale == 1.0:
-            prediction = self.unet(noisy, timestep, class_labels=labels, return_dict=False)[0]
-            return prediction
+            output = self.unet(noisy, timestep, class_labels=labels, return_dict=False)[0]
+            return output[:, :channels], output[:, channels:]
         both = self.unet(noisy.repeat(2, 1, 1, 1), timestep, torch.cat([labels, any_class]), return_dict=False)[0]
-        conditional, unconditional = both.chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional)
+        conditional, unconditional = both[:, :channels].chunk(2)
+        return unconditional + guidance_scale * (conditional - unconditional), both[: len(noisy), channels:]
 
     # samples ---------------------------------------------------------------------------------------------------------
 
@@ -132,6 +152,8 @@ class DenoisingPipeline(GenerativePipeline):
         eta: float = 0.0,
         output_type: str | None = None,
         return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: noise x_T ~ N(0, I), denoised step by step as the scheduler says.
 
@@ -148,6 +170,10 @@ class DenoisingPipeline(GenerativePipeline):
             eta: Of a DDIMScheduler: 0 is deterministic, 1 adds as much noise as DDPM.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            callback_on_step_end: Called after each step, see `IterativePipeline`. "latents" are x_t after the step,
+                "denoised" is the x_0 that the network saw in the x_t before it, both (batch, *latent_shape);
+                `pipe.finish(pipe.from_diffused(denoised))` shows the latter.
+            callback_on_step_end_tensor_inputs: Which of the two it gets.
 
         Raises:
             UserError: The arguments' shapes do not fit, there is no such class, guidance of a network without
@@ -157,30 +183,63 @@ class DenoisingPipeline(GenerativePipeline):
         if guidance_scale is not None and self.num_classes is None:
             raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
         scale = GUIDANCE_SCALE if guidance_scale is None else guidance_scale
-        if not math.isfinite(scale):
-            raise UserError(f"guidance_scale must be finite, got {scale}")
-        generator = list(generator) if isinstance(generator, Sequence) else generator
         steps, options = self._prepare_scheduler(num_inference_steps, generator, eta)
         if latents is not None:
-            latents = torch.atleast_1d(as_latents("latents", latents))
             batch_size = len(latents)
         elif batch_size is None:
             batch_size = 1 if labels is None else len(labels)
-        noise = self.random_latents(batch_size, self.latent_shape, generator, latents, self.unet.dtype)
+        noise = self.random_latents(batch_size, self.latent_shape, generator, latents, torch.float32)
         labels = match_labels(labels, batch_size)
         if labels is None and self.num_classes is not None:
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
         sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
-        for timestep in self.progress_bar(self.scheduler.timesteps):
+        names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
             scaled = self.scheduler.scale_model_input(sample, timestep)
-            prediction = self.predict(scaled, timestep, labels, scale)
-            sample = self.scheduler.step(prediction, timestep, sample, **options).prev_sample
+            # in float32, so that what a scheduler draws does not depend on the network's precision
+            prediction, variances = (each.float() for each in self._predict(scaled, timestep, labels, scale))
+            output = torch.cat([prediction, variances], 1) if self._scheduler_takes_variances else prediction
+            made = self.scheduler.step(output, timestep, sample, **options)
+            sample = made.prev_sample
+            if callback_on_step_end is not None:
+                tensors = {"latents": sample.reshape(noise.shape)}
+                if "denoised" in names:
+                    tensors["denoised"] = self._denoised(made, prediction, scaled, timestep).reshape(noise.shape)
+                changed = self.end_step(callback_on_step_end, names, step, timestep, tensors)
+                sample = changed["latents"].reshape(sample.shape)
+            if self.interrupt:
+                break
         if not sample.isfinite().all():
             raise UserError(
-                f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; "
-                "try fewer num_inference_steps (a DPM-Solver needs fewer than the training had), or another scheduler"
+                f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; {self._advice()}"
             )
         return self.finish(self.from_diffused(sample.reshape(noise.shape)), output_type, return_dict)
+
+    @property
+    def _scheduler_takes_variances(self) -> bool:
+        """Whether the sampler makes use of variances that the network predicts; others cut them off, or trip."""
+        kind = self.scheduler.config.get("variance_type")
+        return isinstance(self.scheduler, DDPMScheduler) and kind in ("learned", "learned_range")
+
+    def _denoised(self, made: Any, prediction: Tensor, scaled: Tensor, timestep: Tensor) -> Tensor:
+        """The x_0 behind a step's prediction: the scheduler's own, or that of the schedule."""
+        known: Tensor | None = getattr(made, "pred_original_sample", None)
+        if known is not None:
+            return known
+        alpha_bar = self.scheduler.alphas_cumprod[timestep.long()]
+        return predicted_sample(self.scheduler.config.prediction_type, prediction, scaled, alpha_bar)
+
+    def _advice(self) -> str:
+        """What to do about samples that are not finite."""
+        if any(not each.isfinite().all() for each in self.unet.parameters()):
+            return "the network's weights hold NaN or infinite numbers: load or train them anew"
+        config = self.scheduler.config
+        if config.get("rescale_betas_zero_snr") and config.prediction_type == "epsilon":
+            return (
+                "with rescale_betas_zero_snr the first step sees noise alone, of which a network that predicts the "
+                "noise cannot tell x_0: leave that out, or train with prediction_type 'v_prediction'"
+            )
+        return "try fewer num_inference_steps (a DPM-Solver needs fewer than the training had), or another scheduler"
 
     def _prepare_scheduler(
         self, num_inference_steps: int | None, generator: Any, eta: float
@@ -188,23 +247,15 @@ class DenoisingPipeline(GenerativePipeline):
         """Set the scheduler's steps; returns their number, and what its `step` takes: not every one draws noise."""
         name = type(self.scheduler).__name__
         if not hasattr(self.scheduler, "betas"):
-            raise UserError(f"a {name} is for models of another training: it has no betas")
+            raise no_ddpm_schedule(self.scheduler)
         trained = self.scheduler.config.num_train_timesteps
         steps = self._num_steps(
             num_inference_steps, trained if isinstance(self.scheduler, DDPMScheduler) else DDIM_STEPS
         )
         known = inspect.signature(self.scheduler.step).parameters
-        if not 0 <= eta <= 1:
-            raise UserError(f"eta must lie in [0, 1], got {eta}")
         if eta and "eta" not in known:
             raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {name}")
-        try:
-            self.scheduler.set_timesteps(steps)
-        except (AssertionError, IndexError):
-            raise UserError(
-                f"a {name} cannot do {steps} steps of a model that was trained with {trained}; "
-                "try fewer num_inference_steps"
-            ) from None
+        set_timesteps(self.scheduler, steps)
         options: dict[str, Any] = {"generator": generator} if "generator" in known else {}
         return steps, options | ({"eta": eta} if "eta" in known else {})
 
@@ -261,7 +312,6 @@ class DenoisingPipeline(GenerativePipeline):
             UserError: The latents or labels do not fit, or too many steps.
         """
         steps = self._num_steps(num_inference_steps, DDIM_STEPS)
-        latents = torch.atleast_1d(as_latents("latents", latents))
         latents = self.random_latents(len(latents), self.latent_shape, None, latents, torch.float32)
         samples = self.from_diffused(self._follow(latents, DDIMScheduler, steps, class_labels))
         return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -15,7 +14,7 @@ from hf_genmodels.roles import FlowNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
-from .latents import as_latents, interpolate_latents
+from .latents import interpolate_latents
 
 
 class FlowPipeline(GenerativePipeline):
@@ -88,11 +87,8 @@ class FlowPipeline(GenerativePipeline):
             UserError: The arguments' shapes do not fit, there is no such class, or `temperature` is negative, not
                 finite, or comes with given latents.
         """
-        if not 0 <= temperature < math.inf:
-            raise UserError(f"temperature must be at least 0 and finite, got {temperature}")
         labels = find_labels(class_labels, self.num_classes, self._execution_device)
         if latents is not None:
-            latents = torch.atleast_1d(as_latents("latents", latents))
             batch_size = len(latents)
             if temperature != 1:
                 raise UserError("temperature is for random latents; leave it out where latents are given")
@@ -130,7 +126,6 @@ class FlowPipeline(GenerativePipeline):
         Raises:
             UserError: Latents of another shape, or labels are missing.
         """
-        latents = torch.atleast_1d(as_latents("latents", latents))
         latents = self.random_latents(len(latents), (self.latent_dim,), None, latents, self.dtype)
         samples = self._generate(latents, self._require_labels(class_labels, len(latents)))
         return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
@@ -197,8 +192,6 @@ class FlowPipeline(GenerativePipeline):
         Raises:
             UserError: The images do not fit, `num_samples` is below 1, or labels are missing.
         """
-        if num_samples < 1:
-            raise UserError(f"num_samples must be at least 1, got {num_samples}")
         sample = self.prepare_images(images, torch.float32)
         labels = self._require_labels(class_labels, len(sample))
         if self.num_levels is None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -96,7 +95,6 @@ class GANPipeline(GenerativePipeline):
         """
         labels = find_labels(class_labels, self.num_classes, self._execution_device)
         if latents is not None:
-            latents = torch.atleast_1d(as_latents("latents", latents))
             batch_size = len(latents)
         elif batch_size is None:
             batch_size = 1 if labels is None else len(labels)
@@ -163,7 +161,7 @@ class GANPipeline(GenerativePipeline):
         Raises:
             UserError: There is nothing to add, a group is of another shape, or labels are missing.
         """
-        if isinstance(plus, (Tensor, np.ndarray)) or isinstance(minus, (Tensor, np.ndarray)) or not len(plus):
+        if not plus:
             raise UserError("combine takes lists of groups of latents: at least one in plus, any number in minus")
         terms = [self._find_latents("plus", group).mean(0) for group in plus]
         terms += [-self._find_latents("minus", group).mean(0) for group in minus]
@@ -200,11 +198,6 @@ class GANPipeline(GenerativePipeline):
         Raises:
             UserError: The images do not fit, a number is impossible, or labels are missing.
         """
-        for name, number in (("num_steps", num_steps), ("num_restarts", num_restarts)):
-            if number < 1:
-                raise UserError(f"{name} must be at least 1, got {number}")
-        if not learning_rate > 0:
-            raise UserError(f"learning_rate must be above 0, got {learning_rate}")
         target = self.prepare_images(images, torch.float32)
         labels = match_labels(self._require_labels(class_labels), len(target))
         labels = None if labels is None else labels.repeat_interleave(num_restarts)

@@ -44,10 +44,12 @@ def to_network(images: Any, shape: SampleShape) -> Tensor:
         raise UserError(
             f"the network takes images of shape {shape}, got {tuple(batch.shape[1:])}; resize or convert them"
         )
-    if not len(batch):
-        raise UserError("there are no images: the batch is empty")
+    if not batch.numel():
+        raise UserError(f"there are no images: the batch is empty, {tuple(batch.shape)}")
     batch = batch.float()
     if len(shape) == 1:
+        if not batch.isfinite().all():
+            raise UserError("vectors must be finite, and there are NaN or infinite numbers")
         return batch
     if not (batch.min() >= 0 and batch.max() <= 1):
         raise UserError(f"images must lie in [0, 1], got [{batch.min():.4g}, {batch.max():.4g}]")
@@ -94,7 +96,8 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
         value_scale: What 1 stands for in the data: 255, 65535, ...
 
     Raises:
-        UserError: "pil" is asked of data that are no grey or RGB pictures, or the type is unknown.
+        UserError: "pil" is asked of data that are no grey or RGB pictures, the type is unknown, or the samples are not
+            finite.
     """
     shape = tuple(samples.shape[1:])
     is_image = len(shape) == 3
@@ -103,6 +106,11 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
     if output_type not in ("pil", "np", "pt"):
         raise UserError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
     samples = samples.float()
+    if not samples.isfinite().all():
+        raise UserError(
+            "the samples hold NaN or infinite numbers; so do the network's weights, or it was given numbers far from "
+            "those it was trained with"
+        )
     if is_image:
         samples = ((samples + 1) / 2).clamp(0, 1)
     if output_type == "pt":

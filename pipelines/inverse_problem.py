@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
-from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin
+from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
@@ -16,8 +16,10 @@ from hf_genmodels.losses.diffusion import predicted_sample
 from hf_genmodels.operators import Inpainting, LinearOperator, MeasurementOperator
 from hf_genmodels.roles import Denoiser
 
-from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
+from .iterative import IterativePipeline, StepCallback
+from .noise_schedules import ddim_of, schedule_of, set_timesteps
 
 DEFAULT_STEPS = 100
 METHODS = ("dps", "pigdm")
@@ -38,7 +40,7 @@ class InverseProblemOutput(GenerativePipelineOutput):
     consistency_error: Tensor
 
 
-class InverseProblemPipeline(GenerativePipeline):
+class InverseProblemPipeline(IterativePipeline):
     """Samples of p(image | measurement) for a known measurement operator, with an unconditional DDPM as the prior.
 
     Two methods guide the sampler by how badly the denoised image x0_hat explains the measurement y, differentiated
@@ -69,6 +71,7 @@ class InverseProblemPipeline(GenerativePipeline):
         unet: Of an unconditional DDPM of images.
         scheduler: It was trained with, or one that was made from its configuration.
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+        trained_schedule: Noise of the training, as a DDPMScheduler's arguments; None for that of `scheduler`.
 
     Raises:
         UserError: The UNet is conditional, of vectors, or predicts variances; or the scheduler is none of a DDPM.
@@ -77,16 +80,24 @@ class InverseProblemPipeline(GenerativePipeline):
     measures = frozenset()
     model_cpu_offload_seq = "unet"
     loads_from = ("DDPMPipeline", "DDIMPipeline")
+    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "denoised"]
     unet: Denoiser
     scheduler: SchedulerMixin
 
-    def __init__(self, unet: Denoiser, scheduler: SchedulerMixin, value_scale: float = 255.0) -> None:
+    def __init__(
+        self,
+        unet: Denoiser,
+        scheduler: SchedulerMixin,
+        value_scale: float = 255.0,
+        trained_schedule: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
-        self.register_to_config(value_scale=value_scale)
         _check_unet(unet)
         if DDIMScheduler not in scheduler.compatibles:
             raise UserError(f"a {type(scheduler).__name__} has other noise levels than a DDPM; give a DDPMScheduler")
+        schedule = schedule_of(scheduler) if trained_schedule is None else dict(trained_schedule)
+        self.register_to_config(value_scale=value_scale, trained_schedule=schedule)
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **overrides: Any) -> InverseProblemPipeline:
@@ -103,7 +114,7 @@ class InverseProblemPipeline(GenerativePipeline):
             raise UserError(
                 f"{cls.__name__} is made from a {' or '.join(cls.loads_from)}, not a {type(pipeline).__name__}"
             )
-        settings = {key: pipeline.config[key] for key in ("value_scale",) if key in pipeline.config}
+        settings = {key: pipeline.config[key] for key in ("value_scale", "trained_schedule") if key in pipeline.config}
         return cls(**{**pipeline.components, **settings, **overrides})
 
     @property
@@ -125,6 +136,8 @@ class InverseProblemPipeline(GenerativePipeline):
         generator: Generators = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> InverseProblemOutput | tuple[Any, Tensor]:
         """Images that explain measurements.
 
@@ -142,6 +155,10 @@ class InverseProblemPipeline(GenerativePipeline):
             generator: One for all, or a sequence with one for each image that is returned.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return an `InverseProblemOutput` instead of a tuple.
+            callback_on_step_end: Called after each step, see `IterativePipeline`. "latents" are x_t after the step,
+                "denoised" is the x_0 that the step went to, both (n * num_samples, channels, height, width);
+                `pipe.finish(denoised)` shows the latter.
+            callback_on_step_end_tensor_inputs: Which of the two it gets.
 
         Returns:
             n * num_samples images, those of the first measurement first, and their consistency errors.
@@ -150,22 +167,26 @@ class InverseProblemPipeline(GenerativePipeline):
             UserError: The measurement does not fit the operator, or that the model; or another argument is impossible.
         """
         problem = _Problem(operator, method, step_size, noise_std, prior_std)
-        if num_samples < 1:
-            raise UserError(f"num_samples must be at least 1, got {num_samples}")
         operator.check_image_shape(self.sample_shape, "the model makes")
         target = self._prepare_measurement(measurement, operator.measurement_shape(self.sample_shape))
         if isinstance(operator, Inpainting):
             target = operator(target)  # a damaged picture has something where nothing is known
         target = target.repeat_interleave(num_samples, dim=0)
         # of our own: the pipeline's scheduler may be shared, or another solver
-        ddim = DDIMScheduler.from_config(self.scheduler.config)
+        ddim = ddim_of(self.scheduler, DDPMScheduler(**self.config.trained_schedule))
         noise_levels = self._noise_levels(ddim, num_inference_steps)
         sample = self.random_latents(len(target), self.sample_shape, generator, None, torch.float32)
+        names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
         with _frozen(self.unet):
-            for timestep, alpha_bar, next_alpha_bar in self.progress_bar(noise_levels):
+            for step, (timestep, alpha_bar, next_alpha_bar) in enumerate(self.progress_bar(noise_levels)):
                 denoised, shift = self._guide(sample, timestep, alpha_bar, ddim.config, target, problem)
                 noise = self.random_latents(len(target), self.sample_shape, generator, None, torch.float32)
                 sample = _step(sample, denoised, noise, alpha_bar, next_alpha_bar) + shift
+                if callback_on_step_end is not None:
+                    tensors = {"latents": sample, "denoised": denoised}
+                    sample = self.end_step(callback_on_step_end, names, step, timestep, tensors)["latents"]
+                if self.interrupt:
+                    break
         image = ((sample + 1) / 2).clamp(0, 1)
         errors = (operator(image) - target).square().flatten(1).mean(1).sqrt()
         (images,) = self.finish(sample, output_type, False)
@@ -198,7 +219,7 @@ class InverseProblemPipeline(GenerativePipeline):
             raise UserError(
                 f"num_inference_steps must be 1 to {longest} (num_train_timesteps), got {num_inference_steps}"
             )
-        ddim.set_timesteps(num_inference_steps)
+        set_timesteps(ddim, num_inference_steps)
         alpha_bars = [*ddim.alphas_cumprod[ddim.timesteps], torch.tensor(1.0)]
         return list(zip(ddim.timesteps.tolist(), alpha_bars, alpha_bars[1:], strict=False))
 

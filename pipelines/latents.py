@@ -12,6 +12,24 @@ from torch import Tensor
 from hf_genmodels.errors import UserError
 
 
+def check_dense(name: str, tensor: Tensor) -> None:
+    """Refuse tensors without numbers in memory, and with numbers of another kind than real ones.
+
+    Args:
+        name: What the user calls it.
+        tensor: Any shape.
+
+    Raises:
+        UserError: It is sparse, on the meta device, quantized, or complex.
+    """
+    if tensor.is_meta:
+        raise UserError(f"{name}: a tensor on the meta device holds no numbers; give one that does")
+    if tensor.layout != torch.strided:
+        raise UserError(f"{name} must be a dense tensor, got layout {tensor.layout}; use to_dense()")
+    if tensor.is_complex() or tensor.is_quantized:
+        raise UserError(f"{name} must hold real numbers, got {tensor.dtype}")
+
+
 def as_latents(name: str, latents: Any) -> Tensor:
     """A tensor, an array or lists of numbers -> a tensor.
 
@@ -20,15 +38,24 @@ def as_latents(name: str, latents: Any) -> Tensor:
         latents: Any shape.
 
     Raises:
-        UserError: They hold no numbers, or differ in length.
+        UserError: They hold no numbers, or some that are not finite, or differ in length.
     """
     if isinstance(latents, np.ndarray):
         latents = np.ascontiguousarray(latents)  # torch takes no flipped views
     try:
-        return torch.as_tensor(latents)
-    except (TypeError, ValueError, RuntimeError):
+        tensor = torch.as_tensor(latents)
+    except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = type(latents).__name__
         raise UserError(f"{name}: latents must be a tensor or an array of numbers, got {kind}") from None
+    check_dense(name, tensor)
+    if tensor.dtype == torch.bool:
+        raise UserError(f"{name}: latents must be numbers, got True and False")
+    if not tensor.isfinite().all():
+        raise UserError(
+            f"{name}: there are numbers that are not finite; where the pipeline encoded them itself, its weights or "
+            "the images hold such"
+        )
+    return tensor
 
 
 def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -> Tensor:
@@ -91,12 +118,7 @@ def truncate_normal(latents: Tensor, threshold: float) -> Tensor:
 
     Returns:
         Same shape.
-
-    Raises:
-        UserError: `threshold` is not above 0.
     """
-    if not threshold > 0:
-        raise UserError(f"truncation must be above 0, got {threshold}")
     inside = math.erf(threshold / math.sqrt(2))
     truncated = math.sqrt(2) * torch.erfinv(torch.erf(latents.float() / math.sqrt(2)) * inside)
     return truncated.clamp(-threshold, threshold).to(latents.dtype)

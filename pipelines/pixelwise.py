@@ -80,8 +80,6 @@ class PixelwisePipeline(GenerativePipeline):
             UserError: Values, mask or latents do not fit the network or each other, a known value lies outside of
                 [0, 1], a mask has no known pixel, or another argument is impossible.
         """
-        if num_samples < 1:
-            raise UserError(f"num_samples must be at least 1, got {num_samples}")
         known_values, known = _prepare(values, mask, self.sample_shape)
         known_values, known = (
             each.to(self._execution_device).repeat_interleave(num_samples, dim=0) for each in (known_values, known)

@@ -65,8 +65,6 @@ class VAEPipeline(EncodingPipeline):
             (batch,) nats an image: of the [-1, 1]-scaled values for the Gaussian decoder, of the soft binary targets
             for the Bernoulli one, of the grey levels for the categorical one.
         """
-        if num_samples < 1:
-            raise UserError(f"num_samples must be at least 1, got {num_samples}")
         sample = self.prepare_images(images, self.vae.dtype)
         mean, log_std = self.vae.posterior_parameters(sample)
         log_weights = []
@@ -89,8 +87,6 @@ class VAEPipeline(EncodingPipeline):
         Raises:
             UserError: The latent is not 2-D, or `num_rows` below 1.
         """
-        if num_rows < 1:
-            raise UserError(f"num_rows must be at least 1, got {num_rows}")
         if self.vae.config.latent_dim != 2:
             raise UserError(f"manifold needs a 2-D latent, this model's has {self.vae.config.latent_dim} dimensions")
         return self.decode(gaussian_grid(num_rows, self._execution_device, self.vae.dtype), output_type)

@@ -396,5 +396,5 @@ def test_a_saved_model_must_fit_the_data(tmp_path):
         reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=None))
     shutil.rmtree(tmp_path / "scheduler")
     (tmp_path / "scheduler").mkdir()
-    with refused("holds no scheduler"):
+    with refused("scheduler_config.json is missing"):
         reload(tmp_path, DDPMArguments(), IMAGES)

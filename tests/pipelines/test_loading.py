@@ -17,7 +17,9 @@ import torch
 from diffusers.utils import logging
 from safetensors.torch import load_file, save_file
 
-from hf_genmodels import Autoencoder, AutoencoderPipeline, AutoPipeline, UserError, VAEPipeline
+from hf_genmodels import VAE, Autoencoder, AutoencoderPipeline, AutoPipeline, UserError, VAEPipeline
+from hf_genmodels.cli import main
+from hf_genmodels.training.train_vae import main as train_vae
 from tests.testing_utils.pipelines import tiny_pipeline
 from tests.testing_utils.refusals import refused
 
@@ -75,7 +77,7 @@ def test_a_network_that_cannot_be_built_leaves_the_default_type_alone(folder: Pa
     assert torch.get_default_dtype() == torch.float32
 
 
-@pytest.mark.parametrize("name", ["DDIMPipeline", "UserError", None, ["code", "VAEPipeline"]])
+@pytest.mark.parametrize("name", ["DiTPipeline", "UserError", None, ["code", "VAEPipeline"]])
 def test_a_class_that_is_no_pipeline_of_ours(name, folder):
     edit_json(folder / "model_index.json", _class_name=name)
     cannot_be_loaded(folder, f"holds a {name}, ")
@@ -117,6 +119,46 @@ def test_pickles_are_never_opened(name, harmless, folder, tmp_path):
         (folder / "vae" / name).write_bytes(pickle.dumps(Bomb(tmp_path / "executed")))
     cannot_be_loaded(folder, "the weights cannot be loaded")
     assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+@pytest.mark.parametrize(
+    "place",
+    ["{}.bin", "{}.safetensors.bin", "../{}.safetensors", "/tmp/{}.safetensors", "a\\{}.safetensors", "..", 3, None],
+)
+def test_an_index_names_safetensors_of_its_folder_alone(place, variant, folder, tmp_path):
+    """Also where it is another variant's, and where the file is there."""
+    bomb = pickle.dumps(Bomb(tmp_path / "executed"))
+    for name in ("shard.bin", "shard.safetensors.bin"):
+        (folder / "vae" / name).write_bytes(bomb)
+    (folder / "shard.safetensors").write_bytes((folder / WEIGHTS).read_bytes())
+    shard = place.format("shard") if isinstance(place, str) else place
+    index = {"metadata": {}, "weight_map": dict.fromkeys(load_file(folder / WEIGHTS), shard)}
+    name = "diffusion_pytorch_model.safetensors.index.json"
+    path = folder / "vae" / (name if variant is None else name.replace("json", "fp16.json"))
+    path.write_text(json.dumps(index))
+    cannot_be_loaded(folder, f"{path.name} names {json.dumps(shard)}, which is no safetensors file of its folder")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.parametrize(
+    ("index", "message"),
+    [
+        (
+            '{"metadata": {}, "weight_map": {"posterior.bias": "lost.safetensors"}}',
+            " names lost.safetensors, which is",
+        ),
+        ('{"metadata": {}}', " is no index of weights: it needs a weight_map and metadata"),
+        ('{"weight_map": {"posterior.bias": "diffusion_pytorch_model.safetensors"}}', " is no index of weights"),
+        ('{"metadata": [], "weight_map": []}', " is no index of weights"),
+        ("[]", " must hold a JSON object"),
+        ("{", " cannot be read as JSON"),
+    ],
+)
+def test_a_broken_index_is_named(index, message, folder):
+    path = folder / "vae" / "diffusion_pytorch_model.safetensors.index.json"
+    path.write_text(index)
+    cannot_be_loaded(folder, f"{path}{message}")
 
 
 def test_a_foreign_library_is_not_imported(folder, tmp_path, monkeypatch):
@@ -171,10 +213,32 @@ def test_a_repository_cannot_choose_another_network(folder):
         ("model_index.json", "[]", "model_index.json must hold a JSON object"),
         ("vae/config.json", None, "config.json is missing; is "),
         ("vae/config.json", "{", "config.json cannot be read as JSON"),
+        *(
+            ("vae/config.json", json.dumps({"_class_name": "VAE", **entry}), f"config.json{message}")
+            for entry, message in [
+                ({"activation": "cosine"}, " has an impossible value: activation 'cosine' is unknown"),
+                ({"sample_size": "8"}, ": sample_size must be int | None, got '8'"),
+                ({"latent_dim": 2.5}, ": latent_dim must be int, got 2.5"),
+                ({"latent_dim": None}, ": latent_dim must be int, got None"),
+                ({"latent_dim": True}, ": latent_dim must be int, got True"),
+                ({"latent_dim": -3}, " has an impossible value: latent_dim"),
+                ({"latent_dim": 10**25}, " has an impossible value: "),
+                ({"activation": ["relu"]}, ": activation must be Literal["),
+                ({"block_out_channels": 8}, ": block_out_channels must be tuple[int, ...], got 8"),
+                ({"block_out_channels": [8, "16"]}, ": block_out_channels must be tuple[int, ...], got [8, '16']"),
+                ({"block_out_channels": []}, " has an impossible value: "),
+                ({"learn_std": "yes"}, ": learn_std must be bool, got 'yes'"),
+                ({"gaussian_std": {}}, ": gaussian_std must be float, got {}"),
+                ({"gaussian_std": "x" * 500}, f": gaussian_std must be float, got '{'x' * 79}..."),
+                ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, ""),
+                ({"quantization_config": 3}, ""),
+            ]
+        ),
+        ("vae/config.json", '{"architectures": [3, null]}', "holds a 3None, not a VAE"),
         (
-            "vae/config.json",
-            '{"_class_name": "VAE", "activation": "cosine"}',
-            "config.json has an impossible value: activation 'cosine' is unknown",
+            "model_index.json",
+            '{"_class_name": "VAEPipeline", "vae": ["hf_genmodels", "VAE"], "value_scale": "x"}',
+            "model_index.json: value_scale must be float, got 'x'",
         ),
     ],
 )
@@ -183,6 +247,67 @@ def test_damaged_json(path, content, message, folder):
     if content is not None:
         (folder / path).write_text(content)
     cannot_be_loaded(folder, message)
+
+
+def test_a_component_that_was_not_copied(folder):
+    shutil.rmtree(folder / "vae")
+    cannot_be_loaded(
+        folder, f"{folder} has no folder vae, whose VAE model_index.json names; copy or download all of it"
+    )
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({"num_train_timesteps": "10"}, ": num_train_timesteps must be int, got '10'"),
+        ({"num_train_timesteps": -1}, ": num_train_timesteps must be at least 1, got -1"),
+        ({"beta_start": None}, ": beta_start must be float, got None"),
+        ({"beta_schedule": "steep"}, " has an impossible value: steep"),
+        ({"trained_betas": "many"}, ": trained_betas must be "),
+        ({"prediction_type": 3}, ": prediction_type must be "),
+        ({"clip_sample": 1}, ": clip_sample must be bool, got 1"),
+        ([], " must hold a JSON object"),
+        (None, " is missing; is "),
+    ],
+)
+def test_schedulers_with_impossible_values(entry, message, tmp_path):
+    tiny_pipeline("DDPMPipeline").save_pretrained(tmp_path)
+    path = tmp_path / "scheduler" / "scheduler_config.json"
+    if isinstance(entry, dict):
+        edit_json(path, **entry)
+    elif entry is None:
+        path.unlink()
+    else:
+        path.write_text(json.dumps(entry))
+    with refused(re.escape(f"{path}{message}")):
+        AutoPipeline.from_pretrained(tmp_path)
+
+
+def test_a_checkpoint_of_training(tmp_path, capsys):
+    run = tmp_path / "vae"
+    data = "--dataset_name builtin:toy2d --max_train_samples 32 --train_batch_size 4 --num_threads 1"
+    network = "--architecture mlp --hidden_dims 4 --latent_dim 2 --max_train_steps 2 --checkpointing_steps 1"
+    train_vae([*data.split(), *network.split(), "--output_dir", str(run)])
+    for pipeline in (VAEPipeline, AutoPipeline):
+        with refused(r"checkpoint-1 is a checkpoint of training, not a model: give the folder of the finished run"):
+            pipeline.from_pretrained(run / "checkpoint-1")
+    for command in (
+        "sample {} --output_dir {}",
+        "evaluate {} --dataset_name builtin:toy2d --metrics mmd --output_dir {}",
+    ):
+        assert main(command.format(run / "checkpoint-2", tmp_path / "out").split()) == 1
+        assert "checkpoint-2 is a checkpoint of training" in capsys.readouterr().err.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+    assert VAE.from_pretrained(str(run / "checkpoint-2" / "networks" / "vae")).config.latent_dim == 2
+
+
+@pytest.mark.parametrize("name", ["m" * 300, "m" * 300 + "/m", "~nobody_of_that_name/model", "/root/" + "m/" * 3000])
+def test_names_that_no_file_can_have(name, folder):
+    for pipeline in (VAEPipeline, AutoPipeline):
+        with refused("cannot be looked up: "):
+            pipeline.from_pretrained(name)
+        with refused("cannot be looked up: |has no folder"):
+            pipeline.from_pretrained(folder, subfolder=name)
 
 
 def test_unknown_option(folder):
