@@ -12,13 +12,13 @@ from PIL import Image
 
 from hf_genmodels import FAMILIES, VAE, VAEPipeline, __version__
 from hf_genmodels.cli import main, missing_launch_options
+from tests.testing_utils.fresh import run_python
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "hf_genmodels.cli", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200)
+    return run_python("-m", "hf_genmodels.cli", *arguments)
 
 
 def saved_vae(folder: Path, channels: int = 1, size: int | None = 8) -> VAEPipeline:

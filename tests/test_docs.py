@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.testing_utils.fresh import run_python
 from tests.testing_utils.training import ROOT
 
 
@@ -17,7 +18,7 @@ def test_own_networks(tmp_path: Path) -> None:
     blocks = re.findall(r"```python\n(.+?)```", page, re.DOTALL)
     assert len(blocks) == 4
     (tmp_path / "page.py").write_text("\n".join([*blocks, "print(len(images), type(pipe.generator).__name__)"]))
-    done = subprocess.run([sys.executable, "page.py"], cwd=tmp_path, capture_output=True, text=True)
+    done = run_python("page.py", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "16 MyGenerator"
     assert {path.name for path in (tmp_path / "runs").iterdir()} == {"mine", "my_loss"}

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from hf_genmodels.families import OURS, Registry
+from tests.testing_utils.fresh import run_python
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import ROOT, same_bytes
 
@@ -52,7 +53,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(site: Path, *words: str) -> str:
     """The standard output of Python with the template's package installed."""
     environment = {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}
-    done = subprocess.run([sys.executable, *words], env=environment, cwd=site.parent, capture_output=True, text=True)
+    done = run_python(*words, cwd=site.parent, environment=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import ModelCard
 
-from tests.testing_utils.hub_server import ROOT, TOKEN, HubServer, run_client
+from tests.testing_utils.fresh import ROOT
+from tests.testing_utils.hub_server import TOKEN, HubServer, run_client
 
 TRAIN = f"""
 import sys

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.testing_utils.fresh import run_python
+
 ROOT = Path(__file__).resolve().parent.parent
 LOAD = """
 import sys, hf_genmodels
@@ -76,7 +78,7 @@ def test_wheel_trains_saves_and_reloads_in_an_empty_folder(wheel: Path, tmp_path
     environment = os.environ | {"PYTHONPATH": str(library)}
     options = ["--dataset_name", "builtin:digits", "--max_train_steps", "2", "--output_dir", "out"]
     for command in (["-m", "hf_genmodels.training.train_vae", *options], ["-c", LOAD, str(library)]):
-        done = subprocess.run([sys.executable, *command], cwd=work, env=environment, capture_output=True, text=True)
+        done = run_python(*command, cwd=work, environment=environment)
         assert done.returncode == 0, done.stderr
     assert (work / "out" / "model_index.json").is_file()
     assert (work / "out" / "README.md").read_text(encoding="utf-8").startswith("---\n")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 
 import diffusers
 import numpy as np
@@ -22,6 +20,7 @@ from tests.testing_utils.denoising import (
     DenoisingTesterMixin,
     GaussianDenoiser,
 )
+from tests.testing_utils.fresh import run_python
 from tests.testing_utils.networks import tiny_denoiser
 from tests.testing_utils.pipelines import random_images, tiny_pipeline
 
@@ -77,7 +76,7 @@ def test_plain_diffusers_loads_it_where_this_library_is_not_installed(tmp_path):
     assert index["_class_name"] == "DDPMPipeline"
     assert (index["unet"], index["scheduler"]) == (["diffusers", "UNet2DModel"], ["diffusers", "DDPMScheduler"])
     paths = [str(tmp_path / name) for name in ("model", "images.npy", "picture.png")]
-    done = subprocess.run([sys.executable, "-c", ELSEWHERE, *paths], capture_output=True, text=True, timeout=200)
+    done = run_python("-c", ELSEWHERE, *paths)
     assert done.returncode == 0, done.stderr
     ours = pipe(2, generator(5), output_type="np").images
     # up to rounding, which depends on where in memory a reader of safetensors has put the weights

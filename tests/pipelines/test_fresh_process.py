@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 from safetensors.torch import save_file
 
 from hf_genmodels.families import FAMILIES
 from tests.families import IMAGES_ONLY, TINY
-from tests.testing_utils.pipelines import ROOT, VECTOR_SHAPE, draw, tiny_pipeline
+from tests.testing_utils.fresh import run_python
+from tests.testing_utils.pipelines import VECTOR_SHAPE, draw, tiny_pipeline
 
 RELOAD = """
 import sys
@@ -43,6 +42,6 @@ def test_every_pipeline_reloads_in_a_fresh_process(tmp_path: Path) -> None:
             (folder / "expected").mkdir()
             save_file({"images": draw(pipeline, output_type="pt").images}, folder / "expected" / "images.safetensors")
             names.append(f"{folder.name} {name}")
-    done = subprocess.run([sys.executable, "-c", RELOAD, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
+    done = run_python("-c", RELOAD, str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == names

@@ -16,8 +16,6 @@ import hashlib
 import json
 import os
 import re
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,9 +26,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import yaml
 
+from .fresh import run_python
 from .hub_repository import Blob, HubError, Repo
 
-ROOT = Path(__file__).resolve().parents[2]
 USER = "tester"
 TOKEN = "hf_loopback_token"
 API = r"/api/(?P<kind>models|datasets)/(?P<id>[^/]+/[^/]+)"
@@ -57,13 +55,7 @@ def hub_environment(
 
 def run_client(script: str, server: HubServer, home: Path, *arguments: str, **environment: Any) -> str:
     """Run a script in a fresh process whose Hub is `server` (options: `hub_environment`); its standard output."""
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
-        env=hub_environment(server, home, **environment),
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
+    done = run_python("-c", script, *arguments, environment=hub_environment(server, home, **environment))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

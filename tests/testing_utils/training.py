@@ -17,7 +17,8 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[2]
+from .fresh import ROOT, run_python
+
 SMALL: dict[str, Any] = {
     "dataset_name": "builtin:digits",
     "block_out_channels": (4, 8),
@@ -47,10 +48,8 @@ def script(family: str, arguments: list[str]) -> list[str]:
 
 
 def run(command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, from the repository."""
-    return subprocess.run(
-        command, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, text=True, timeout=DEADLINE_SECONDS
-    )
+    """Run a command of `script` to its end."""
+    return run_python(*command[1:], environment={**os.environ, **environment}, timeout=DEADLINE_SECONDS)
 
 
 def launch_two(family: str, arguments: list[str]) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import copy
 import os
 import re
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from hf_genmodels.training.entry import make_accelerator
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.adversaries import Adversaries, TinyNetwork, make_loop
 from tests.testing_utils.refusals import refused
-from tests.testing_utils.training import largest_difference, options, run, same_bytes, script, weights
+from tests.testing_utils.training import ROOT, largest_difference, options, same_bytes, script, weights
 
 
 def test_bf16_leaves_weights_and_double_backward_in_float32(tmp_path: Path) -> None:
@@ -146,7 +147,8 @@ def test_processes_share_the_cores(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 def test_a_launchers_single_thread_is_not_obeyed(tmp_path: Path) -> None:
     arguments = options(tmp_path / "run", num_threads=None, max_train_steps=1, checkpointing_steps=0)
-    done = run(script("vae", arguments), OMP_NUM_THREADS="1")
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}  # read when torch is imported, which forks have done
+    done = subprocess.run(script("vae", arguments), cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     first = done.stdout.splitlines()[0]
