@@ -25,6 +25,15 @@ Reduce = Callable[[Tensor], Tensor]
 FEWEST_VALUES, LARGEST_LOG_SCALE = 16, 3.0
 
 
+def in_float32(sample: Tensor) -> torch.autocast:
+    """What keeps a bijection's own arithmetic out of mixed precision, which rounds the operands of matrix products.
+
+    Its inverse would be no inverse, and its log-determinant that of another map. The networks inside couplings may be
+    rounded: whatever they give, a coupling is a bijection.
+    """
+    return torch.autocast(sample.device.type, enabled=False)
+
+
 class FlowLayer(nn.Module):
     """A bijection x -> z of whole batches.
 

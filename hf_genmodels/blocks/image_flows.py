@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..errors import UserError
 from .couplings import AffineCoupling
-from .flows import ActNorm, FlowLayer
+from .flows import ActNorm, FlowLayer, in_float32
 
 
 def check_squeezable(sample_size: int, num_scales: int) -> None:
@@ -111,11 +111,6 @@ class InvertibleConv1x1(FlowLayer):
     def log_det(self, sample: Tensor) -> Tensor:
         """log|det dz/dx| of a batch like `sample`, (batch,)."""
         return (self.log_diagonal.float().sum() * sample[0, 0].numel()).expand(len(sample))
-
-
-def in_float32(sample: Tensor) -> torch.autocast:
-    """What keeps a bijection's own arithmetic out of mixed precision, where its inverse would be no inverse."""
-    return torch.autocast(sample.device.type, enabled=False)
 
 
 def mix_channels(sample: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

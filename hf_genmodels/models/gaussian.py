@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..blocks.autoencoding import check_sample
+from ..blocks.flows import in_float32
 from ..errors import UserError
 from ..losses.dequantization import dequantize, discrete_log_likelihood
 from ..losses.likelihood import LOG_2PI, standard_normal_log_density
@@ -176,20 +177,22 @@ class GaussianModel(DensityModel):
         Raises:
             UserError: The sample has another shape than the model was built for.
         """
-        centred = self.flatten(sample) - self.mean.float()
-        directions, variances = self.directions.float(), self.variances.float()
-        projected = centred @ directions.T
-        latents = projected / variances.sqrt()
-        log_likelihood = standard_normal_log_density(latents) - 0.5 * variances.log().sum()
-        if self.noise_variance is not None:
-            noise, rest = self.noise_variance.float(), centred - projected @ directions
-            discarded = self.dim - len(variances)
-            log_likelihood = log_likelihood - 0.5 * (
-                rest.square().sum(1) / noise + discarded * torch.log(2 * math.pi * noise)
-            )
+        with in_float32(sample):
+            centred = self.flatten(sample) - self.mean.float()
+            directions, variances = self.directions.float(), self.variances.float()
+            projected = centred @ directions.T
+            latents = projected / variances.sqrt()
+            log_likelihood = standard_normal_log_density(latents) - 0.5 * variances.log().sum()
+            if self.noise_variance is not None:
+                noise, rest = self.noise_variance.float(), centred - projected @ directions
+                discarded = self.dim - len(variances)
+                log_likelihood = log_likelihood - 0.5 * (
+                    rest.square().sum(1) / noise + discarded * torch.log(2 * math.pi * noise)
+                )
         output = GaussianOutput(latents, log_likelihood)
         return output if return_dict else output.to_tuple()
 
     def decode(self, latents: Tensor) -> Tensor:
         """X = mu + E Lambda^(1/2) z without noise, as `forward` takes it, of (batch, num_components)."""
-        return self.unflatten(self.mean + (latents * self.variances.sqrt()) @ self.directions)
+        with in_float32(latents):
+            return self.unflatten(self.mean + (latents * self.variances.sqrt()) @ self.directions)

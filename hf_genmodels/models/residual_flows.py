@@ -9,7 +9,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..blocks.flows import FlowLayer, FlowModel, FlowSequence
+from ..blocks.flows import FlowLayer, FlowModel, FlowSequence, in_float32
 from ..checks import check_widths
 from ..errors import UserError
 
@@ -37,25 +37,27 @@ class PlanarLayer(FlowLayer):
         )
 
     def stretch(self) -> tuple[Tensor, Tensor]:
-        """U, (dim,), and 1 + w.u > 0 in float32."""
+        """U, (dim,), and 1 + w.u > 0 in float32; without autocast, in which w.v is rounded and w.u may be below -1."""
         weight, direction = self.weight.float(), self.direction.float()
         product = weight @ direction
         steepness = F.softplus(product)
         return direction + (steepness - 1 - product) * weight / weight.square().sum(), steepness
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        shift, steepness = self.stretch()
-        bent = torch.tanh(sample.float() @ self.weight.float() + self.bias.float())
-        latents = sample + torch.outer(bent, shift)
-        return latents.to(sample.dtype), log_slope(bent, steepness)
+        with in_float32(sample):
+            shift, steepness = self.stretch()
+            bent = torch.tanh(sample.float() @ self.weight.float() + self.bias.float())
+            latents = sample + torch.outer(bent, shift)
+            return latents.to(sample.dtype), log_slope(bent, steepness)
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The equation along w is solved for a = w.x + b, then x = z - u tanh(a). Differentiable once."""
-        shift, steepness = self.stretch()
-        target = latents.double() @ self.weight.double() + self.bias.double()
-        bent = torch.tanh(solve_planar(target, steepness.double() - 1)).float()
-        sample = latents - torch.outer(bent, shift)
-        return sample.to(latents.dtype), -log_slope(bent, steepness)
+        with in_float32(latents):
+            shift, steepness = self.stretch()
+            target = latents.double() @ self.weight.double() + self.bias.double()
+            bent = torch.tanh(solve_planar(target, steepness.double() - 1)).float()
+            sample = latents - torch.outer(bent, shift)
+            return sample.to(latents.dtype), -log_slope(bent, steepness)
 
 
 def log_slope(bent: Tensor, steepness: Tensor) -> Tensor:

@@ -44,6 +44,16 @@ def test_full_gaussian_is_the_multivariate_normal():
     torch.testing.assert_close(model(sample).log_likelihood.double(), exact, rtol=1e-5, atol=1e-4)
 
 
+@pytest.mark.parametrize("num_components", [None, 2])
+def test_mixed_precision_changes_no_density(num_components):
+    model, _ = fitted(num_components)
+    sample = torch.randn(7, 5, generator=torch.Generator().manual_seed(1))
+    exact, decoded = model(sample), model.decode(model(sample).latents)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(model(sample).log_likelihood, exact.log_likelihood)
+        assert torch.equal(model.decode(exact.latents), decoded)
+
+
 @pytest.mark.parametrize("num_components", [1, 2, 4])
 def test_fewer_components_are_probabilistic_pca(num_components):
     """C = W W^T + s^2 I, W = U (L - s^2)^(1/2), s^2 the mean discarded eigenvalue (Tipping & Bishop, eqs. 7 and 8)."""

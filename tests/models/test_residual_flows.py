@@ -37,6 +37,26 @@ def layer_and_sample(layer_class, dim=3, std=0.5):
     return layer, torch.randn(16, dim)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_a_planar_layer_stays_invertible_in_mixed_precision(seed):
+    """1 + w.u > 0 for every w and v, also where it is small."""
+    generator = torch.Generator().manual_seed(seed)
+    layer = PlanarLayer(8)
+    with torch.no_grad():
+        layer.weight.copy_(torch.randn(8, generator=generator))
+        layer.direction.copy_(torch.randn(8, generator=generator))
+        layer.direction.add_((-7 - layer.weight @ layer.direction) * layer.weight / layer.weight.square().sum())
+    points = torch.randn(64, 8, generator=generator)
+    with torch.autocast("cpu", torch.bfloat16):
+        latents, log_det = layer(points)
+        moved, _ = layer(layer.weight / layer.weight.square().sum() * 1e-3 + torch.zeros(1, 8))
+        centre, _ = layer(torch.zeros(1, 8))
+    assert (moved - centre).double() @ layer.weight.double() > 0  # else two points have one image
+    exact = layer(points)
+    torch.testing.assert_close(latents, exact[0])
+    torch.testing.assert_close(log_det, exact[1])
+
+
 def test_planar_layer_is_the_papers_formula():
     layer, sample = layer_and_sample(PlanarLayer)
     w, v, b = layer.weight, layer.direction, layer.bias

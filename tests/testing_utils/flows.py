@@ -145,6 +145,22 @@ class FlowTesterMixin(ModelTesterMixin):
         sample, log_det = network.inverse(output.latents, half.get("labels"))
         assert sample.isfinite().all() and log_det.isfinite().all()
 
+    @torch.no_grad()
+    def test_mixed_precision_has_the_log_determinant_of_the_map_it_computes(self, case):
+        """Couplings' networks are rounded to three digits, which moves their scales; nothing else is."""
+        network, inputs = case
+        sample, labels = inputs["sample"], inputs.get("labels")
+        exact = network(**inputs)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = network(**inputs)
+            restored, log_det = network.inverse(output.latents, labels)
+        has_networks = any(isinstance(module, nn.Linear | nn.Conv2d) for module in network.modules())
+        bound = 0.01 * network.dim**0.5 if has_networks else 1e-5
+        assert (output.log_det - exact.log_det).abs().max() <= bound
+        assert (log_det + output.log_det).abs().max() <= (1e-3 if has_networks else 1e-4)
+        assert torch.linalg.vector_norm(restored - sample) <= 1e-3 * torch.linalg.vector_norm(sample)
+        assert output.log_det.dtype == output.log_likelihood.dtype == log_det.dtype == torch.float32
+
     def test_other_shapes_are_one_line_errors(self, case):
         network, inputs = case
         sample, labels = inputs["sample"], inputs.get("labels")
