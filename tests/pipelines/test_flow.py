@@ -140,8 +140,8 @@ def test_temperature_is_the_standard_deviation_of_the_latents(pipeline):
     assert torch.equal(cool, pipeline.decode(0.5 * latents, output_type="pt").images)
     frozen = pipeline(4, generator(), temperature=0, output_type="pt").images
     assert torch.equal(frozen, frozen[:1].expand_as(frozen))
-    for wrong in (-0.1, math.nan, math.inf):
-        with pytest.raises(UserError, match="temperature must be at least 0 and finite, got"):
+    for wrong, least in ((-0.1, "at least 0"), (math.nan, "at least 0"), (math.inf, "at least 0 and finite")):
+        with pytest.raises(UserError, match=f"temperature must be {least}, got {wrong}"):
             pipeline(temperature=wrong)
     with pytest.raises(UserError, match="temperature is for random latents; leave it out where latents are given"):
         pipeline(latents=latents, temperature=0.5)

@@ -1,0 +1,138 @@
+"""Whatever is given to a method of a pipeline: it works, or one line says what is wrong with it."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import hf_genmodels
+from hf_genmodels import GenerativePipeline
+from hf_genmodels.operators import Inpainting
+from tests.families import TINY
+from tests.testing_utils.pipelines import networks, tiny_pipeline
+from tests.testing_utils.refusals import refused
+
+# What subclasses define and call, with tensors that they have made themselves.
+HOOKS = {
+    *("to_diffused", "from_diffused", "predict", "network_posterior", "network_decode", "prior_latents"),
+    *("posterior_draw", "path_between", "translate", "start_steps", "end_step", "register_schedule"),
+    *("trained_schedule", "matrices"),
+}
+COUNTS = ("2", 1.5, True, [2], -1, 0, np.float64(2.0), torch.tensor([2]), 2j)
+NUMBERS = ("1", True, math.nan, math.inf, [1.0], torch.tensor([1.0, 2.0]), 1j)
+FLAGS = ("no", 1, None, 0.5, [True])
+TEXTS = (3, ["np"], b"np", "no such thing")
+GENERATORS = (42, "0", np.random.default_rng(0), [42], [None], {"seed": 1})
+HOLLOW = (torch.zeros(1, 8, 8).to_sparse(), torch.zeros(1, 8, 8, device="meta"), torch.zeros(1, 8, 8) * 1j)
+IMAGES: tuple[Any, ...] = (
+    *(None, 3, "picture.png", [], [None], {}, object(), [[]], Image.new("L", (1, 1)).getdata()),
+    *(np.zeros((0, 0)), np.zeros((1, 0, 0, 1)), torch.zeros(0, 1, 8, 8), torch.zeros(1, 0, 0), torch.tensor(1.0)),
+    *(np.zeros((8, 8), dtype=object), np.array(["a"]), np.full((8, 8), math.nan), torch.full((1, 8, 8), math.nan)),
+    *(Image.new("CMYK", (8, 8)), Image.new("L", (5, 7)), [torch.zeros(1, 8, 8), None]),
+    *(*HOLLOW, [HOLLOW[0]], [HOLLOW[1]]),
+)
+LATENTS: tuple[Any, ...] = (
+    *(3, "zeros", [], [[1.0], [1.0, 2.0]], [None], {}, object(), torch.zeros(0, 2), np.zeros((0, 0))),
+    *(np.array(["a"]), np.array([None]), torch.full((1, 2), math.nan), np.full((1, 2), math.inf), torch.zeros(1, 99)),
+    *(torch.ones(1, 2, dtype=torch.bool), *HOLLOW),
+)
+LABELS: tuple[Any, ...] = (1.5, "no such class", [], [[0]], {}, [None], -1, 99, True, [0, "1"], *HOLLOW)
+MASKS: tuple[Any, ...] = (None, 3, "mask", [], torch.zeros(8, 8), np.zeros((0, 0)), torch.full((8, 8), 0.5), *HOLLOW)
+CALLBACKS = (3, "print", ["latents"])
+WRONG: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("image", "images", "values", "measurement", "intensities"), IMAGES),
+    **dict.fromkeys(("latents", "xi"), LATENTS),
+    **dict.fromkeys(
+        ("plus", "minus"), (3, "zeros", [3], [None], torch.zeros(1, 2), [torch.zeros(1, 99)], [HOLLOW[1]])
+    ),
+    "mask": MASKS,
+    "operator": (None, 3, "inpainting", abs),
+    "class_labels": LABELS,
+    "callback_on_step_end": CALLBACKS,
+    "callback_on_step_end_tensor_inputs": (3, "latents", ["no such tensor"], [3], None),
+    "tile_overlap": tuple(value for value in COUNTS if type(value) is not int or value != 0),
+    "quantile": (*NUMBERS, -0.1, 1.5),
+}
+BY_TYPE = {"int": COUNTS, "float": NUMBERS, "bool": FLAGS, "str": TEXTS, "Direction": TEXTS, "Method": TEXTS}
+
+
+def methods_of(pipeline_class: type) -> list[str]:
+    """What users call of a pipeline: every public method that hf_genmodels defines for its class."""
+    kinds = [kind for kind in pipeline_class.__mro__ if issubclass(kind, GenerativePipeline)]
+    names = {
+        name
+        for kind in kinds
+        if kind is not GenerativePipeline
+        for name, method in vars(kind).items()
+        if inspect.isfunction(method) and (name == "__call__" or name[0] != "_")
+    }
+    return sorted(names - HOOKS)
+
+
+def good_arguments(pipeline: GenerativePipeline, method: Any) -> dict[str, Any]:
+    """Arguments of a method without defaults, as they should be."""
+    network: Any = next(iter(networks(pipeline).values()))
+    channels, *sides = (network.config.get("in_channels"), *pipeline.sample_shape[1:])
+    image = torch.full((1, channels or pipeline.sample_shape[0], *sides), 0.5)
+    latent_dim = getattr(pipeline, "latent_dim", None)
+    latent = torch.zeros(1, *(getattr(pipeline, "latent_shape", None) or (latent_dim or 2,)))
+    of_latents = type(pipeline).__name__ == "GANPipeline"
+    good = {
+        **dict.fromkeys(("image", "images", "values"), image),
+        **dict.fromkeys(("a", "b"), latent if of_latents else image),
+        "intensities": torch.full((1, 4, 8, 8), 0.5),
+        "latents": latent,
+        "plus": [latent],
+        "mask": torch.eye(8),
+        "measurement": image,
+        "operator": Inpainting(torch.eye(8)[None]),
+        "class_labels": 0,
+        "num_steps": 2,
+    }
+    taken = inspect.signature(method).parameters
+    required = {name for name, parameter in taken.items() if parameter.default is inspect.Parameter.empty}
+    if pipeline.num_classes is not None and "class_labels" in taken:
+        required.add("class_labels")
+    return {name: good[name] for name in required}
+
+
+def wrong_arguments(pipeline: GenerativePipeline, method: Any) -> Iterator[tuple[str, Any]]:
+    """Name and value of each argument that is to be refused."""
+    for name, parameter in inspect.signature(method).parameters.items():
+        kinds = str(parameter.annotation).split(" | ")
+        values = WRONG.get(name, ())
+        if name in ("a", "b"):
+            values = LATENTS if type(pipeline).__name__ == "GANPipeline" else IMAGES
+        if name == "generator":
+            values = GENERATORS if "Generators" in kinds else (*GENERATORS, [torch.Generator()])
+        values = values or next((BY_TYPE[kind] for kind in kinds if kind in BY_TYPE), ())
+        assert values, f"{name} of {method.__qualname__}: a kind of argument that this test does not know"
+        may_be_none = parameter.default is None
+        yield from ((name, value) for value in values if value is not None or not may_be_none)
+        if not may_be_none and all(value is not None for value in values):
+            yield name, None
+
+
+CALLS = [(name, method) for name in TINY for method in methods_of(getattr(hf_genmodels, name))]
+
+
+@pytest.mark.parametrize(("name", "method_name"), CALLS, ids=lambda value: value)
+def test_wrong_arguments_are_one_line(name: str, method_name: str) -> None:
+    pipeline = tiny_pipeline(name)
+    method = getattr(pipeline, method_name)
+    good = good_arguments(pipeline, method)
+    failures = []
+    for argument, value in wrong_arguments(pipeline, method):
+        try:
+            with refused():
+                method(**{**good, argument: value})
+        except BaseException as error:
+            failures.append(f"{argument}={value!r:.60}: {type(error).__name__}: {error!s:.90}")
+    assert not failures, "\n" + "\n".join(failures)
