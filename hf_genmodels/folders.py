@@ -6,6 +6,7 @@ Of a repository safetensors and JSON are downloaded, and nothing else: no code a
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +21,12 @@ from huggingface_hub.errors import (
 )
 
 from . import __version__
+from .configs import shorten
 from .errors import UserError
 
 WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors")
 TRAINING_NETWORKS = "training_networks"
+CHECKPOINT_MANIFEST = "checkpoint.json"
 
 
 def resolve_folder(
@@ -55,10 +58,12 @@ def resolve_folder(
     Raises:
         UserError: There is no such folder, repository, revision or subfolder, or it is not cached and out of reach.
     """
-    folder = Path(name_or_path).expanduser()
-    if folder.is_file():
+    folder = Path(name_or_path)
+    if _is(Path.is_file, folder):
         raise UserError(f"{name_or_path} is a file; give the folder that holds the model")
-    if not folder.is_dir():
+    if _is(Path.is_dir, folder):
+        folder = folder.expanduser()
+    else:
         prefix = f"{subfolder}/" if subfolder else ""
         folder = _snapshot(
             str(name_or_path),
@@ -71,10 +76,18 @@ def resolve_folder(
             ignore_patterns=None if with_training_networks else [f"{prefix}{TRAINING_NETWORKS}/*"],
         )
     folder = folder / subfolder if subfolder else folder
-    if not folder.is_dir():
+    if not _is(Path.is_dir, folder):
         where = f"no folder {subfolder}" if subfolder else "neither safetensors nor JSON files"
         raise UserError(f"{name_or_path} has {where}{f' at revision {revision}' if revision else ''}")
     return folder
+
+
+def _is(kind: Callable[[Path], bool], path: Path) -> bool:
+    try:
+        return kind(path.expanduser())
+    except (OSError, RuntimeError) as error:  # a name too long, a folder that may not be searched, "~nobody"
+        reason = getattr(error, "strerror", None) or str(error)
+        raise UserError(f"{shorten(str(path))} cannot be looked up: {reason}") from None
 
 
 def _snapshot(repo_id: str, *, revision: str | None, local_files_only: bool, **options: Any) -> Path:

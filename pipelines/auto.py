@@ -7,13 +7,15 @@ from typing import Any
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import find_pipeline
-from hf_genmodels.files import read_json
 from hf_genmodels.folders import resolve_folder
 
 from .base import GenerativePipeline
+from .components import read_index
 
 # The options of `from_pretrained` that say where the folder is.
 WHERE = ("revision", "subfolder", "token", "cache_dir", "local_files_only", "force_download")
+# Pipelines of diffusers' own that one of ours reads, and does the same as.
+OF_DIFFUSERS = {"DDIMPipeline": "DDPMPipeline"}
 
 
 class AutoPipeline:
@@ -35,11 +37,8 @@ class AutoPipeline:
         source = str(pretrained_model_name_or_path)
         where = {key: kwargs.pop(key) for key in WHERE if key in kwargs}
         folder = resolve_folder(source, **where)
-        if not (folder / "model_index.json").is_file() and (folder / "config.json").is_file():
-            network = read_json(folder / "config.json").get("_class_name")
-            raise UserError(f"{source} holds a {network}, a network without a pipeline; load it as that class")
-        class_name = str(read_json(folder / "model_index.json").get("_class_name"))
-        pipeline_class: type[GenerativePipeline] | None = find_pipeline(class_name)
+        class_name = str(read_index(folder, source).get("_class_name"))
+        pipeline_class: type[GenerativePipeline] | None = find_pipeline(OF_DIFFUSERS.get(class_name, class_name))
         if pipeline_class is None:
             raise UserError(
                 f"{source} holds a {class_name}, which is no pipeline of hf_genmodels, of an installed package, or "

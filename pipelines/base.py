@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
+import logging
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -16,14 +18,18 @@ from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
+from hf_genmodels.configs import check_types
 from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
-from hf_genmodels.files import read_json
 
 from .arguments import check_arguments
-from .components import is_component, load_component, parts_of
+from .components import Loading, find_device, find_dtypes, is_component, load_component, parts_of, read_index
 from .images import SampleShape, from_network, to_network
+from .saving import check_shard_size, write_pipeline
 
+logger = logging.getLogger(__name__)
+
+DType = torch.dtype | str
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Direction = Literal["a_to_b", "b_to_a"]
 Measure = Literal["samples", "reconstructions", "likelihood", "translations", "violations", "completions"]
@@ -108,10 +114,12 @@ class GenerativePipeline(DiffusionPipeline):
         cls: type[PipelineT],
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
-        dtype: torch.dtype | None = None,
-        torch_dtype: torch.dtype | None = None,
+        dtype: DType | Mapping[str, DType] | None = None,
+        torch_dtype: DType | Mapping[str, DType] | None = None,
         variant: str | None = None,
         use_safetensors: bool = True,
+        device_map: str | int | torch.device | None = None,
+        low_cpu_mem_usage: bool = True,
         revision: str | None = None,
         subfolder: str | None = None,
         token: str | bool | None = None,
@@ -124,10 +132,13 @@ class GenerativePipeline(DiffusionPipeline):
 
         Args:
             pretrained_model_name_or_path: Folder or repository id ("user/repo").
-            dtype: Of the weights; float32 by default.
+            dtype: Of the weights: `torch.float16` or "float16", "auto" for that of the saved ones, or such by name of
+                component, `{"unet": torch.float16, "default": "auto"}`; float32 by default.
             torch_dtype: The older name of `dtype`.
             variant: Such as "fp16", part of the weights' file names.
             use_safetensors: As in diffusers; nothing else is ever loaded, so False is an error.
+            device_map: One device for all networks, such as "cuda"; the CPU by default.
+            low_cpu_mem_usage: As in diffusers: False first builds networks with weights of their own.
             revision: Branch, tag or commit.
             subfolder: Folder inside the repository that holds `model_index.json`.
             token: Access token, or True for the stored one.
@@ -138,7 +149,8 @@ class GenerativePipeline(DiffusionPipeline):
                 class to load it as, such as `generator=MyGenerator`.
 
         Raises:
-            UserError: Nothing there, another class, missing weights, foreign components, or unknown overrides.
+            UserError: Nothing there, another class, missing weights, foreign components, no such type or device, or
+                unknown overrides.
         """
         from hf_genmodels.folders import resolve_folder
 
@@ -153,7 +165,15 @@ class GenerativePipeline(DiffusionPipeline):
             force_download=force_download,
         )
         return cls._from_folder(
-            folder, name, dtype=dtype or torch_dtype, variant=variant, use_safetensors=use_safetensors, **overrides
+            folder,
+            name,
+            dtype=dtype,
+            torch_dtype=torch_dtype,
+            variant=variant,
+            use_safetensors=use_safetensors,
+            device_map=device_map,
+            low_cpu_mem_usage=low_cpu_mem_usage,
+            **overrides,
         )
 
     @classmethod
@@ -162,16 +182,18 @@ class GenerativePipeline(DiffusionPipeline):
         folder: Path,
         source: str,
         /,
-        dtype: torch.dtype | None = None,
-        torch_dtype: torch.dtype | None = None,
+        dtype: DType | Mapping[str, DType] | None = None,
+        torch_dtype: DType | Mapping[str, DType] | None = None,
         variant: str | None = None,
         use_safetensors: bool = True,
+        device_map: str | int | torch.device | None = None,
+        low_cpu_mem_usage: bool = True,
         **overrides: Any,
     ) -> PipelineT:
         """`from_pretrained` once the folder is found; `source` is what the user called it."""
         if use_safetensors is False:
             raise UserError(f"use_safetensors=False for {source}: only safetensors are loaded; leave the option out")
-        index = read_json(folder / "model_index.json")
+        index = read_index(folder, source)
         if index.get("_class_name") not in (cls.__name__, *cls.loads_from):
             raise UserError(
                 f"{source} holds a {index.get('_class_name')}, not a {cls.__name__}; use that class, or AutoPipeline"
@@ -180,7 +202,20 @@ class GenerativePipeline(DiffusionPipeline):
         unknown = sorted(set(overrides) - set(parameters))
         if unknown:
             raise UserError(f"{cls.__name__}.from_pretrained has no option {unknown[0]!r}")
+        ignored = [name for name in index if not name.startswith("_") and name not in parameters]
+        if ignored:
+            logger.warning(
+                "%s: a %s has no %s; ignored", folder / "model_index.json", cls.__name__, ", ".join(ignored)
+            )
         parts = parts_of(cls)
+        how = Loading(
+            find_dtypes(torch_dtype if dtype is None else dtype, cls, parts),
+            variant,
+            find_device(device_map),
+            low_cpu_mem_usage,
+        )
+        values = {name: value for name, value in index.items() if name not in parts and name not in overrides}
+        check_types(folder / "model_index.json", cls, values)
         arguments = dict(overrides)
         for name, parameter in parameters.items():
             given, entry = overrides.get(name), index.get(name)
@@ -191,9 +226,7 @@ class GenerativePipeline(DiffusionPipeline):
             if parameter.default is inspect.Parameter.empty and not is_component(entry):
                 raise UserError(f"{folder / 'model_index.json'} names no component {name}")
             if name in parts and is_component(entry):
-                arguments[name] = load_component(
-                    folder, name, entry, parts[name], dtype or torch_dtype, variant, given
-                )
+                arguments[name] = load_component(folder, name, entry, parts[name], how, given)
             elif name in index:
                 arguments[name] = None if entry == [None, None] else entry
         pipeline = cls(**arguments)
@@ -219,6 +252,8 @@ class GenerativePipeline(DiffusionPipeline):
     ) -> None:
         """Write `model_index.json` and a folder for each component (JSON and safetensors).
 
+        Weights that an earlier save left in the same place are removed, those of other variants stay.
+
         Args:
             save_directory: Created if needed.
             safe_serialization: As in diffusers; nothing but safetensors is ever written, so False is an error.
@@ -232,11 +267,18 @@ class GenerativePipeline(DiffusionPipeline):
             create_pr: Open a pull request instead of committing.
 
         Raises:
-            UserError: `safe_serialization` is False, or publishing fails.
+            UserError: `safe_serialization` is False, `max_shard_size` is no size, there is a file at `save_directory`,
+                weights are offloaded, or publishing fails.
         """
         if not safe_serialization:
             raise UserError("safe_serialization=False: only safetensors are written; leave the option out")
-        super().save_pretrained(save_directory, variant=variant, max_shard_size=max_shard_size)
+        check_shard_size(max_shard_size)
+        networks = {name: part for name, part in self.components.items() if isinstance(part, torch.nn.Module)}
+        for name, network in networks.items():
+            if any(parameter.device.type == "meta" for parameter in network.parameters()):
+                raise UserError(f"the weights of {name} are offloaded; call remove_all_hooks() before saving")
+        save = functools.partial(super().save_pretrained, variant=variant, max_shard_size=max_shard_size)
+        write_pipeline(Path(save_directory), save, networks, variant)
         if push_to_hub:
             self.push_to_hub(
                 repo_id or Path(save_directory).name,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import typing
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ import torch
 from diffusers import SchedulerMixin
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.files import LIBRARIES
-from hf_genmodels.loading import load_network
+from hf_genmodels.files import LIBRARIES, read_json
+from hf_genmodels.folders import CHECKPOINT_MANIFEST
+from hf_genmodels.loading import Auto, find_dtype, load_network, load_scheduler
 from hf_genmodels.registration import find_registered
 from hf_genmodels.roles import Role
 
@@ -78,15 +80,85 @@ def is_component(value: Any) -> bool:
     return isinstance(value, list) and len(value) == 2 and value[0] is not None
 
 
-def load_component(
-    folder: Path,
-    name: str,
-    entry: Any,
-    part: Part,
-    dtype: torch.dtype | None,
-    variant: str | None,
-    given: type | None = None,
-) -> Any:
+@dataclass(frozen=True)
+class Loading:
+    """How the networks of a pipeline are loaded.
+
+    Attributes:
+        dtypes: Of the weights, by name of component; None for those of no name here.
+        variant: Part of the weights' file names.
+        device: Where to.
+        low_cpu_mem_usage: See `load_network`.
+    """
+
+    dtypes: Mapping[str | None, torch.dtype | Auto | None]
+    variant: str | None
+    device: torch.device | None
+    low_cpu_mem_usage: bool
+
+
+def read_index(folder: Path, source: str) -> dict[str, Any]:
+    """What `model_index.json` says; `source` is what the user called the folder.
+
+    Raises:
+        UserError: It is missing or damaged, or the folder is another thing.
+    """
+    if not (folder / "model_index.json").is_file():
+        if (folder / CHECKPOINT_MANIFEST).is_file():
+            raise UserError(
+                f"{source} is a checkpoint of training, not a model: give the folder of the finished run, go on with "
+                f"--resume_from_checkpoint {folder.name}, or load its networks alone from {source}/networks"
+            )
+        if (folder / "config.json").is_file():
+            network = read_json(folder / "config.json").get("_class_name")
+            raise UserError(f"{source} holds a {network}, a network without a pipeline; load it as that class")
+    return read_json(folder / "model_index.json")
+
+
+def find_dtypes(dtype: Any, pipeline_class: type, names: typing.Iterable[str]) -> dict[str | None, Any]:
+    """What a user says of types -> that of each component, under None that of the others.
+
+    Args:
+        dtype: For all, or by name of component, "default" for the others.
+        pipeline_class: For the message.
+        names: Of its components.
+
+    Raises:
+        UserError: There is no such type or component.
+    """
+    if not isinstance(dtype, Mapping):
+        return {None: find_dtype(dtype)}
+    unknown = [name for name in dtype if name not in (*names, "default")]
+    if unknown:
+        raise UserError(
+            f"dtype: {pipeline_class.__name__} has no component {unknown[0]!r}; it has {', '.join(names)}, and "
+            "'default' stands for the others"
+        )
+    found: dict[str | None, Any] = {name: find_dtype(each) for name, each in dtype.items() if name != "default"}
+    return found | {None: find_dtype(dtype.get("default"))}
+
+
+def find_device(device_map: Any) -> torch.device | None:
+    """What `device_map` says: one device for everything.
+
+    Raises:
+        UserError: It says another thing, or this machine has no such device.
+    """
+    if device_map is None:
+        return None
+    try:
+        device = torch.device(device_map)
+        torch.empty(0, device=device)
+    except (AssertionError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split()).partition(". ")[0]
+        raise UserError(
+            f"device_map must be one device of this machine for all networks, such as 'cpu', 'cuda' or 'cuda:1' "
+            f"(spreading them with 'balanced' or a table is not supported), got {device_map!r}: {reason}"
+        ) from None
+    return device
+
+
+def load_component(folder: Path, name: str, entry: Any, part: Part, how: Loading, given: type | None = None) -> Any:
     """Load one component of a saved pipeline.
 
     Args:
@@ -94,12 +166,12 @@ def load_component(
         name: Of the component.
         entry: [library, class] from `model_index.json`.
         part: What it may be.
-        dtype: Of the weights.
-        variant: Part of the weights' file names.
+        how: To load networks.
         given: Class of the caller's to load it as.
 
     Raises:
-        UserError: A foreign library, another class (both before anything of it is imported or read), or damaged files.
+        UserError: A foreign library, another class (both before anything of it is imported or read), or missing or
+            damaged files.
     """
     component_class: Any = _class_of(folder, name, entry) if given is None else given
     # Networks and schedulers alone: the Auto classes and pipelines of these libraries would load pickles and code.
@@ -109,13 +181,24 @@ def load_component(
         raise UserError(f"{folder}: {entry[0]} has no network or scheduler called {entry[1]!r}")
     if not issubclass(component_class, part.classes):
         raise UserError(f"{folder}: component {name} must be a {part.kind}, not a {component_class.__name__}")
-    place = folder / name if (folder / name).is_dir() else folder
-    if issubclass(component_class, torch.nn.Module):
-        return load_network(component_class, place, dtype=dtype, variant=variant)
-    try:
-        return component_class.from_pretrained(str(place))
-    except OSError as error:
-        raise UserError(f"{place} holds no {component_class.__name__}: {' '.join(str(error).split())}") from error
+    is_network = issubclass(component_class, torch.nn.Module)
+    place = folder / name
+    if not place.is_dir():
+        if not (folder / ("config.json" if is_network else component_class.config_name)).is_file():
+            raise UserError(
+                f"{folder} has no folder {name}, whose {entry[1]} model_index.json names; copy or download all of it"
+            )
+        place = folder
+    if not is_network:
+        return load_scheduler(component_class, place)
+    network = load_network(
+        component_class,
+        place,
+        dtype=how.dtypes.get(name, how.dtypes[None]),
+        variant=how.variant,
+        low_cpu_mem_usage=how.low_cpu_mem_usage,
+    )
+    return network if how.device is None else network.to(how.device)
 
 
 def _class_of(folder: Path, name: str, entry: Any) -> Any:

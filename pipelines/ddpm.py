@@ -136,7 +136,7 @@ class DDPMPipeline(LikelihoodPipeline, diffusers.DDPMPipeline):
     """Samples, DDIM codes, reconstructions and likelihoods of an unconditional DDPM.
 
     Plain `diffusers.DDPMPipeline` loads what this one saves, and for the same seed and number of steps gives the same
-    images; this one loads diffusers' own.
+    images; this one loads diffusers' own, and those of `diffusers.DDIMPipeline` with their DDIMScheduler.
 
     For another sampler set `scheduler` to one made by `from_config` of this one's configuration. A DDIMScheduler then
     clips predicted samples (`clip_sample`) without correcting the noise by which it goes on, which adds up over the
@@ -151,6 +151,8 @@ class DDPMPipeline(LikelihoodPipeline, diffusers.DDPMPipeline):
     Raises:
         UserError: The network knows classes.
     """
+
+    loads_from = ("DDIMPipeline",)
 
     def __init__(
         self,

@@ -21,8 +21,8 @@ from safetensors import SafetensorError
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json, sha256
+from hf_genmodels.folders import CHECKPOINT_MANIFEST as MANIFEST
 
-MANIFEST = "checkpoint.json"
 FROZEN = "frozen"
 _NAME = re.compile(r"checkpoint-(\d+)")
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.spec import DataSpec, Layout
 from ..errors import UserError
 from ..files import read_json
+from ..folders import CHECKPOINT_MANIFEST
 
 if TYPE_CHECKING:
     from ..objectives.base import Objective
@@ -194,7 +195,7 @@ def load_saved(folder: Path, name: str, allowed: tuple[str, ...]) -> Any:
 def find_saved(folder: Path, name: str) -> Path | None:
     """Where a network of a saved model, or of a checkpoint, lies; None where it holds none of that name."""
     places = [folder / "training_networks" / name, folder / name]
-    if (folder.parent / "checkpoint.json").is_file():  # a checkpoint has a frozen network beside it, not inside
+    if (folder.parent / CHECKPOINT_MANIFEST).is_file():  # a checkpoint has a frozen network beside it, not inside
         places.append(folder.parent.parent / "frozen" / name)
     return next((place for place in places if place.is_dir()), None)
 

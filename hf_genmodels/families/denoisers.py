@@ -135,10 +135,10 @@ def load_scheduler(folder: Path) -> "DDPMScheduler":
     """
     from diffusers import DDPMScheduler
 
-    try:
-        return DDPMScheduler.from_pretrained(str(folder / "scheduler"))
-    except (OSError, TypeError, ValueError, NotImplementedError) as error:
-        raise UserError(f"{folder / 'scheduler'} holds no scheduler: {' '.join(str(error).split())}") from error
+    from .. import loading
+
+    scheduler: DDPMScheduler = loading.load_scheduler(DDPMScheduler, folder / "scheduler")
+    return scheduler
 
 
 def saved_scheduler_options(config: Any) -> dict[str, Any]:
