@@ -41,6 +41,8 @@ DATA_OPTIONS = (
     "conditioning_image_column",
     "target_image_column",
     "image_columns",
+    "side_by_side",
+    "direction",
 )
 TEXT_OPTIONS = (
     "dataset_name",
@@ -55,6 +57,7 @@ USUAL_COLUMNS = {
     "image_column": "image",
     "conditioning_image_column": "conditioning_image",
     "target_image_column": "target_image",
+    "direction": "a_to_b",
 }
 
 

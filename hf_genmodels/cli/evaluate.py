@@ -39,6 +39,9 @@ def evaluate(args: argparse.Namespace) -> None:
 
     pipeline = load_pipeline(args.model)
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
+    sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
+    if "translations" in pipeline.measures and pipeline.default_direction is None and args.direction is not None:
+        data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that
     results = evaluate_pipeline(
         pipeline,
         data,
@@ -48,7 +51,7 @@ def evaluate(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         extractor=args.extractor,
         seed=args.seed,
-        sampling={name: getattr(args, name) for name in SAMPLING_OPTIONS},
+        sampling=sampling,
         known_pixels=args.known_pixels,
     )
     rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR")]

@@ -25,6 +25,7 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "conditioning_image_column": {"default": "conditioning_image", "help": "translators: column of what they take"},
     "target_image_column": {"default": "target_image", "help": "translators: column of what they shall make"},
     "image_columns": {"nargs": "+", "help": "columns that are the channels of one image (of a target)"},
+    "side_by_side": {"action": "store_true", "help": "translators: each image shows A and B beside each other"},
     "label_column": {"default": "label", "help": "column of the labels (default: label)"},
     "cache_dir": {"help": "where downloaded data sets are kept"},
     "streaming": {"action": "store_true", "help": "read the data set without downloading it first"},

@@ -36,6 +36,20 @@ class DataArguments:
     train_data_dir_b: str | None = field(
         default=None, metadata={"help": "Families of two domains: a local folder of the images of domain B."}
     )
+    side_by_side: bool = field(
+        default=False,
+        metadata={
+            "help": "Image to image: every image of --image_column shows A in its left half, B in its right one, as "
+            "in the data sets of pix2pix."
+        },
+    )
+    direction: Literal["a_to_b", "b_to_a"] = field(
+        default="a_to_b",
+        metadata={
+            "help": "Image to image, --side_by_side or of a folder with trainA/ and trainB/: with `b_to_a`, A and B "
+            "change places."
+        },
+    )
     image_column: str = field(default="image", metadata={"help": "The column that holds the images."})
     conditioning_image_column: str = field(
         default="conditioning_image",

@@ -7,7 +7,6 @@ import math
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal, Protocol
 
 import datasets
@@ -16,9 +15,20 @@ import numpy as np
 from ..errors import UserError
 from . import builtin
 from .arguments import DataArguments
-from .decoding import Encoded, Header, Reader, resize
+from .decoding import Header, Reader, resize
+from .features import (
+    HalvedColumn,
+    ImageColumn,
+    Images,
+    LabelColumn,
+    StackedColumns,
+    file_names,
+    find_labels,
+    unlabelled,
+)
+from .folders import Domain
 from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
-from .sources import ImageColumn, Images, LabelColumn, Source, StackedColumns, find_labels, open_source, unlabelled
+from .sources import Source, open_source
 from .spec import DataSpec, fingerprint
 from .survey import Expected, Survey, preview
 
@@ -32,12 +42,14 @@ Role = Literal["training", "validation", "evaluation"]
 class Choice:
     """Columns by name, and the option that named them; several are the channels of one image.
 
-    `otherwise` ends the complaint that there is no such column: what else a user may do.
+    `otherwise` ends the complaint that there is no such column: what else a user may do. `half` is the part of each
+    image that is meant.
     """
 
     columns: tuple[str, ...]
     option: str
     otherwise: str = ""
+    half: Literal["left", "right"] | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Origin(Protocol):
     splits: Collection[str]
 
     def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
-        """The name, without folder and ending, of the file in each row; None where there is none."""
+        """The name of the file in each row, below the split's folder and without ending; None where there is none."""
 
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         """The rows to use, ascending; empty for a stream, which is used as it comes."""
@@ -75,9 +87,9 @@ class Origin(Protocol):
         """The images of one column in these rows."""
 
 
-def open_origin(args: DataArguments, suffix: str = "") -> Origin:
-    """Opens the data set that the arguments name; `suffix` as for `open_source`."""
-    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args, suffix)
+def open_origin(args: DataArguments, suffix: str = "", domain: Domain | None = None) -> Origin:
+    """Opens the data set that the arguments name; `suffix` and `domain` as for `open_source`."""
+    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args, suffix, domain)
 
 
 def is_builtin(dataset_name: str | None) -> bool:
@@ -152,8 +164,9 @@ class BuiltinOrigin:
             raise UserError(f"{self.name} is generated in memory: leave out --streaming")
         if args.label_column != "label":
             raise UserError(f"{self.name} has no column {args.label_column!r}: leave out --label_column")
-        if args.image_columns is not None:
-            raise UserError(f"{self.name} holds whole images: leave out --image_columns")
+        for option in ("image_columns", "side_by_side"):
+            if getattr(args, option):
+                raise UserError(f"{self.name} holds whole images: leave out --{option}")
 
     def _content(self, split: str) -> builtin.BuiltinSplit:
         if split not in self._contents:
@@ -196,9 +209,9 @@ class BuiltinOrigin:
 class SourceOrigin:
     """A set on the Hub, or in local files."""
 
-    def __init__(self, args: DataArguments, suffix: str) -> None:
+    def __init__(self, args: DataArguments, suffix: str, domain: Domain | None) -> None:
         self.args = args
-        self.source: Source = open_source(args, suffix)
+        self.source: Source = open_source(args, suffix, domain)
         self.name = self.source.name
         self.splits: Collection[str] = self.source.splits
 
@@ -216,13 +229,11 @@ class SourceOrigin:
         data, place = self.source.splits[split], self._place(split)
         if choice.option == "image_columns":
             return StackedColumns(data, choice.columns, place)
-        return ImageColumn(data, choice.columns[0], place, choice.option, choice.otherwise)
+        column = ImageColumn(data, choice.columns[0], place, choice.option, choice.otherwise)
+        return column if choice.half is None else HalvedColumn(column, right=choice.half == "right")
 
     def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
-        images = self._images(choice, split)
-        assert isinstance(images.split, datasets.Dataset)  # pairs are not streamed
-        records = images.fetch(np.arange(len(images.split))) if len(images.split) else ()
-        return [Path(r.path).stem if isinstance(r, Encoded) and r.path else None for r in records]
+        return file_names(self._images(choice, split), self.source.roots.get(split))
 
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         data = self.source.splits[split]

@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .listing import UNREADABLE
+
 # Formats Pillow decodes by itself. Others, such as EPS, would start a program on the file's content.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000")
 
@@ -39,8 +41,12 @@ class Stack:
     parts: tuple[Encoded | np.ndarray, ...]
 
 
-# An image column holds files; an array column holds arrays; several columns hold the channels of one image.
-Record = Encoded | np.ndarray | Stack
+@dataclass(frozen=True)
+class Half:
+    """The left or the right half of an image."""
+
+    whole: Encoded | np.ndarray
+    right: bool
 
 
 class Kind(NamedTuple):
@@ -59,6 +65,10 @@ class Kind(NamedTuple):
     value_scale: float
     dtype: str
     vector: bool = False
+
+
+# An image column holds files; an array column holds arrays; several columns hold the channels of one image.
+Record = Encoded | np.ndarray | Stack | Half
 
 
 class Header(NamedTuple):
@@ -127,6 +137,8 @@ def _file(record: Encoded) -> IO[bytes]:
     if record.path is None:
         raise BadImage("is empty")
     if "://" in record.path:
+        if not record.path.rpartition("::")[2].startswith("hf://"):
+            raise BadImage("is an address, and nothing is fetched from there: store the image itself")
         from datasets.utils.file_utils import xopen
 
         return xopen(record.path, "rb")
@@ -146,12 +158,18 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
             header = _stacked_header([header for header, _ in parts])
             yield header, lambda: np.concatenate([pixels() for _, pixels in parts], axis=2)
         return
+    if isinstance(record, Half):
+        with opened(record.whole) as (header, whole):
+            half = _half_header(header)
+            begin = half.width if record.right else 0
+            yield half, lambda: whole()[:, begin : begin + half.width]
+        return
     if isinstance(record, np.ndarray):
         array = record
         yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
         return
     try:
-        if record.data is None and record.path is not None and record.path.endswith(".npy"):
+        if record.data is None and record.path is not None and record.path.lower().endswith(".npy"):
             array = np.load(record.path, mmap_mode="r", allow_pickle=False)
             if array.ndim == 1:
                 raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
@@ -159,11 +177,16 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
             return
         with _file(record) as file, Image.open(file, formats=FORMATS) as image:
             # Pillow looks for the orientation of a PNG in its whole data; where it is in the header, `info` has it.
+            # A photograph of some cameras holds a small one for its preview (MPO).
+            if getattr(image, "is_animated", False) and image.format != "MPO":
+                raise BadImage("holds several pictures, of which only the first would be read: save each as a file")
             turn = image.getexif().get(EXIF_ORIENTATION, 1) if "exif" in image.info else 1
             width, height = image.size if turn < 5 else image.size[::-1]
             header = Header(_pillow_kind(image), height, width)
             yield header, lambda: _pillow_pixels(image, turned=turn != 1)
     except UnidentifiedImageError as error:
+        if isinstance(record.path, str) and record.path.lower().endswith(UNREADABLE):
+            raise BadImage("is an image of a kind that is not read: save it as .png, .jpg or .npy") from error
         raise BadImage("is no image: remove it, or save it again") from error
     except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise BadImage(f"cannot be read ({_first_line(error)}): remove it, or save it again") from error
@@ -179,6 +202,13 @@ def _opened_part(part: Encoded | np.ndarray) -> Iterator[tuple[Header, Callable[
         if isinstance(part, Encoded) and part.path is not None:
             raise BadImage(f"has a part, {part.path}, which {error}") from error
         raise
+
+
+def _half_header(header: Header) -> Header:
+    if header.kind.vector or header.width % 2:
+        what = header.kind.label if header.kind.vector else f"{header.width} pixels wide"
+        raise BadImage(f"is {what}, and has no two halves side by side: leave out --side_by_side")
+    return header._replace(width=header.width // 2)
 
 
 def _stacked_header(headers: list[Header]) -> Header:
@@ -309,6 +339,7 @@ class Reader:
 __all__ = [
     "BadImage",
     "Encoded",
+    "Half",
     "Header",
     "Kind",
     "Reader",

@@ -1,145 +1,230 @@
-"""Local folders with `.npy` images, which `imagefolder` would pass over; splits, labels and columns as it has them."""
+"""Local folders of images, `.npy` among them: their splits, their labels, their columns."""
 
 from __future__ import annotations
 
-import json
+import logging
 import os
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import datasets
 import pyarrow as pa
 
 from ..errors import UserError
+from .listing import PLAIN, Listing
+from .metadata import check_alike, described, image_cells, undecoded
 
-IMAGE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".pgm", ".ppm")
-METADATA = "metadata.jsonl"
+logger = logging.getLogger(__name__)
+
+# What a folder at the top is called that is a split, in lower case -> the split.
+SPLIT_FOLDERS = {"train": "train", "test": "test", "val": "validation", "validation": "validation"}
+# Names that are splits elsewhere: no class is taken to have one of these where others of them are splits.
+OTHER_SPLIT_FOLDERS = ("training", "testing", "valid", "dev", "eval", "evaluation")
+# The authors of CycleGAN keep both domains in one folder: trainA, trainB, testA, testB.
+DOMAIN_FOLDER = re.compile(f"({'|'.join(SPLIT_FOLDERS)})([AB])", re.IGNORECASE)
+Domain = Literal["A", "B"]
 
 
-def holds_arrays(folder: Path) -> bool:
-    """Whether there is a `.npy` file in the folder, or below it."""
-    return any(True for _ in _image_files(folder, (".npy",)))
+@dataclass(frozen=True)
+class ImageFolder:
+    """The images of a local folder, undecoded.
+
+    Attributes:
+        splits: The examples by split.
+        roots: The folder that holds each split.
+    """
+
+    splits: Mapping[str, datasets.Dataset]
+    roots: Mapping[str, Path]
 
 
-def array_folder(folder: Path) -> Mapping[str, datasets.Dataset]:
+def holds_two_domains(folder: Path) -> bool:
+    """Whether a folder is laid out as the authors of CycleGAN do it: `trainA/` and `trainB/` lie in it."""
+    try:
+        names = {name.lower() for name in os.listdir(folder)}
+    except OSError:
+        return False
+    return any({f"{split}a", f"{split}b"} <= names for split in SPLIT_FOLDERS)
+
+
+def image_folder(
+    listing: Listing, label_column: str, skip_problems: bool = False, domain: Domain | None = None
+) -> ImageFolder:
     """The images of a folder by split, undecoded.
 
-    Sub-folders `train`, `validation` and `test` are splits. Where a split's folder has a `metadata.jsonl`, its lines
-    are the examples: a key `file_name` or `<column>_file_name` names a file, relative to it, for the column `image` or
-    `<column>`; other keys are columns of their own. Elsewhere every image is an example, and where all lie equally
-    deep in sub-folders of several names, these names are the labels.
+    Folders at the top called train, test, val or validation are splits, where all images lie in them; else all images
+    are one set, `train`. Where a split has metadata, their lines are the examples, see `metadata.described`. Elsewhere
+    every image is an example, and where all lie equally deep in folders of several names, these names are the labels.
+
+    Args:
+        listing: What lies in the folder; at least one image.
+        label_column: The column of the labels that metadata may have.
+        skip_problems: Pass over folders and links that cannot be read, and say how many they are.
+        domain: Of a folder that `holds_two_domains`, which one.
 
     Raises:
-        UserError: A `metadata.jsonl` cannot be used or names a file that is missing, or not every split has one.
+        UserError: It cannot be told what is a split, metadata cannot be used, or a part of the folder cannot be read.
     """
-    roots = {name: folder / name for name in ("train", "validation", "test") if (folder / name).is_dir()}
-    if roots and (folder / METADATA).is_file():
-        raise UserError(
-            f"{folder / METADATA} lies beside the split folders {', '.join(roots)}: put one into each of them, with "
-            "paths relative to it"
+    _tell_passed_over(listing, skip_problems)
+    tops = _split_tops(listing) if domain is None else _domain_tops(listing, domain)
+    images = {split: _below(listing.images, top) for split, top in tops.items()}
+    metadata = {split: _below(listing.metadata, top) for split, top in tops.items()}
+    roots = {split: listing.folder / top for split, top in tops.items()}
+    described_splits = [split for split in tops if metadata[split]]
+    if not described_splits:
+        return ImageFolder(_found(listing.folder, tops, images), roots)
+    for split in tops:
+        if split not in described_splits:
+            first = listing.folder / metadata[described_splits[0]][0]
+            raise UserError(f"{roots[split]} has no {first.name}, unlike {first.parent}: write one for every split")
+    files = {split: [listing.folder / path for path in metadata[split]] for split in tops}
+    tables = {path: described(path, label_column) for paths in files.values() for path in paths}
+    (first, expected), *others = tables.items()
+    for other, table in others:
+        check_alike(first, expected, other, table)
+    splits = {split: datasets.concatenate_datasets([tables[path] for path in files[split]]) for split in tops}
+    _tell_unnamed(listing.folder, images, splits)
+    return ImageFolder(splits, roots)
+
+
+def _below(paths: list[str], top: str) -> list[str]:
+    return [path for path in paths if path.startswith(f"{top}/")] if top else paths
+
+
+def _tell_passed_over(listing: Listing, skip_problems: bool) -> None:
+    """Names what is not read, or refuses to go on without it."""
+    problems = listing.problems
+    if problems and not skip_problems:
+        raise UserError(f"{problems[0]}: mend or remove it, or pass --on_bad_image skip to do without it")
+    if problems:
+        logger.warning("%s: skipped %d that cannot be read; the first: %s", listing.folder, len(problems), problems[0])
+    if listing.runs:
+        logger.warning(
+            "%s: passed over %s, which holds a training run or a model, not data",
+            listing.folder,
+            ", ".join(f"{path}/" for path in listing.runs),
         )
-    roots = roots or {"train": folder}
-    described = [name for name, root in roots.items() if (root / METADATA).is_file()]
-    if not described:
-        return _found(folder, roots)
-    for name, root in roots.items():
-        if name not in described:
-            raise UserError(f"{root} has no {METADATA}, unlike {roots[described[0]]}: write one for every split")
-    splits = {name: _described(root / METADATA) for name, root in roots.items()}
-    for name, split in splits.items():
-        _check_alike(roots[described[0]] / METADATA, splits[described[0]], roots[name] / METADATA, split)
-    return splits
+    odd = {ending: count for ending, count in sorted(listing.others.items()) if ending not in PLAIN}
+    if odd:
+        counts = ", ".join(f"{count} {ending}" for ending, count in odd.items())
+        logger.warning("%s: passed over files that are no images by their endings: %s", listing.folder, counts)
 
 
-def _image_files(folder: Path, endings: tuple[str, ...]) -> Iterable[Path]:
-    for directory, names, files in os.walk(folder):
-        names[:] = sorted(name for name in names if not name.startswith("."))
-        for file in sorted(files):
-            if file.lower().endswith(endings) and not file.startswith("."):
-                yield Path(directory, file)
+def _split_tops(listing: Listing) -> dict[str, str]:
+    """The folder at the top of each split; {"train": ""} where all is one set."""
+    folder, whole = listing.folder, {"train": ""}
+    tops = list(dict.fromkeys(path.rpartition("/")[0].partition("/")[0] for path in listing.images))
+    splits = [top for top in tops if top.lower() in SPLIT_FOLDERS]
+    described_whole = [path for path in listing.metadata if "/" not in path]
+    if not splits:
+        if len(tops) == 1 and not listing.metadata:
+            _check_nested(listing, tops[0])
+        if any(DOMAIN_FOLDER.fullmatch(top) for top in tops) and holds_two_domains(folder):
+            raise UserError(
+                f"{folder} holds two domains, {', '.join(tops)}, for families that translate between them: give one "
+                "of these folders"
+            )
+        return whole
+    if len(splits) < len(tops):
+        if not described_whole:
+            _check_classes(listing, tops, splits)
+        return whole
+    named = _named(folder, {top: SPLIT_FOLDERS[top.lower()] for top in splits})
+    if described_whole:
+        raise UserError(
+            f"{folder / described_whole[0]} lies beside the split folders {', '.join(named.values())}: put one into "
+            "each of them, with paths relative to it"
+        )
+    return named
 
 
-def _found(folder: Path, roots: Mapping[str, Path]) -> Mapping[str, datasets.Dataset]:
+def _named(folder: Path, split_of: Mapping[str, str]) -> dict[str, str]:
+    """The folder at the top of each split, in the order in which they are used."""
+    found: dict[str, str] = {}
+    for top, split in split_of.items():
+        if split in found:
+            raise UserError(f"{found[split]} and {top} in {folder} are both the split {split!r}: put them into one")
+        found[split] = top
+    return {split: found[split] for split in ("train", "validation", "test") if split in found}
+
+
+def _check_nested(listing: Listing, top: str) -> None:
+    """One folder that holds splits was meant itself: as one set, it would train on its test images."""
+    inner = {path[len(top) + 1 :].rpartition("/")[0].partition("/")[0] for path in listing.images} if top else set()
+    if len(inner) > 1 and all(name.lower() in SPLIT_FOLDERS for name in inner):
+        place = listing.folder / top
+        raise UserError(f"the splits {', '.join(sorted(inner))} lie in {place}, not in {listing.folder}: give {place}")
+
+
+def _check_classes(listing: Listing, tops: list[str], splits: list[str]) -> None:
+    """A class may be called `train`; where it may as well be a split, neither is guessed."""
+    known = (*SPLIT_FOLDERS, *OTHER_SPLIT_FOLDERS)
+    others = [top or "images of no folder" for top in tops if top not in splits]
+    are_classes = len({path.count("/") for path in listing.images}) == 1 and "" not in tops
+    if len(splits) > 1 or not are_classes or all(top.lower() in known for top in tops):
+        raise UserError(
+            f"{listing.folder} holds {', '.join(splits)} and beside them {', '.join(others)}: put all images into "
+            f"folders called train, val and test, or rename {', '.join(splits)} where no splits are meant"
+        )
+    logger.warning(
+        "%s: %s is read as a class like %s; it is a split where all images lie in folders called train, val or test",
+        listing.folder,
+        splits[0],
+        ", ".join(others),
+    )
+
+
+def _domain_tops(listing: Listing, domain: Domain) -> dict[str, str]:
+    """The folder at the top of each split of one domain."""
+    tops = list(dict.fromkeys(path.rpartition("/")[0].partition("/")[0] for path in listing.images))
+    matches = {top: DOMAIN_FOLDER.fullmatch(top) for top in tops}
+    for top, match in matches.items():
+        if match is None:
+            raise UserError(
+                f"{listing.folder} holds {', '.join(top or 'images of no folder' for top in tops)}: beside folders "
+                "such as trainA, trainB, testA and testB there must be no other images"
+            )
+    split_of = {
+        top: SPLIT_FOLDERS[match[1].lower()] for top, match in matches.items() if match and match[2].upper() == domain
+    }
+    return _named(listing.folder, split_of)
+
+
+def _found(folder: Path, tops: Mapping[str, str], images: Mapping[str, list[str]]) -> dict[str, datasets.Dataset]:
     """Every image is an example."""
-    files = {name: list(_image_files(root, (".npy", *IMAGE_ENDINGS))) for name, root in roots.items()}
-    everything = [path for paths in files.values() for path in paths]
-    labels = sorted({path.parent.name for path in everything})
-    labelled = len(labels) > 1 and len({len(path.relative_to(folder).parts) for path in everything}) == 1
+    below = [path[len(tops[split]) :].lstrip("/") for split, paths in images.items() for path in paths]
+    names = sorted({_class_name(path) for path in below} - {""})
+    same_depth = len({path.count("/") for path in below}) == 1
+    if len(names) > 1 and not same_depth:
+        logger.warning("%s: images do not lie equally deep, so the names of their folders are no labels", folder)
     splits = {}
-    for name, paths in files.items():
-        columns: dict[str, list[Any]] = {"image": [{"bytes": None, "path": str(path)} for path in paths]}
-        features: dict[str, Any] = {"image": datasets.Image(decode=False)}
-        if labelled and labels != sorted(roots):
-            columns["label"] = [path.parent.name for path in paths]
-            features["label"] = datasets.ClassLabel(names=labels)
-        splits[name] = datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+    for split, paths in images.items():
+        columns: dict[str, pa.Array] = {"image": image_cells([os.path.join(folder, path) for path in paths])}
+        features: dict[str, datasets.Image | datasets.ClassLabel] = {"image": datasets.Image(decode=False)}
+        if len(names) > 1 and same_depth:
+            numbers = {name: number for number, name in enumerate(names)}
+            columns["label"] = pa.array([numbers[_class_name(path)] for path in paths], pa.int64())
+            features["label"] = datasets.ClassLabel(names=names)
+        splits[split] = undecoded(columns, features)
     return splits
 
 
-def _described(metadata: Path) -> datasets.Dataset:
-    """Every line of the metadata is an example."""
-    lines = _lines(metadata)
-    keys = list(dict.fromkeys(key for values in lines.values() for key in values))
-    columns: dict[str, Any] = {}
-    features: dict[str, Any] = {}
-    for key in keys:
-        if key == "file_name" or key.endswith("_file_name"):
-            column = key.removesuffix("file_name").removesuffix("_") or "image"
-            cells: list[Any] = [_file(metadata, number, key, values) for number, values in lines.items()]
-            feature: Any = datasets.Image(decode=False)
-        else:
-            column, cells = key, [values.get(key) for values in lines.values()]
-            feature = _scalars(metadata, key, cells)
-        if column in columns:
-            raise UserError(f"{metadata} has two keys for the column {column!r}, one is {key!r}: rename it")
-        columns[column], features[column] = cells, feature
-    if not any(isinstance(feature, datasets.Image) for feature in features.values()):
-        raise UserError(f"{metadata} names no images: give every line a 'file_name', or two such as 'a_file_name'")
-    return datasets.Dataset.from_dict(columns, features=datasets.Features(features))
+def _class_name(path: str) -> str:
+    return path.rpartition("/")[0].rpartition("/")[2]
 
 
-def _lines(metadata: Path) -> dict[int, dict[str, Any]]:
-    """The objects in the lines that are not empty, by their number from 1."""
-    lines = {}
-    for number, line in enumerate(metadata.read_bytes().splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            lines[number] = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"line {number} of {metadata} is no JSON: {error}") from error
-        if not isinstance(lines[number], dict):
-            raise UserError(f'line {number} of {metadata} is no JSON object, such as {{"file_name": "1.npy"}}')
-    if not lines:
-        raise UserError(f"{metadata} is empty: give it a line for every example, or remove it")
-    return lines
-
-
-def _file(metadata: Path, number: int, key: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    name = values.get(key)
-    if not isinstance(name, str):
-        raise UserError(f"line {number} of {metadata} has no {key!r}: name a file, relative to {metadata.parent}")
-    path = metadata.parent / name
-    if not path.is_file():
-        raise UserError(f"line {number} of {metadata} names {path}, and there is no such file: correct the line")
-    return {"bytes": None, "path": str(path)}
-
-
-def _scalars(metadata: Path, key: str, cells: list[Any]) -> datasets.Value:
-    try:
-        kind = pa.array(cells).type
-    except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError):
-        kind = pa.struct([])  # of several kinds
-    if pa.types.is_nested(kind):
-        raise UserError(f"{key!r} in {metadata} must be a word or a number, the same kind in every line: correct it")
-    return datasets.Features.from_arrow_schema(pa.schema([(key, kind)]))[key]
-
-
-def _check_alike(first: Path, expected: datasets.Dataset, other: Path, split: datasets.Dataset) -> None:
-    """The splits of a data set have the same columns; one that is empty everywhere is of any kind."""
-    nothing = datasets.Value("null")
-    for column in dict.fromkeys([*expected.features, *split.features]):
-        a, b = expected.features.get(column), split.features.get(column)
-        if a is None or b is None or (a != b and nothing not in (a, b)):
-            raise UserError(f"{first} and {other} differ in the column {column!r}: give all splits the same columns")
+def _tell_unnamed(folder: Path, images: Mapping[str, Collection[str]], splits: Mapping[str, datasets.Dataset]) -> None:
+    """Says how many images no metadata names."""
+    named = {
+        os.path.relpath(cell["path"], folder)
+        for split in splits.values()
+        for column, feature in split.features.items()
+        if isinstance(feature, datasets.Image)
+        for cell in split.with_format("arrow")[:][column].to_pylist()
+    }
+    left_out = [path for paths in images.values() for path in paths if path not in named]
+    if left_out:
+        logger.warning("%s: %d images are named by no metadata; the first: %s", folder, len(left_out), left_out[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -13,10 +14,14 @@ from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
 from .layouts import RESERVED_EVERY, TwoImageDataset
 from .sets import RESERVED, ImageDataset, StreamedDataset, generator
+from .sources import has_domain_folders, has_two_sources
 from .spec import DataSpec, Layout
 from .survey import Expected
 
+logger = logging.getLogger(__name__)
+
 Dataset = ImageDataset | TwoImageDataset
+TWO_SIDED = ("pair", "domains")
 # What the images of validation examples must be: as the training ones.
 Expectations = tuple[Expected | None, Expected | None]
 NOTHING_KNOWN: Expectations = (None, None)
@@ -91,22 +96,47 @@ def _check(args: DataArguments, layout: Layout) -> None:
         value = getattr(args, option)
         if value is not None and value < 1:
             raise UserError(f"--{option} {value} is not a positive number")
-    two_sided = layout.kind in ("pair", "domains")
-    unused: tuple[str, ...] = () if two_sided else ("dataset_name_b", "train_data_dir_b")
-    if not two_sided or _has_second(args):
-        unused += ("conditioning_image_column", "target_image_column")
-    elif args.image_column != "image":
-        unused += ("image_column",)
-    for option in unused:
+    if args.dataloader_num_workers < 0:
+        raise UserError(f"--dataloader_num_workers {args.dataloader_num_workers} is below 0: give 0 or more processes")
+    for option in _unused(args, layout):
         if getattr(args, option) != getattr(DataArguments(), option):
-            why = "with --dataset_name_b or --train_data_dir_b" if two_sided and _has_second(args) else "here"
-            raise UserError(f"--{option} has no meaning {why}; leave it out")
+            raise UserError(f"--{option} has no meaning {_where_unused(args, layout, option)}; leave it out")
+    if args.conditioning_image_column == args.target_image_column and _from_columns(args, layout):
+        logger.warning(
+            "--conditioning_image_column and --target_image_column are both %s: every image is its own target",
+            args.target_image_column,
+        )
     if args.streaming and layout.kind != "image":
         raise UserError("examples of two images cannot be streamed: leave out --streaming")
 
 
-def _has_second(args: DataArguments) -> bool:
-    return args.dataset_name_b is not None or args.train_data_dir_b is not None
+def _unused(args: DataArguments, layout: Layout) -> tuple[str, ...]:
+    """Options that say nothing about these examples."""
+    columns = ("conditioning_image_column", "target_image_column")
+    second = ("dataset_name_b", "train_data_dir_b")
+    if layout.kind not in TWO_SIDED:
+        return (*second, *columns, "side_by_side", "direction")
+    if args.side_by_side:
+        return (*second, *columns, "image_columns")
+    ordered = () if has_domain_folders(args) else ("direction",)
+    return (*columns, *ordered) if has_two_sources(args) else ("image_column", *ordered)
+
+
+def _where_unused(args: DataArguments, layout: Layout, option: str) -> str:
+    if layout.kind not in TWO_SIDED:
+        return "here"
+    if args.side_by_side:
+        return "with --side_by_side"
+    if option == "direction":
+        return "without --side_by_side or a folder with trainA and trainB"
+    if has_domain_folders(args):
+        return "of a folder with trainA and trainB"
+    return "with --dataset_name_b or --train_data_dir_b" if has_two_sources(args) else "here"
+
+
+def _from_columns(args: DataArguments, layout: Layout) -> bool:
+    """Whether the two images of an example are columns of one data set."""
+    return layout.kind in TWO_SIDED and not args.side_by_side and not has_two_sources(args)
 
 
 class _Loader:
@@ -117,23 +147,32 @@ class _Loader:
         self.layout = layout
         image = Choice((args.image_column,), "image_column")
         stacked = None if args.image_columns is None else Choice(tuple(args.image_columns), "image_columns")
-        self.first: Origin = open_origin(dataclasses.replace(args, image_columns=None) if _has_second(args) else args)
+        two_sided, two_sources = layout.kind in TWO_SIDED, layout.kind in TWO_SIDED and has_two_sources(args)
+        domains = two_sided and has_domain_folders(args)
+        first = dataclasses.replace(args, image_columns=None) if two_sources else args
+        self.first: Origin = open_origin(first, domain="A" if domains else None)
         self.second, self.choices = self.first, (stacked or image, stacked or image)
-        if layout.kind in ("pair", "domains"):
-            if _has_second(args):
-                self.second = open_origin(_second(args), "_b")
-                self.choices = (image, stacked or image)
-            else:
-                condition = Choice((args.conditioning_image_column,), "conditioning_image_column", self._otherwise())
-                target = Choice((args.target_image_column,), "target_image_column", self._otherwise())
-                self.choices = (condition, stacked or target)
+        if two_sources:
+            self.second = open_origin(args, domain="B") if domains else open_origin(_second(args), "_b")
+            self.choices = (image, stacked or image)
+        elif two_sided and args.side_by_side:
+            self.choices = (dataclasses.replace(image, half="left"), dataclasses.replace(image, half="right"))
+        elif two_sided:
+            condition = Choice((args.conditioning_image_column,), "conditioning_image_column", self._otherwise())
+            target = Choice((args.target_image_column,), "target_image_column", self._otherwise())
+            self.choices = (condition, stacked or target)
+        if two_sided and args.direction == "b_to_a":
+            self.first, self.second, self.choices = self.second, self.first, self.choices[::-1]
         self.splits = [split for split in self.first.splits if split in self.second.splits]
 
     def _otherwise(self) -> str:
         """What a user may do whose set has one column of images."""
         if self.layout.kind == "pair" and is_builtin(self.first.name):
             return ""
-        return ", or give the second set with --train_data_dir_b or --dataset_name_b"
+        second = "give the second set with --train_data_dir_b or --dataset_name_b"
+        if is_builtin(self.first.name):
+            return f", or {second}"
+        return f", pass --side_by_side if each image shows A and B beside each other, or {second}"
 
     def check_split(self, split: str, advice: str) -> None:
         """Raises a UserError where a data set has no such split; `advice` comes before those there are."""

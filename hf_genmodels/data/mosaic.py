@@ -15,7 +15,6 @@ import numpy as np
 from ..errors import UserError
 from ..files import filling
 from .decoding import BadImage, Encoded, opened
-from .folders import METADATA
 
 ANGLES = (0, 45, 90, 135)
 # Angles by row and column of a 2x2 block of pixels.
@@ -216,7 +215,7 @@ def write_patches(
                 f"none of the {cut} patches of {len(names)} captures is usable: too many pixels have {saturation} "
                 "counts or more, or more light polarised than there is; raise max_saturated or threshold"
             )
-        (written / METADATA).write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+        (written / "metadata.jsonl").write_text("".join(f"{json.dumps(line)}\n" for line in lines))
     return len(lines)
 
 

@@ -17,7 +17,7 @@ import torch
 
 from ..errors import UserError
 from .decoding import BadImage, Reader, Record
-from .sources import ImageColumn, Images, no_class
+from .features import ImageColumn, Images, no_class
 from .spec import DataSpec
 
 logger = logging.getLogger(__name__)

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+import dataclasses
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import datasets
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
+from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from ..errors import UserError
 from .arguments import DataArguments
-from .decoding import Encoded, Record, Stack
-from .folders import array_folder, holds_arrays
+from .folders import Domain, holds_two_domains, image_folder
+from .listing import OF_A_RUN, Listing, list_folder
 
 Split: TypeAlias = datasets.Dataset | datasets.IterableDataset
+
+# Given as the name of a data set, these would make `datasets` read the working folder.
+PACKAGED_READERS = frozenset(_PACKAGED_DATASETS_MODULES)
+ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar", ".zst")
+TABLES = (".parquet", ".arrow", ".tar")
 
 
 @dataclass(frozen=True)
@@ -29,69 +33,148 @@ class Source:
     Attributes:
         name: The Hub id, or the folder's own name: never a path of this machine, since it goes into model cards.
         splits: The splits by name; all of them are streamed, or none is.
+        roots: Of a local folder of images, the folder that holds each split; else empty.
     """
 
     name: str
     splits: Mapping[str, Split]
+    roots: Mapping[str, Path] = dataclasses.field(default_factory=dict)
 
 
-def open_source(args: DataArguments, suffix: str = "") -> Source:
+def has_two_sources(args: DataArguments) -> bool:
+    """Whether the two images of an example come from two data sets, or from the two domains in one folder."""
+    if args.dataset_name_b is not None or args.train_data_dir_b is not None:
+        return True
+    return has_domain_folders(args)
+
+
+def has_domain_folders(args: DataArguments) -> bool:
+    """Whether the first data set is a local folder with the two domains in `trainA/` and `trainB/`."""
+    given = args.train_data_dir or args.dataset_name
+    return bool(given) and holds_two_domains(Path(given or "").expanduser())
+
+
+def open_source(args: DataArguments, suffix: str = "", domain: Domain | None = None) -> Source:
     """Opens the data set that the arguments name.
 
     Args:
         args: The options; of a second data set, with its name where that of a first one is.
         suffix: What the names of the options it came from end in: "_b" for a second data set.
+        domain: Which domain of a folder that holds two.
 
     Raises:
         UserError: There is none, or it cannot be read.
     """
     if args.train_data_dir is not None:
         option = f"--train_data_dir{suffix}"
-        folder = _folder(option, args.train_data_dir)
-        if holds_arrays(folder):
-            return Source(folder.resolve().name, _array_folder(folder, args.streaming))
-        splits = _load(option, args.train_data_dir, args, path="imagefolder", data_dir=str(folder))
-        return Source(folder.resolve().name, splits)
+        listing = list_folder(_folder(option, args.train_data_dir))
+        return _image_source(option, args.train_data_dir, listing, args, domain)
     assert args.dataset_name is not None
-    option = f"--dataset_name{suffix}"
-    path = Path(args.dataset_name).expanduser()
+    option, given = f"--dataset_name{suffix}", args.dataset_name
+    if given in PACKAGED_READERS:
+        raise UserError(
+            f"{option} {given} names how `datasets` reads files, not which: give the folder, with --train_data_dir"
+            f"{suffix} if it holds images"
+        )
+    path = Path(given).expanduser()
+    if _stat(option, given) is None and not _looks_local(given):
+        hub = {"path": given, "name": args.dataset_config_name, "revision": args.revision}
+        return Source(given, _load(option, given, args, **hub))
     if path.is_file():
-        if path.suffix != ".parquet":
-            raise UserError(f"{option} {args.dataset_name} is a file: give a parquet file or a folder")
-        splits = _load(option, args.dataset_name, args, path="parquet", data_files={"train": str(path)})
-        return Source(path.stem, splits)
-    if path.exists() or _looks_local(args.dataset_name):
-        folder = _folder(option, args.dataset_name)
-        if holds_arrays(folder):
-            splits = _array_folder(folder, args.streaming)
-        elif (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
-            splits = _saved_folder(option, args.dataset_name, folder, args.streaming)
-        else:
-            splits = _load(option, args.dataset_name, args, path=str(folder), name=args.dataset_config_name)
-        return Source(folder.resolve().name, splits)
-    hub = {"path": args.dataset_name, "name": args.dataset_config_name, "revision": args.revision}
-    return Source(args.dataset_name, _load(option, args.dataset_name, args, **hub))
+        if path.suffix.lower() != ".parquet":
+            raise UserError(f"{option} {given} is a file: {_instead_of_file(path, 'a parquet file or a folder')}")
+        return Source(path.stem, _load(option, given, args, path="parquet", data_files={"train": str(path)}))
+    folder = _folder(option, given)
+    if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
+        return Source(folder.resolve().name, _saved_folder(option, given, folder, args.streaming))
+    listing = list_folder(folder)
+    if listing.images and not _is_left_to_datasets(listing):
+        return _image_source(option, given, listing, args, domain)
+    # Absolute, since a folder called like a reader of `datasets` would be taken for that.
+    splits = _load(option, given, args, path=str(folder.resolve()), name=args.dataset_config_name)
+    return Source(folder.resolve().name, splits)
+
+
+def _image_source(option: str, given: str, listing: Listing, args: DataArguments, domain: Domain | None) -> Source:
+    folder = listing.folder
+    if any((folder / name).exists() for name in OF_A_RUN):
+        raise UserError(f"{option} {given} holds a training run or a model, not data: give the folder of the images")
+    if not listing.images:
+        raise UserError(f"{option} {given} {_no_images(listing)}")
+    found = image_folder(listing, args.label_column, args.on_bad_image == "skip", domain)
+    splits = _streamed(found.splits) if args.streaming else found.splits
+    return Source(folder.resolve().name, splits, found.roots)
+
+
+def _no_images(listing: Listing) -> str:
+    """What a folder holds instead of images, and what to do about it."""
+    if listing.problems:
+        return f"holds no image that can be found: {listing.problems[0]}"
+    archives = [ending for ending in ARCHIVES if listing.others[ending]]
+    if archives:
+        return f"holds no images, but {archives[0]} archives: unpack them"
+    if any(listing.others[ending] for ending in TABLES):
+        return "holds no images, but tables: give it as --dataset_name"
+    known = ", ".join(f"{count} {ending or 'without ending'}" for ending, count in sorted(listing.others.items()))
+    return f"holds no images{f', but {known}' if known else ''}: give a folder of such as .png, .jpg or .npy files"
+
+
+def _is_left_to_datasets(listing: Listing) -> bool:
+    """Whether the images beside tables, or a card that says what to read, are not the data themselves."""
+    has_arrays = any(path.lower().endswith(".npy") for path in listing.images)
+    if has_arrays:
+        return False
+    if any(listing.others[ending] for ending in TABLES):
+        return True
+    card = listing.folder / "README.md"
+    header = card.read_text(errors="replace").split("\n---")[0] if card.is_file() else ""
+    return header.startswith("---") and "\nconfigs:" in header
 
 
 def _looks_local(name: str) -> bool:
     return name.startswith((".", "~", "/")) or name.endswith("/") or "\\" in name or name.count("/") > 1
 
 
+def _stat(option: str, name: str) -> os.stat_result | None:
+    """What there is at a path; None for nothing."""
+    if not name.strip():
+        raise UserError(f"{option} is empty: give the name of a data set or a folder")
+    try:
+        return Path(name).expanduser().stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = name if len(name) < 300 else f"{name[:50]}..."
+        raise UserError(f"{option} {shown!r} cannot be looked at: {reason}") from error
+
+
 def _folder(option: str, name: str) -> Path:
-    folder = Path(name).expanduser()
-    if not folder.is_dir():
+    status, folder = _stat(option, name), Path(name).expanduser()
+    if status is None:
         raise UserError(
             f"{option} {name}: there is no such folder (looked from {Path.cwd()}); a data set on the Hub is written "
             "user/name, a built-in one builtin:name"
         )
-    if not any(folder.iterdir()):
-        raise UserError(f"{option} {name} is an empty folder: give one that holds images or parquet files")
+    if not folder.is_dir():
+        raise UserError(f"{option} {name} is no folder: {_instead_of_file(folder, 'the folder of the images')}")
+    try:
+        if not any(folder.iterdir()):
+            raise UserError(f"{option} {name} is an empty folder: give one that holds images or parquet files")
+    except OSError as error:
+        raise UserError(f"{option} {name} cannot be read: {error.strerror}") from error
     return folder
+
+
+def _instead_of_file(path: Path, otherwise: str) -> str:
+    if path.suffix.lower() in ARCHIVES:
+        return "unpack the archive and give the folder"
+    return "give it as --dataset_name" if path.suffix.lower() == ".parquet" else f"give {otherwise}"
 
 
 def _load(option: str, given: str, args: DataArguments, **where: Any) -> Mapping[str, Split]:
     """`datasets.load_dataset` with its many exceptions made one."""
-    is_local = "data_dir" in where or Path(given).expanduser().exists()
+    is_local = Path(given).expanduser().exists()
     try:
         with _without_bars() if is_local else contextlib.nullcontext():
             return datasets.load_dataset(**where, cache_dir=args.cache_dir, streaming=args.streaming)
@@ -115,11 +198,6 @@ def _without_bars() -> Iterator[None]:
             datasets.enable_progress_bars()
 
 
-def _array_folder(folder: Path, streaming: bool) -> Mapping[str, Split]:
-    splits = array_folder(folder)
-    return _streamed(splits) if streaming else splits
-
-
 def _saved_folder(option: str, given: str, folder: Path, streaming: bool) -> Mapping[str, Split]:
     try:
         saved = datasets.load_from_disk(str(folder))
@@ -131,217 +209,3 @@ def _saved_folder(option: str, given: str, folder: Path, streaming: bool) -> Map
 
 def _streamed(splits: Mapping[str, datasets.Dataset]) -> Mapping[str, Split]:
     return {name: split.to_iterable_dataset() for name, split in splits.items()}
-
-
-class ImageColumn:
-    """Reads the images of one column, undecoded.
-
-    Args:
-        split: The split, streamed or not.
-        column: Name of the column.
-        place: Words for the split in error messages.
-        option: Which option named the column.
-        otherwise: What else a user may do where there is no such column: the end of a sentence, or nothing.
-
-    Raises:
-        UserError: There is no such column, or it holds no images.
-    """
-
-    def __init__(
-        self, split: Split, column: str, place: str, option: str = "image_column", otherwise: str = ""
-    ) -> None:
-        features = split.features
-        if features is None:
-            raise UserError(f"{place} does not say which columns it has when streamed: leave out --streaming")
-        if column not in features:
-            known = ", ".join(features)
-            raise UserError(f"{place} has no column {column!r}: choose --{option} from {known}{otherwise}")
-        self.column = column
-        self.place = place
-        feature = features[column]
-        self._dtype: str | None = None
-        if isinstance(feature, (datasets.Array2D, datasets.Array3D)):
-            self._dtype = feature.dtype
-        elif isinstance(feature, datasets.List) and isinstance(feature.feature, datasets.Value):
-            self._dtype = "float32"
-        elif isinstance(feature, datasets.Image) or feature == datasets.Value("binary"):
-            split = split.cast_column(column, datasets.Image(decode=False))
-        elif not (isinstance(feature, dict) and {"bytes", "path"} <= feature.keys()):
-            raise UserError(f"column {column!r} of {place} holds {feature}, not images: choose another --{option}")
-        self.split = split
-        self._table = (
-            split.select_columns([column]).with_format("arrow") if isinstance(split, datasets.Dataset) else None
-        )
-
-    def fetch(self, rows: np.ndarray) -> Sequence[Record]:
-        """The images of some rows of a split that is not streamed; `rows` is ascending."""
-        assert self._table is not None
-        whole = rows[-1] - rows[0] == len(rows) - 1
-        cells = self._table[slice(rows[0], rows[-1] + 1) if whole else rows][self.column]
-        if self._dtype is not None:
-            return [self.record(value) for value in cells.to_pylist()]
-        data, paths = (cells.type.get_field_index(name) for name in ("bytes", "path"))
-        records: list[Record] = []
-        for chunk in cells.chunks:
-            parts = chunk.flatten()
-            # Buffers, not bytes: where only headers are read, the rest of a file stays on disk.
-            records += [Encoded(d.as_buffer(), p.as_py()) for d, p in zip(parts[data], parts[paths], strict=True)]
-        return records
-
-    def record(self, value: Any) -> Record:
-        """The image in one cell of a streamed split."""
-        if self._dtype is not None:
-            try:
-                return np.asarray(value, dtype=self._dtype)
-            except (ValueError, TypeError):
-                # Ragged or with gaps; the decoder finds no shape in it and says so.
-                return np.zeros(0, dtype=np.float32)
-        return Encoded(None, None) if value is None else Encoded(value["bytes"], value["path"])
-
-    def where(self, row: int, record: Record) -> str:
-        """Words that tell a user which image is meant."""
-        if isinstance(record, Encoded) and record.data is None and record.path is not None:
-            return record.path
-        path = f" ({record.path})" if isinstance(record, Encoded) and record.path is not None else ""
-        return f"row {row}{path} of column {self.column!r} of {self.place}"
-
-
-class StackedColumns:
-    """Reads images whose channels are the images of several columns. As `ImageColumn`, but never streamed.
-
-    Args:
-        split: The split.
-        columns: Names of the columns, in the order of the channels.
-        place: Words for the split in error messages.
-
-    Raises:
-        UserError: There is no such column, it holds no images, or the split is streamed.
-    """
-
-    def __init__(self, split: Split, columns: Sequence[str], place: str) -> None:
-        if isinstance(split, datasets.IterableDataset):
-            raise UserError("--image_columns and --streaming exclude each other: leave out --streaming")
-        self.split = split
-        self.place = place
-        self.parts = [ImageColumn(split, column, place, "image_columns") for column in columns]
-
-    def fetch(self, rows: np.ndarray) -> Sequence[Record]:
-        """The images of some rows; `rows` is ascending."""
-        parts = zip(*(part.fetch(rows) for part in self.parts), strict=True)
-        return [Stack(tuple(records)) for records in parts]
-
-    def where(self, row: int, record: Record) -> str:
-        """Words that tell a user which image is meant."""
-        return f"row {row} of columns {', '.join(part.column for part in self.parts)} of {self.place}"
-
-
-Images: TypeAlias = ImageColumn | StackedColumns
-
-
-@dataclass(frozen=True)
-class LabelColumn:
-    """The classes of a data set, the same in all its splits.
-
-    Attributes:
-        column: Name of the column.
-        class_names: Names of the labels 0, 1, ...; None for a streamed column of integers.
-        positions: Label by stored value; None where the column already holds labels.
-    """
-
-    column: str
-    class_names: tuple[str, ...] | None
-    positions: Mapping[Any, int] | None
-
-    def labels(self, split: datasets.Dataset, place: str) -> np.ndarray | None:
-        """The labels of a split as `(rows,)` int64, None if it has none at all.
-
-        Raises:
-            UserError: Some rows have labels, some have none; or a label is that of no class.
-        """
-        if unlabelled(split, self.column):
-            return None
-        values = split.select_columns([self.column]).with_format("arrow")[:][self.column]
-        missing = np.flatnonzero(pc.is_null(values).to_numpy())
-        if len(missing):
-            raise UserError(
-                f"row {missing[0]} of {place} has no label in column {self.column!r}: fill it or remove it"
-            )
-        if self.positions is None:
-            labels: np.ndarray = values.to_numpy().astype(np.int64)
-            num_classes = len(self.class_names or ())
-            wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-            if len(wrong):
-                raise UserError(no_class(int(wrong[0]), place, int(labels[wrong[0]]), self.column, num_classes))
-            return labels
-        return np.array([self.positions[value] for value in values.to_pylist()], dtype=np.int64)
-
-
-def no_class(row: int, place: str, label: int, column: str, num_classes: int) -> str:
-    """The complaint about a label that is that of no class."""
-    return (
-        f"row {row} of {place} has label {label} in column {column!r}, whose {num_classes} classes are 0 to "
-        f"{num_classes - 1}: correct it or remove the row"
-    )
-
-
-def unlabelled(split: Split, column: str) -> bool:
-    """Whether no row has a label: all are empty, or -1 in a ClassLabel column; of a stream only the first is read."""
-    has_classes = isinstance((split.features or {}).get(column), datasets.ClassLabel)
-    if isinstance(split, datasets.IterableDataset):
-        nothing = (None, -1) if has_classes else (None,)
-        return all(row[column] in nothing for row in itertools.islice(split.decode(False), 1))
-    values = split.select_columns([column]).with_format("arrow")[:][column]
-    negative = pc.sum(pc.equal(values, -1)).as_py() or 0 if has_classes else 0
-    return values.null_count + negative == len(split)
-
-
-def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
-    """Finds the classes: those of a ClassLabel column, or the sorted values of a column of strings or integers.
-
-    Raises:
-        UserError: The column that was asked for does not exist or holds no classes; the default one may.
-    """
-    asked_for = args.label_column != "label"
-    features = next(iter(source.splits.values())).features or {}
-    if args.label_column not in features:
-        if asked_for:
-            raise UserError(
-                f"{source.name} has no column {args.label_column!r}: choose --label_column from {', '.join(features)}"
-            )
-        return None
-    train = source.splits.get(args.train_split)
-    if train is not None and unlabelled(train, args.label_column):
-        if asked_for:
-            raise UserError(
-                f"column {args.label_column!r} of {source.name} holds no labels: choose another --label_column"
-            )
-        # What `imagefolder` makes of a folder with train/ and test/ but no classes: "test" becomes a label.
-        return None
-    feature = features[args.label_column]
-    if isinstance(feature, datasets.ClassLabel):
-        return LabelColumn(args.label_column, tuple(feature.names), None)
-    if not (isinstance(feature, datasets.Value) and _is_class_type(feature.pa_type)):
-        if asked_for:
-            raise UserError(f"column {args.label_column!r} of {source.name} holds {feature}, not classes")
-        return None
-    if any(isinstance(split, datasets.IterableDataset) for split in source.splits.values()):
-        if not pa.types.is_integer(feature.pa_type):
-            raise UserError(
-                f"the classes in column {args.label_column!r} of {source.name} are only known after reading all: "
-                "leave out --streaming"
-            )
-        return LabelColumn(args.label_column, None, None)
-    found = {value for split in source.splits.values() for value in split.unique(args.label_column)}
-    values = sorted(found - {None})
-    return LabelColumn(
-        args.label_column, tuple(str(value) for value in values), {value: i for i, value in enumerate(values)}
-    )
-
-
-def _is_class_type(kind: pa.DataType) -> bool:
-    return (
-        pa.types.is_integer(kind)
-        or pa.types.is_boolean(kind)
-        or pa.types.is_string(kind)
-        or pa.types.is_large_string(kind)
-    )

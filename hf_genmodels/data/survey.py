@@ -15,8 +15,8 @@ import numpy as np
 from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import BadImage, Header, Kind, Reader, Record, opened
+from .features import ImageColumn, Images
 from .sets import SKIP_HINT
-from .sources import ImageColumn, Images
 
 logger = logging.getLogger(__name__)
 

@@ -13,6 +13,7 @@ from ..data import DataArguments, Layout, evaluation_batches
 from ..data.columns import is_builtin
 from ..data.layouts import TwoImageDataset
 from ..data.sets import MapDataset
+from ..data.sources import has_two_sources
 from ..errors import UserError
 from ..losses.constraints import sample_mask
 from .kinds import ERROR, VIOLATIONS
@@ -44,7 +45,7 @@ def layout_of(request: Request, data_args: DataArguments) -> Layout:
         UserError: A metric compares a translation with its own target, and there are no targets.
     """
     kind = request.pipeline.data_layout
-    if kind == "domains" and not _has_second_set(data_args):
+    if kind == "domains" and not has_two_sources(data_args):
         return Layout("pair")
     one_by_one = request.of(ERROR)
     if kind == "domains" and one_by_one:
@@ -102,14 +103,16 @@ def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> d
     variant = "" if data_args.dataset_config_name is None else f" ({data_args.dataset_config_name})"
     # of a local folder its own name, since a path says nothing to the reader of a card
     settings: dict[str, Any] = {"dataset": f"{dataset.spec.name}{variant}"}
-    if _has_second_set(data_args):
+    if has_two_sources(data_args):
         settings["dataset_b"] = dataset.second.spec.name + (variant if is_builtin(data_args.dataset_name_b) else "")
     usual = DataArguments()
-    for name in ("image_column", "conditioning_image_column", "target_image_column", "image_columns"):
+    columns = ("image_column", "conditioning_image_column", "target_image_column", "image_columns")
+    for name in (*columns, "side_by_side", "direction"):
         if getattr(data_args, name) != getattr(usual, name):
             settings[name] = getattr(data_args, name)
     if "translations" in request.pipeline.measures:
-        settings |= {"resolution": data_args.resolution, "direction": _direction(request)}
+        settings["resolution"] = data_args.resolution
+        settings["direction"] = _direction(request) or settings.get("direction")
     if "completions" in request.pipeline.measures:
         settings["known_pixels"] = request.known_pixels
     return {name: value for name, value in settings.items() if value is not None}
@@ -124,7 +127,3 @@ def _sides(request: Request, dataset: TwoImageDataset) -> tuple[MapDataset, MapD
 def _direction(request: Request) -> str | None:
     """The direction of a translator that has two, else None."""
     return request.sampling.get("direction", request.pipeline.default_direction)
-
-
-def _has_second_set(data_args: DataArguments) -> bool:
-    return data_args.dataset_name_b is not None or data_args.train_data_dir_b is not None

@@ -1,12 +1,15 @@
-"""Folders of `.npy` images, whose columns `metadata.jsonl` names."""
+"""Folders of images whose columns `metadata.jsonl`, `metadata.csv` or `metadata.parquet` name."""
 
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
+from pyarrow import csv
 
 from hf_genmodels.data import Layout, evaluation_batches, load_data, load_split
 from tests.testing_utils.refusals import refused
@@ -87,6 +90,15 @@ def test_labels_may_be_words_and_may_be_missing_in_one_split(folder, arguments):
         (lines({"file_name": "1.npy", "label": [1, 2]}), ["'label' in", "a word or a number"]),
         (lines({"file_name": "1.npy", "a": 1}, {"file_name": "1.npy", "a": "1"}), ["'a' in", "the same kind"]),
         (lines({"file_name": "1.npy", "image": 1}), ["two keys for the column 'image'"]),
+        (lines({"file_name": "../images/1.npy"}), ["line 1 of", "names '../images/1.npy'", "a path inside"]),
+        (lines({"file_name": "x/../../1.npy"}), ["a path inside"]),
+        (lines({"file_name": "/etc/hostname"}), ["names '/etc/hostname'", "a path inside"]),
+        (lines({"file_name": "http://127.0.0.1/1.npy"}), ["no such file"]),
+        (lines({"file_name": "n" * 300 + ".png"}), ["no such file"]),
+        (lines({"file_name": "1\0.npy"}), ["no such file"]),
+        ('{"file_name": "1.npy", "a": ' + "[" * 100_000, ["line 1 of", "is no JSON: nested too deeply"]),
+        ('{"file_name": "1.npy", "a": ' + "[" * 900 + "]" * 900 + "}", ["'a' in", "the same kind"]),
+        (lines({"file_name": "1.npy", "a": 2**70}), ["'a' in", "the same kind"]),
     ],
 )
 def test_metadata_that_cannot_be_used(folder, arguments, metadata, words):
@@ -94,6 +106,69 @@ def test_metadata_that_cannot_be_used(folder, arguments, metadata, words):
     (root / "metadata.jsonl").write_bytes(metadata if isinstance(metadata, bytes) else metadata.encode())
     message = error_of(load_data, arguments(train_data_dir=str(root)), 0)
     assert str(root / "metadata.jsonl") in message and all(word in message for word in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("metadata.csv", b"", "is empty"),
+        ("metadata.csv", b"file_name,kind\n", "is empty"),
+        ("metadata.csv", b"kind\na\n", "names no images"),
+        ("metadata.csv", b"file_name\n1.npy\n../2.npy\n", "row 2 of"),
+        ("metadata.csv", b"file_name,kind\n1.npy,a\n,b\n", "row 2 of"),
+        ("metadata.csv", b"\xff\xfe\x00,", "is no table of comma-separated values"),
+        ("metadata.csv", b'file_name\n"1.npy\n', "is no table of comma-separated values"),
+        ("metadata.parquet", b"PAR1", "is no parquet file"),
+    ],
+)
+def test_tables_that_cannot_be_used(folder, arguments, name, content, words):
+    root = folder({"1.npy": GREY})
+    (root / name).write_bytes(content)
+    message = error_of(load_data, arguments(train_data_dir=str(root)), 0)
+    assert str(root / name) in message and words in message
+
+
+def write_table(path, rows):
+    table = pa.Table.from_pylist(rows)
+    if path.suffix == ".csv":
+        csv.write_csv(table, path)
+    elif path.suffix == ".parquet":
+        pq.write_table(table, path)
+    else:
+        path.write_text(lines(*rows))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("name", ["metadata.jsonl", "metadata.csv", "metadata.parquet"])
+@pytest.mark.parametrize("ending", ["png", "npy"])
+def test_every_kind_of_metadata(folder, arguments, ending, name, streaming):
+    grey = np.full((4, 4), 0, dtype=np.uint8)
+    root = folder({f"{split}/{i}.{ending}": grey + 50 * i for split in ("train", "val") for i in range(4)})
+    for split, numbers in (("train", (2, 0, 3)), ("val", (1, 2))):
+        rows = [{"file_name": f"{i}.{ending}", "label": i, "size": 0.5 * i, "what": "xyzw"[i]} for i in numbers]
+        write_table(root / split / name, rows)
+    data = load_data(arguments(train_data_dir=str(root), streaming=streaming), 0)
+    for dataset, numbers in ((data.train, [2, 0, 3]), (data.validation, [1, 2])):
+        batch = next(evaluation_batches(dataset, batch_size=4))
+        labels = batch["label"].tolist() if streaming else [int(data.spec.class_names[i]) for i in batch["label"]]
+        assert labels == numbers
+        grey_values = ((batch["image"][:, 0, 0, 0] + 1) * 127.5).round()
+        assert grey_values.tolist() == [50 * i for i in numbers]
+
+
+def test_every_folder_may_have_metadata_of_its_own(folder, arguments, caplog):
+    root = folder({f"{name}/{i}.png": np.zeros((4, 4), np.uint8) for name in "ab" for i in range(3)})
+    for name, rows in (("a", [(1, "x")]), ("b", [(2, "y"), (0, "x")])):
+        write_table(root / name / "metadata.csv", [{"file_name": f"{i}.png", "label": label} for i, label in rows])
+    data = load_data(arguments(train_data_dir=str(root)), 0)
+    assert data.spec.class_names == ("x", "y") and data.train.labels.tolist() == [0, 1, 0]
+    assert f"{root}: 3 images are named by no metadata; the first: a/0.png" in caplog.text
+
+
+def test_metadata_may_say_more_than_words_and_numbers(folder, arguments):
+    rows = [{"file_name": "1.npy", "boxes": [[1, 2], [3]], "about": {"x": None, "y": {"z": 1}}, "label": "a"}]
+    root = folder({"1.npy": GREY, "metadata.jsonl": lines(*rows)})
+    assert load_data(arguments(train_data_dir=str(root)), 0).spec.class_names == ("a",)
 
 
 def test_all_splits_are_described_alike(folder, arguments):

@@ -187,11 +187,12 @@ def test_errors_about_the_second_set_name_its_option(folder, arguments, tmp_path
 def test_one_folder_with_one_column_needs_a_second_set(folder, arguments, kind):
     root = folder({"1.png": np.zeros((4, 4), np.uint8)})
     second = ", or give the second set with --train_data_dir_b or --dataset_name_b"
+    beside = ", pass --side_by_side if each image shows A and B beside each other"
     message = error_of(load_data, arguments(train_data_dir=str(root)), 0, Layout(kind))
-    assert message.endswith(f"choose --conditioning_image_column from image{second}")
+    assert message.endswith(f"choose --conditioning_image_column from image{beside}{second}")
     args = arguments(train_data_dir=str(root), conditioning_image_column="image")
     message = error_of(load_data, args, 0, Layout(kind))
-    assert message.endswith(f"choose --target_image_column from image{second}")
+    assert message.endswith(f"choose --target_image_column from image{beside}{second}")
     # Pairs are never in two sets of which one is built in.
     message = error_of(load_data, DataArguments(dataset_name="builtin:digits"), 0, Layout(kind))
     assert message.endswith("from image" if kind == "pair" else second)
