@@ -23,7 +23,7 @@ MAY_CHANGE_ON_RESUME = (
     *("max_train_steps", "num_train_epochs", "resume_from_checkpoint"),
     *("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "report_to", "tracker_project_name"),
     *("log_steps", "sample_steps", "checkpointing_steps", "checkpoints_total_limit"),
-    *("num_threads", "dataloader_num_workers", "eval_batch_size", "validation_split"),
+    *("checkpoint_on_stop", "num_threads", "dataloader_num_workers", "eval_batch_size", "validation_split"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
 )
 
@@ -101,6 +101,9 @@ class TrainingArguments:
     )
     tracker_project_name: str = field(default="hf_genmodels", metadata={"help": "Project name for the tracker."})
     checkpointing_steps: int = field(default=500, metadata={"help": "Steps between checkpoints; 0 for none."})
+    checkpoint_on_stop: bool = field(
+        default=True, metadata={"help": "Save a checkpoint when Ctrl-C (SIGINT) or SIGTERM stops the run."}
+    )
     checkpoints_total_limit: int | None = field(default=None, metadata={"help": "Keep only the newest ones."})
     resume_from_checkpoint: str | None = field(
         default=None, metadata={"help": "Path of a checkpoint, or `latest` in the output folder."}

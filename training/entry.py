@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +39,7 @@ from .outputs import (
 )
 from .run import Run
 from .state import identity, plain_values
+from .stopping import Stopped
 
 if TYPE_CHECKING:
     from hf_genmodels.pipelines.base import GenerativePipeline
@@ -58,6 +61,8 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
 
     Raises:
         UserError: Anything you can put right, before anything is written.
+        KeyboardInterrupt: Ctrl-C (the notebook's stop button): the step has been finished, and a checkpoint saved,
+            unless `checkpoint_on_stop` is off. After SIGTERM, too, which then ends a program as it would have before.
     """
     args.output_dir = os.fspath(args.output_dir)
     check_finite(args)
@@ -79,7 +84,11 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
     torch.manual_seed(args.seed)
     of_data = {**vars(data.arguments), "validation_split": data.validation_split}
     run = make_run(objective, data, args, accelerator, of_data)
-    carry_out(run, family, {**plain_values(objective), **of_data, **vars(args)}, None, {})
+    try:
+        carry_out(run, family, {**plain_values(objective), **of_data, **vars(args)}, None, {})
+    except Stopped as stop:
+        signal.raise_signal(stop.signal)  # to whoever handles it in this program
+        raise
     for tracker in accelerator.trackers:  # `end_training` would end the processes' group, too, and the next `train`
         tracker.finish()
     pipeline = objective.pipeline(run.inference_networks())
@@ -124,7 +133,11 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     run = make_run(objective, data, args, accelerator, {**vars(data_args), **vars(family_args)})
     options = {name: value for group in groups for name, value in vars(group).items()}
     command = command_line(family.name, groups, accelerator.num_processes)
-    carry_out(run, family, options, command, defaults_of(*groups))
+    try:
+        carry_out(run, family, options, command, defaults_of(*groups))
+    except Stopped:
+        accelerator.end_training()
+        raise
     accelerator.end_training()
     return output_dir
 
@@ -191,10 +204,17 @@ def carry_out(
         accelerator.print(note)
     accelerator.init_trackers(args.tracker_project_name, config=tracked_options(options))
     try:
-        results = run.run(resume_from)
-        if accelerator.is_main_process:
-            finish(run, family, results)
-        accelerator.wait_for_everyone()
+        with run.stop_signals if isinstance(run, TrainingLoop) else nullcontext():
+            results = run.run(resume_from)
+            if accelerator.is_main_process:
+                finish(run, family, results)
+            accelerator.wait_for_everyone()
+        if run.stop_signals.received is not None:  # too late to stop anything
+            raise Stopped(run.stop_signals.received)
+    except Stopped:
+        for tracker in accelerator.trackers:
+            tracker.finish()
+        raise
     finally:
         let_collectives_end(accelerator)
 
@@ -210,11 +230,13 @@ def family_of(objective: Objective) -> Family:
 
 
 def finish(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:
-    """Save, say what came out, publish if asked to (the main process)."""
+    """Save, say what came out, publish if asked to and not told to stop (the main process)."""
     save_results(run, family, results)
     figures = {**{f"train {k}": v for k, v in results["train"].items()}, **results["validation"]}
     print(f"{run.output_dir}: {', '.join(f'{name} {value:.4g}' for name, value in figures.items())}")
-    if run.args.push_to_hub:
+    if run.args.push_to_hub and run.stop_signals.received is not None:
+        print(f"stopped by {run.stop_signals.received.name} before it was published")
+    elif run.args.push_to_hub:
         print(f"published at {push(run)}")
 
 
@@ -310,13 +332,15 @@ def first_line(family: Family, run: Run) -> str:
 
 
 def script(main: Callable[[], object]) -> None:
-    """Run a script's `main`; a user's mistake becomes one line on stderr and exit status 1."""
+    """Run a script's `main`; a user's mistake becomes one line on stderr and status 1, a signal 128 + its number."""
     try:
         main()
     except UserError as error:
         sys.exit(f"error: {error}")
+    except Stopped as stop:
+        sys.exit(128 + stop.signal)
     except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(128 + signal.SIGINT)
 
 
 def main() -> None:

@@ -34,6 +34,7 @@ from .optimizers import make_optimizer
 from .run import Run, noise_seed
 from .schedules import learning_rate_factor
 from .state import as_built, restore, save_checkpoint
+from .stopping import Stopped
 
 
 class TrainingLoop(Run):
@@ -86,6 +87,7 @@ class TrainingLoop(Run):
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
         self.noise_generator = torch.Generator()
         self.trainable: set[str] = set()  # networks whose gradients are on
+        self.saved_step: int | None = None  # of the last checkpoint
 
     # one step --------------------------------------------------------------------------------------------------------
 
@@ -185,6 +187,7 @@ class TrainingLoop(Run):
         self.optimizers = {name: make_optimizer(self.objective, name, self.args) for name in self.trained}
         if resume_from is not None:
             restore(self, resume_from)
+            self.saved_step = self.step
         elif self.args.pretrained_model_name_or_path is None:
             noise = Noise(self.noise_generator.manual_seed(noise_seed(self.args.seed)))
             self.objective.initialize(self.to_device(next(self.batches.start(0))), noise, self.accelerator.gather)
@@ -223,14 +226,27 @@ class TrainingLoop(Run):
         Raises:
             UserError: A loss, a weight or a batch statistic is not finite; names phase (or network) and step.
         """
-        means: dict[str, float] = {}
+        self.check_finite()
+        means = {
+            name: float(self.accelerator.reduce(torch.stack([value.float() for value in values]).mean(), "mean"))
+            for name, values in self.recorded.items()
+        }
+        self.recorded.clear()
+        self.recorded_steps.clear()
+        return means
+
+    def check_finite(self) -> None:
+        """Look at all that was recorded since the last log, and at the networks as they are.
+
+        Raises:
+            UserError: A loss, a weight or a batch statistic is not finite; names phase (or network) and step.
+        """
         first_bad: dict[str, int] = {}
         for name, values in self.recorded.items():
             stacked = torch.stack([value.float() for value in values])
             bad = self.accelerator.reduce((~stacked.isfinite()).float(), "sum").nonzero()
             if len(bad):
                 first_bad[name] = self.recorded_steps[name][int(bad[0])]
-            means[name] = float(self.accelerator.reduce(stacked.mean(), "mean"))
         if first_bad:
             name = min(first_bad, key=first_bad.__getitem__)  # what it spoilt in other phases came later
             where = name if "/" in name else f"{self.objective.phases[0].name}/{name}"
@@ -238,13 +254,10 @@ class TrainingLoop(Run):
                 f"{where} is not finite at step {first_bad[name]}; {self._last_good()}; "
                 "try a lower --learning_rate or --max_grad_norm"
             )
-        self.recorded.clear()
-        self.recorded_steps.clear()
         for name, network in self.networks.items():
             saved = [value for value in network.state_dict().values() if value.is_floating_point()]
             if not torch.nn.utils.get_total_norm(saved, float("inf")).isfinite():
                 raise UserError(f"the weights of {name} are not finite at step {self.step}; {self._last_good()}")
-        return means
 
     def _last_good(self) -> str:
         good = checkpointing.list_checkpoints(self.output_dir)
@@ -281,6 +294,7 @@ class TrainingLoop(Run):
         self.prepare(resume_from)
         try:
             self.train_until(self.total_steps)
+            self.stop_if_told()
         finally:  # whoever goes on with the networks finds them as they were
             self.set_trainable(self.networks)
 
@@ -307,4 +321,31 @@ class TrainingLoop(Run):
                     self.save_samples()
                     self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
                 if self.args.checkpointing_steps and self.step % self.args.checkpointing_steps == 0:
-                    save_checkpoint(self)
+                    self.save_checkpoint()
+                self.stop_if_told()
+
+    def save_checkpoint(self) -> None:
+        """Write `checkpoint-<step>`."""
+        save_checkpoint(self)
+        self.saved_step = self.step
+
+    def stop_if_told(self) -> None:
+        """End the run where a signal has asked for it; every process must call this alike.
+
+        Raises:
+            Stopped: It has; a checkpoint was saved before, unless that was not wanted.
+        """
+        received = self.stop_signals.agreed()
+        if received is None:
+            return
+        if self.saved_step != self.step and self.args.checkpoint_on_stop:
+            self.check_finite()
+            self.save_checkpoint()
+        self.accelerator.print(f"stopped by {received.name} after step {self.step}: {self._way_on()}")
+        raise Stopped(received)
+
+    def _way_on(self) -> str:
+        good = checkpointing.list_checkpoints(self.output_dir)
+        if not good:
+            return "no checkpoint was saved"
+        return f"the same command with --resume_from_checkpoint latest goes on from {good[-1]}"

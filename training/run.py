@@ -21,6 +21,7 @@ from . import checkpointing
 from .arguments import TrainingArguments
 from .health import is_gradient_norm
 from .outputs import save_sample_grid
+from .stopping import StopSignals
 
 NUM_SAMPLES_SHOWN = 32
 NUM_POINTS_SHOWN = 2000  # a cloud of points has a shape only when there are many
@@ -41,6 +42,7 @@ class Run(ABC):
         history: (step, value) of every figure that was logged, by name.
         seconds: Time that learning has taken, before a resumption too.
         warning: What must be said of the result, if anything.
+        stop_signals: Whether it has been told to stop.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Run(ABC):
         self.history: dict[str, list[tuple[int, float]]] = {}
         self.seconds = 0.0
         self.warning: str | None = None
+        self.stop_signals = StopSignals(accelerator)
 
     @abstractmethod
     def learn(self, resume_from: Path | None) -> None:

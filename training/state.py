@@ -110,7 +110,14 @@ def save_checkpoint(loop: TrainingLoop) -> None:
             }
             save_state(state, folder / "state.pt")
         accelerator.wait_for_everyone()
-        mine = {"random": random_state(), "objective": loop.objective.state_dict()}
+        mine = {
+            "random": random_state(),
+            "objective": loop.objective.state_dict(),
+            # of the steps since the last log, where a signal has stopped the run between two
+            "recorded": {name: torch.stack(values).cpu() for name, values in loop.recorded.items()},
+            "recorded_steps": loop.recorded_steps,
+            "gradient_norms": {name: norm.cpu() for name, norm in loop.gradient_norms.items()},
+        }
         save_state(mine, folder / f"process-{accelerator.process_index}.pt")
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
@@ -136,6 +143,10 @@ def restore(loop: TrainingLoop, checkpoint: Path) -> None:
     mine = torch.load(process_file, map_location="cpu", weights_only=True)
     loop.objective.load_state_dict(mine["objective"])
     set_random_state(mine["random"])
+    device = loop.accelerator.device
+    loop.recorded = {name: list(values.to(device)) for name, values in mine.get("recorded", {}).items()}
+    loop.recorded_steps = mine.get("recorded_steps", {})
+    loop.gradient_norms = mine.get("gradient_norms", {})
     loop.step, loop.consumed = state["step"], state["consumed"]
     loop.history, loop.seconds = state["history"], state["seconds"]
 

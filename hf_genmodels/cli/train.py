@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from ..errors import UserError
 from ..families import FAMILIES, get_family
@@ -48,16 +49,8 @@ def train(arguments: list[str]) -> int:
 
         make_parser(family.arguments, f"Train: {family.title}.", prog=f"hf-genmodels train {family.name}").print_help()
         return 0
-    # --quiet: the script's own message is the error; the launcher would add a traceback of itself.
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--quiet",
-        *launcher,
-        *missing_launch_options(launcher),
-    ]
-    return _run([*launch, "-m", "hf_genmodels.training.entry", family.name, *options])
+    words = ["--quiet", *launcher, *missing_launch_options(launcher)]
+    return launch([*words, "-m", "hf_genmodels.training.entry", family.name, *options])
 
 
 def missing_launch_options(launcher: Sequence[str]) -> list[str]:
@@ -75,12 +68,38 @@ def missing_launch_options(launcher: Sequence[str]) -> list[str]:
     return added
 
 
-def _run(command: list[str]) -> int:
-    process = subprocess.Popen(command)
+def launch(words: list[str]) -> int:
+    """`accelerate launch` with these words, for signals to reach the training, and without a traceback of its own.
+
+    On Linux and macOS one training process takes the place of this one. Several are children, to whom this process
+    passes on what it is sent; they have TORCH_ELASTIC_SHUTDOWN_TIMEOUT seconds (30) to stop.
+
+    Returns:
+        The exit status of the training.
+    """
+    from accelerate.commands import launch as accelerate_launch
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
+    if os.name == "posix":
+        # Accelerate's own starts a child, and leaves it running when it is itself told to end.
+        accelerate_launch.simple_launcher = _become_the_training
     try:
-        status = process.wait()
-    except KeyboardInterrupt:
-        # The terminal has told the script too; it is left to finish what it is writing.
-        process.wait()
-        raise
-    return status if status >= 0 else 128 - status
+        accelerate_launch.launch_command(accelerate_launch.launch_command_parser().parse_args(words))
+    except SignalException as stop:
+        return 128 + stop.sigval
+    except ChildFailedError as error:
+        _, failure = error.get_first_failure()
+        return failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode
+    except (ValueError, AssertionError, ImportError, RuntimeError) as error:
+        said = " ".join(str(error).split())
+        raise UserError(f"accelerate launch: {said} (what is given after --, or `accelerate config`)") from error
+    return 0
+
+
+def _become_the_training(args: argparse.Namespace) -> NoReturn:
+    from accelerate.utils.launch import prepare_simple_launcher_cmd_env
+
+    command, environment = prepare_simple_launcher_cmd_env(args)
+    sys.stdout.flush()
+    os.execvpe(command[0], command, environment)

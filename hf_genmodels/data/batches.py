@@ -9,6 +9,7 @@ sees, and training can go on from any position.
 from __future__ import annotations
 
 import itertools
+import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -105,6 +106,7 @@ class TrainingBatches:
             sampler=_Endless(work),
             num_workers=self.num_workers,
             generator=torch.Generator(),
+            worker_init_fn=_leave_signals_to_the_run,
         )
         for batch in loader:
             if isinstance(batch, UserError):
@@ -146,6 +148,12 @@ class TrainingBatches:
             return None
         drawn = [generator(self.seed, epoch, AUGMENTATION, example.index).random(NUM_DRAWS) for example in examples]
         return np.stack(drawn, axis=1)
+
+
+def _leave_signals_to_the_run(_: int) -> None:
+    """Terminals and schedulers tell every process to stop, but the run needs batches until its step is finished."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Endless(torch.utils.data.Sampler):

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from hf_genmodels.training.entry import train_family
 from tests.families import CASES
 from tests.testing_utils.training import (
+    assert_same_run,
     dice,
     interrupted,
     kill_after_checkpoints,
     largest_difference,
+    networks_of,
     options,
-    same_bytes,
     script,
 )
 
@@ -36,34 +35,6 @@ SHORT: dict[str, Any] = {
 RUNS: dict[str, tuple[str, dict[str, Any]]] = {
     name: (family, changes) for family, case in CASES.items() for name, changes in case.resumed.items()
 }
-
-
-def history(output_dir: Path) -> Any:
-    """Figures at the end of a run, without what depends on the clock."""
-    metrics = json.loads((output_dir / "metrics.json").read_text())
-    return metrics["step"], metrics["train"], metrics["validation"]
-
-
-def networks_of(folder: Path) -> list[Path]:
-    """Folders of all saved networks below `folder`, relative to it."""
-    return sorted(file.parent.relative_to(folder) for file in folder.rglob("diffusion_pytorch_model.safetensors"))
-
-
-def assert_same_run(whole: Path, other: Path, step: int) -> None:
-    """Networks, averages and the objective's state of the last checkpoint, the model, the figures."""
-    last = f"checkpoint-{step}"
-    for part in (".", last):
-        names = [name for name in networks_of(whole / part) if part != "." or "checkpoint" not in str(name)]
-        assert names == [name for name in networks_of(other / part) if part != "." or "checkpoint" not in str(name)]
-        assert names
-        for name in names:
-            assert same_bytes(whole / part / name, other / part / name), name
-    own = [torch.load(run / last / "process-0.pt", weights_only=True)["objective"] for run in (whole, other)]
-    torch.testing.assert_close(*own, rtol=0, atol=0)
-    states = [torch.load(run / last / "state.pt", weights_only=True) for run in (whole, other)]
-    assert states[0]["consumed"] == states[1]["consumed"]
-    assert states[0]["history"] == states[1]["history"]
-    assert history(whole) == history(other)
 
 
 @pytest.mark.parametrize("case", RUNS)

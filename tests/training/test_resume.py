@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hf_genmodels.training.train_vae import main
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import (
     dice,
+    history,
     interrupted,
     kill_after_checkpoints,
     options,
@@ -29,12 +29,6 @@ from tests.testing_utils.training import (
 
 def names(output_dir: Path) -> list[str]:
     return [path.name for path in list_checkpoints(output_dir)]
-
-
-def history(output_dir: Path) -> Any:
-    """Figures at the end of a run, without what depends on the clock."""
-    metrics = json.loads((output_dir / "metrics.json").read_text())
-    return metrics["step"], metrics["train"], metrics["validation"]
 
 
 def test_kill_9_at_a_random_moment(tmp_path: Path) -> None:
