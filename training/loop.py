@@ -20,6 +20,7 @@ from diffusers import ModelMixin
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from hf_genmodels.blocks.adversarial import power_iterates
 from hf_genmodels.checks import check_minimums
 from hf_genmodels.data import LoadedData, TrainingBatches
 from hf_genmodels.errors import UserError
@@ -119,7 +120,11 @@ class TrainingLoop(Run):
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         for name in phase.trains:
             self.optimizers[name].zero_grad(set_to_none=True)
+        iterates = self.power_iterates if len(batches) > 1 else []
+        before = [iterate.clone() for iterate in iterates]
         for micro, (batch, cache) in enumerate(zip(batches, caches, strict=True)):
+            for iterate, start in zip(iterates, before, strict=True):
+                iterate.copy_(start)
             self.noise_generator.manual_seed(seed)
             noise = Noise(self.noise_generator, share=micro * world + rank, num_shares=len(batches) * world)
             with ExitStack() as stack:
@@ -190,11 +195,15 @@ class TrainingLoop(Run):
             self.saved_step = self.step
         elif self.args.pretrained_model_name_or_path is None:
             noise = Noise(self.noise_generator.manual_seed(noise_seed(self.args.seed)))
-            self.objective.initialize(self.to_device(next(self.batches.start(0))), noise, self.accelerator.gather)
+            first = self.batches.start(0)
+            whole = [self.to_device(next(first)) for _ in range(self.args.gradient_accumulation_steps)]
+            batch = {name: torch.cat([micro[name] for micro in whole]) for name in whole[0]}
+            self.objective.initialize(batch, noise, self.accelerator.gather)
         self.parameters = {
             name: [p for p in network.parameters() if p.requires_grad] for name, network in self.networks.items()
         }
         self.trainable = set(self.networks)
+        self.power_iterates = [each for network in self.networks.values() for each in power_iterates(network)]
         self.wrapped = {name: self._wrap(name) for name in self.trained}
         compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if self.args.compile else {}
         several = len(self.objective.phases) > 1

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
 
 from ..checks import check_choice, check_widths
 from ..choices import NormStatistics
@@ -228,6 +228,15 @@ def spectral_normalise(network: nn.Module) -> None:
     for module in list(network.modules()):
         if isinstance(module, nn.Conv2d | nn.Linear | nn.Embedding):
             spectral_norm(module)
+
+
+def power_iterates(network: nn.Module) -> list[Tensor]:
+    """The singular vectors that each pass in training mode brings one power iteration further.
+
+    Micro-batches of one update start from the same ones: then they see the weights that their whole batch would see.
+    """
+    layers = [module for module in network.modules() if isinstance(module, _SpectralNorm)]
+    return [vector for layer in layers for vector in (layer._u, layer._v)]
 
 
 # initialisation ------------------------------------------------------------------------------------------------------

@@ -169,7 +169,7 @@ class Objective:
         What it writes into a network must be the same on all processes: computed of gathered values and of `noise`.
 
         Args:
-            batch: Of this process.
+            batch: Of this process, all micro-batches of the first update.
             noise: A source that gives all processes the same numbers.
             gather: See `Gather`; every process must call it alike.
         """

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from hf_genmodels import PatchDiscriminator, ResNetTranslator
+from hf_genmodels.data import DataArguments, Layout, load_data
 from hf_genmodels.errors import UserError
-from hf_genmodels.training.entry import available_cores
+from hf_genmodels.objectives.pix2pix import Pix2PixObjective
+from hf_genmodels.training.arguments import TrainingArguments
+from hf_genmodels.training.entry import available_cores, train
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
+from hf_genmodels.training.train_flow import main as train_flow
 from hf_genmodels.training.train_vae import main as train_vae
 from tests.testing_utils.training import interrupted, largest_difference, launch_two, options
 
@@ -94,6 +101,37 @@ def test_two_accumulated_batches_equal_a_double_one(tmp_path: Path, changes: dic
     print(difference)
     assert difference <= 1e-6
     assert metrics(tmp_path / "double")["train"] == pytest.approx(metrics(tmp_path / "two")["train"], rel=1e-5)
+
+
+def test_accumulated_batches_of_a_flow_are_initialised_by_the_double_batch(tmp_path: Path) -> None:
+    """A Glow's ActNorms take their statistics from all of the first update's examples."""
+    changes = dict.fromkeys(("block_out_channels", "latent_dim", "norm"))
+    changes |= {"architecture": "glow", "num_scales": 1, "num_flow_steps": 2, "hidden_channels": 4}
+    changes |= {"max_train_steps": 2, "checkpointing_steps": 1}
+    train_flow(options(tmp_path / "double", **changes))
+    train_flow(options(tmp_path / "two", **changes, train_batch_size=16, gradient_accumulation_steps=2))
+    assert largest_difference(tmp_path / "double" / "flow", tmp_path / "two" / "flow") <= 1e-6
+    assert metrics(tmp_path / "double")["train"] == pytest.approx(metrics(tmp_path / "two")["train"], rel=1e-5)
+
+
+def test_accumulated_batches_of_a_spectral_critic_equal_a_double_one(tmp_path: Path) -> None:
+    """Its power iterations are counted by updates, not by micro-batches."""
+    data = load_data(
+        DataArguments(dataset_name="builtin:edges", resolution=8, max_train_samples=32), 0, Layout("pair")
+    )
+    for name, batch_size, accumulation in (("double", 8, 1), ("four", 2, 4)):
+        torch.manual_seed(0)
+        generator = ResNetTranslator(1, 3, 8, width=2, num_blocks=0, norm="none")
+        objective = Pix2PixObjective(
+            generator, PatchDiscriminator(4, 2, 16, norm="spectral"), data.spec, gan_loss="hinge"
+        )
+        args = TrainingArguments(
+            str(tmp_path / name), train_batch_size=batch_size, gradient_accumulation_steps=accumulation
+        )
+        train(objective, data, dataclasses.replace(args, max_train_steps=4, adam_epsilon=1e-3, num_threads=1))
+    for place in ("generator", "training_networks/discriminator"):
+        assert largest_difference(tmp_path / "double" / place, tmp_path / "four" / place) <= 1e-6
+    assert metrics(tmp_path / "double")["train"] == pytest.approx(metrics(tmp_path / "four")["train"], rel=1e-5)
 
 
 def test_accumulated_noise_is_that_of_the_double_batch(tmp_path: Path) -> None:
