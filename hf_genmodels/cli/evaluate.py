@@ -54,11 +54,11 @@ def evaluate(args: argparse.Namespace) -> None:
         sampling=sampling,
         known_pixels=args.known_pixels,
     )
-    rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR")]
+    rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR", "")]
     for result in results:
         settings = result["settings"]
         extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
-        rows.append((result["name"], f"{result['value']:.6g}", count, extractor))
+        rows.append((result["name"], f"{result['value']:.6g}", count, extractor, result.get("note", "")))
     print_table(rows)
     model, target = Path(args.model), Path(args.output_dir or args.model)
     if args.output_dir is None and not model.is_dir():

@@ -55,7 +55,8 @@ def evaluate_pipeline(
         known_pixels: Of a pipeline that takes some: share of the pixels that are known, 0.005 by default.
 
     Returns:
-        A dict for each number: "name", "value", "settings". "SWD" has the units of the features, "MSE" those of [0, 1]
+        A dict for each number: "name", "value", "settings", and "note" where something has to be said beside it, such
+        as of an FID of fewer examples than features. "SWD" has the units of the features, "MSE" those of [0, 1]
         squared, "PSNR" decibels, log-likelihoods nats for each example, the Parzen one of a density over [0, 1]; "C1"
         to "C3" see `PolarimetricPipeline.violations`, the constraints' `PixelwisePipelineOutput`.
 
@@ -77,7 +78,8 @@ def evaluate_pipeline(
     description = found.describe(shape) if found else {}
     real, made = collect(request, dataset, f"{split} of {about['dataset']}")
     return [
-        {"name": name, "value": value, "settings": {**settings, "num_real": real.count, **about}}
+        {"name": figure.name, "value": figure.value, "settings": {**figure.settings, "num_real": real.count, **about}}
+        | ({"note": figure.note} if figure.note else {})
         for metric in metrics
-        for name, value, settings in report(request, metric, real, made, description)
+        for figure in report(request, metric, real, made, description)
     ]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from ..metrics import distribution, likelihood, texture
 from ..metrics.constraints import EPSILON
@@ -21,14 +22,20 @@ _RADII = (1, 2)
 _PARZEN_DATA = 2  # one half of the real data chooses the bandwidth, the other is scored
 _WITHOUT_EXTRACTOR: dict[str, Any] = {"extractor": None, "weights_sha256": None, "resize": None}
 
-# Name, value and settings.
-Figure = tuple[str, float, dict[str, Any]]
+
+class Figure(NamedTuple):
+    """A number, how it was made, and what has to be said beside it."""
+
+    name: str
+    value: float
+    settings: dict[str, Any]
+    note: str | None = None
 
 
 def report(
     request: Request, metric: str, real: Collected, made: Collected, description: dict[str, Any]
 ) -> Iterator[Figure]:
-    """The numbers of one metric, each with its name and settings.
+    """The numbers of one metric.
 
     Args:
         request: What was asked for.
@@ -39,8 +46,8 @@ def report(
     """
     kind = KINDS[metric]
     of_extractor = description if kind is FEATURES else _WITHOUT_EXTRACTOR
-    for name, value, settings in _REPORTS[kind](request, metric, real, made):
-        yield name, value, {**of_extractor, **settings}
+    for figure in _REPORTS[kind](request, metric, real, made):
+        yield figure._replace(settings={**of_extractor, **figure.settings})
 
 
 def _of_samples(request: Request, made: Collected) -> dict[str, Any]:
@@ -51,34 +58,43 @@ def _of_samples(request: Request, made: Collected) -> dict[str, Any]:
 def _compare_features(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     a, b, settings = torch.cat(real.features), torch.cat(made.features), _of_samples(request, made)
     if metric == "fid":
-        yield "FID", distribution.frechet_distance_from_features(a, b), settings
+        yield Figure("FID", distribution.frechet_distance_from_features(a, b), settings, _too_few(a, b))
     elif metric == "kid":
         # subsets of more than half of a set are nearly the same set each time, and their spread says nothing
         subsets = {"num_subsets": _SUBSETS, "subset_size": min(_SUBSET_SIZE, len(a) // 2, len(b) // 2)}
         kid = distribution.kernel_distance(a, b, generator=request.generator(), **subsets)
-        yield "KID", kid.mean, {**settings, **subsets}
-        yield "KID std", kid.std, {**settings, **subsets}
+        few = _too_few(a, b) and f"few examples: subsets of {subsets['subset_size']}, not {_SUBSET_SIZE}, scatter"
+        yield Figure("KID", kid.mean, {**settings, **subsets}, few)
+        yield Figure("KID std", kid.std, {**settings, **subsets})
     elif metric == "precision_recall":
         pair = distribution.precision_recall(a, b, k=_NEIGHBOUR)
-        yield "precision", pair.precision, {**settings, "k": _NEIGHBOUR}
-        yield "recall", pair.recall, {**settings, "k": _NEIGHBOUR}
+        yield Figure("precision", pair.precision, {**settings, "k": _NEIGHBOUR})
+        yield Figure("recall", pair.recall, {**settings, "k": _NEIGHBOUR})
     elif metric == "swd":
         value = distribution.sliced_wasserstein(a, b, generator=request.generator(), num_projections=_PROJECTIONS)
-        yield "SWD", value, {**settings, "num_projections": _PROJECTIONS}
+        yield Figure("SWD", value, {**settings, "num_projections": _PROJECTIONS})
     else:
         entropy = distribution.inception_score(torch.cat(made.probabilities))
-        yield "inception score", entropy.score, settings
-        yield "label entropy", entropy.marginal, settings
+        yield Figure("inception score", entropy.score, settings)
+        yield Figure("label entropy", entropy.marginal, settings)
+
+
+def _too_few(a: Tensor, b: Tensor) -> str | None:
+    """What is to be said of a distance of Gaussians that were fitted to too few examples, None otherwise."""
+    fewest, dim = min(len(a), len(b)), a.shape[1]
+    if fewest > dim:
+        return None
+    return f"{fewest} examples for {dim} features: too few for a covariance, and the distance comes out too large"
 
 
 def _compare_textures(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     images, samples, settings = torch.cat(real.values), torch.cat(made.values), _of_samples(request, made)
     if metric == "hog":
-        yield "HOG", texture.hog_distance(images, samples), settings
+        yield Figure("HOG", texture.hog_distance(images, samples), settings)
         return
     for radius in _RADII:
         value = texture.lbp_distance(images, samples, radius)
-        yield f"LBP radius {radius}", value, {**settings, "radius": radius}
+        yield Figure(f"LBP radius {radius}", value, {**settings, "radius": radius})
 
 
 def _estimate_density(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
@@ -87,8 +103,8 @@ def _estimate_density(request: Request, metric: str, real: Collected, made: Coll
     bandwidth = likelihood.choose_bandwidth(samples, data[::_PARZEN_DATA])
     scored = likelihood.parzen_log_likelihood(samples, data[1::_PARZEN_DATA], bandwidth)
     settings = {"num_samples": made.count, "num_scored": len(scored), **request.sampling}
-    yield "Parzen log-likelihood", scored.mean().item(), settings
-    yield "Parzen bandwidth", bandwidth, settings
+    yield Figure("Parzen log-likelihood", scored.mean().item(), settings)
+    yield Figure("Parzen bandwidth", bandwidth, settings)
 
 
 def _mean_error(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
@@ -97,7 +113,7 @@ def _mean_error(request: Request, metric: str, real: Collected, made: Collected)
         settings |= request.sampling
     if metric == "lpips":
         settings["extractor"] = "lpips-alex"
-    yield metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings
+    yield Figure(metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings)
 
 
 def _mean_likelihood(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
@@ -105,23 +121,23 @@ def _mean_likelihood(request: Request, metric: str, real: Collected, made: Colle
     if request.pipeline.likelihood_draws is not None:
         settings["latent_samples"] = request.pipeline.likelihood_draws
     # not "NLL": a training run may have a figure of that name, which is another quantity
-    yield "negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings
+    yield Figure("negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings)
 
 
 def _sum_up_violations(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     settings = _of_samples(request, made)
     for name in ("C1", "C2", "C3"):
         of_images = mean_std_median(torch.cat(made.scores[name]))
-        yield name, of_images.mean, settings
-        yield f"{name} std", of_images.std, settings
-        yield f"{name} median", of_images.median, settings
+        yield Figure(name, of_images.mean, settings)
+        yield Figure(f"{name} std", of_images.std, settings)
+        yield Figure(f"{name} median", of_images.median, settings)
 
 
 def _sum_up_constraints(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     settings = _of_samples(request, made)
-    yield "constraint MSE", torch.cat(made.scores["mse"]).mean().item(), settings
+    yield Figure("constraint MSE", torch.cat(made.scores["mse"]).mean().item(), settings)
     satisfied = torch.cat(made.scores["satisfied"]).mean().item()
-    yield "constraints satisfied", satisfied, {**settings, "epsilon": EPSILON}
+    yield Figure("constraints satisfied", satisfied, {**settings, "epsilon": EPSILON})
 
 
 _REPORTS: dict[Kind, Callable[[Request, str, Collected, Collected], Iterator[Figure]]] = {

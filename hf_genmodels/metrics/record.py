@@ -72,6 +72,7 @@ def _are_results(value: Any) -> bool:
         isinstance(result, dict)
         and isinstance(result.get("name"), str)
         and _is_number(result.get("value"))
+        and isinstance(result.get("note", ""), str)
         and isinstance(settings := result.get("settings"), dict)
         and all(isinstance(settings.get(name, ""), str) for name in ("dataset", "split"))
         for result in value

@@ -11,6 +11,7 @@ import torch
 from scipy.linalg import sqrtm
 from torch import Tensor
 
+from hf_genmodels.cli import main
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.errors import UserError
 from hf_genmodels.evaluation import METRICS, evaluate_pipeline
@@ -65,6 +66,23 @@ def evaluate(
 def first_digits(number: int) -> Tensor:
     (batch,) = evaluation_batches(load_split(DIGITS, "test"), batch_size=10_000)
     return (batch["image"][:number] + 1) / 2
+
+
+def test_a_distance_of_few_examples_has_a_note(
+    pipeline: VAEPipeline, extractor: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    few, enough = (evaluate(pipeline, "fid", "kid", "swd", extractor=name) for name in ("pixels", extractor))
+    assert few["FID"]["note"].startswith("60 examples for 64 features: too few for a covariance")
+    assert few["KID"]["note"] == "few examples: subsets of 30, not 1000, scatter"
+    assert not any("note" in result for result in (few["SWD"], few["KID std"], *enough.values()))
+    pipeline.save_pretrained(tmp_path / "model")
+    arguments = ["evaluate", str(tmp_path / "model"), "--dataset_name", "builtin:digits", "--num_samples", "60"]
+    assert main([*arguments, "--metrics", "fid", "--extractor", "pixels"]) == 0
+    (row,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("FID")]
+    assert row.endswith(few["FID"]["note"])
+    (result,) = json.loads((tmp_path / "model" / "metrics.json").read_text())["evaluation"]
+    assert result["note"] == few["FID"]["note"] and "note" not in result["settings"]
+    assert f"; {result['note']} |" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
 def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str) -> None:
