@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     args = parser.parse_args()
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_IMAGES, *SHAPE), dtype=np.uint8)
-    spec = DataSpec("noise", SHAPE[0], SHAPE[1], 255.0, None, NUM_IMAGES, "0" * 12)
+    spec = DataSpec("noise", SHAPE[0], SHAPE[1:], 255.0, None, NUM_IMAGES, "0" * 12)
     data = LoadedData(spec, ArrayDataset(pixels, spec, None, random_flip=False), None, None)
     with tempfile.TemporaryDirectory() as name:
         ours = make_loop("ddpm", DDPMArguments(), data, Path(name), args.threads, BATCH, learning_rate=RATE)

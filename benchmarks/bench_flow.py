@@ -42,7 +42,7 @@ NUM_EXAMPLES, RATE = 2048, 1e-3
 Run = Callable[[], object]
 
 
-def held_in_memory(values: np.ndarray, size: int | None) -> LoadedData:
+def held_in_memory(values: np.ndarray, size: tuple[int, int] | None) -> LoadedData:
     """Random examples as a data set."""
     scale = 1.0 if size is None else 255.0
     spec = DataSpec("noise", values.shape[1], size, scale, None, len(values), "0" * 12)
@@ -136,7 +136,7 @@ def compare_glow(folder: Path, rounds: int, threads: int) -> None:
     """Print the table of Glow's step."""
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_EXAMPLES, *IMAGES), dtype=np.uint8)
     options = FlowArguments(architecture="glow", num_flow_steps=STEPS_K, num_scales=SCALES_L, hidden_channels=CHANNELS)
-    data = held_in_memory(pixels, IMAGES[1])
+    data = held_in_memory(pixels, IMAGES[1:])
     ours = make_loop("flow", options, data, folder, threads, GLOW_BATCH, learning_rate=RATE)
     torch.manual_seed(0)
     networks: dict[str, nn.Module] = {

@@ -49,12 +49,15 @@ def noise(shape: tuple[int, ...]) -> Any:
     from hf_genmodels.data import DataSpec, LoadedData
     from hf_genmodels.data.sets import ArrayDataset
 
-    random, size = np.random.default_rng(0), shape[1] if len(shape) == 3 else None
-    if size is None:
+    random, is_image = np.random.default_rng(0), len(shape) == 3
+    # a number in 0.1.0
+    size: Any = shape[1:] if hasattr(DataSpec, "sample_size") else shape[1]
+    if not is_image:
         values: Any = random.standard_normal((NUM_EXAMPLES, *shape)).astype(np.float32)
     else:
         values = random.integers(0, 256, (NUM_EXAMPLES, *shape), dtype=np.uint8)
-    spec = DataSpec("noise", shape[0], size, 1.0 if size is None else 255.0, None, NUM_EXAMPLES, "0" * 12)
+    about = (size, 255.0) if is_image else (None, 1.0)
+    spec = DataSpec("noise", shape[0], *about, None, NUM_EXAMPLES, "0" * 12)
     return LoadedData(spec, ArrayDataset(values, spec, None, random_flip=False), None, None)
 
 

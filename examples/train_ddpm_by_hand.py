@@ -31,7 +31,7 @@ def main() -> None:
     data = load_data(DataArguments(dataset_name="builtin:digits"), args.seed)
     batches = TrainingBatches(data.train, batch_size=BATCH_SIZE, seed=args.seed).start(0)  # without end
     unet = UNet2DModel(
-        sample_size=data.spec.size,
+        sample_size=data.spec.sample_size,
         in_channels=data.spec.channels,
         out_channels=data.spec.channels,
         block_out_channels=(32, 64),

@@ -28,7 +28,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     data = load_data(DataArguments(dataset_name="builtin:digits"), args.seed)
     batches = TrainingBatches(data.train, batch_size=BATCH_SIZE, seed=args.seed).start(0)  # without end
-    channels, size = data.spec.channels, data.spec.size
+    channels, size = data.spec.channels, data.spec.sample_size
     generator = DCGANGenerator(LATENT_DIM, channels, size, width=64)
     discriminator = DCGANDiscriminator(channels, size, width=64, norm="spectral")
     for_generator = torch.optim.Adam(generator.parameters(), lr=2e-4, betas=(0.5, 0.999))

@@ -29,7 +29,7 @@ def main() -> None:
     torch.manual_seed(args.seed)
     data = load_data(DataArguments(dataset_name="builtin:digits"), args.seed)
     batches = TrainingBatches(data.train, batch_size=BATCH_SIZE, seed=args.seed).start(0)  # without end
-    channels, size = data.spec.channels, data.spec.size
+    channels, size = data.spec.channels, data.spec.sample_size
     vae = VAE(channels, size, LATENT_DIM, block_out_channels=(64, 128), learn_std=True)
     optimizer = torch.optim.Adam(vae.parameters(), lr=1e-3)
 

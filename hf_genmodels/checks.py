@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from .errors import UserError
+from .sizes import as_option, in_words
 
 
 def check_choice(name: str, value: object, choices: Sequence[str]) -> None:
@@ -28,17 +29,17 @@ def check_widths(name: str, widths: Sequence[int]) -> None:
         raise UserError(f"{name} must be at least 1, got {' '.join(str(width) for width in widths)}")
 
 
-def check_multiple(what: str, size: int, multiple: int, name: str) -> None:
+def check_multiple(what: str, size: tuple[int, int], multiple: int, name: str) -> None:
     """Refuse images whose sides a network cannot halve as often as it must.
 
     Raises:
         UserError: One line with a size that it can take.
     """
-    if size % multiple:
-        nearest = max(1, round(size / multiple)) * multiple
+    if any(side % multiple for side in size):
+        nearest = as_option(*(max(1, round(side / multiple)) * multiple for side in size))
         raise UserError(
-            f"{what} needs images whose sides are multiples of {multiple}, {name} has {size}; use --resolution "
-            f"{nearest}"
+            f"{what} needs images whose sides are multiples of {multiple}, {name} has {in_words(size)}; use "
+            f"--resolution {nearest}"
         )
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import (
-    GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     HTTPError,
@@ -111,29 +110,19 @@ def _snapshot(repo_id: str, *, revision: str | None, local_files_only: bool, **o
         ) from None
     except RevisionNotFoundError:
         raise UserError(f"repository {repo_id} on the Hub has no branch, tag or commit {revision}") from None
-    except GatedRepoError as error:
-        raise UserError(f"{at} cannot be read: the Hub says {hub_reason(error)}") from error
     except RepositoryNotFoundError:
         raise UserError(
             f"{repo_id} is neither a folder here nor a repository to be read on the Hub; a private one needs a token"
         ) from None
     except LocalEntryNotFoundError as error:
         reason = "the Hub was not asked (offline)" if offline else "the Hub cannot be reached"
-        if isinstance(error.__cause__, HfHubHTTPError):
-            reason = f"the Hub says {hub_reason(error)}"
         raise UserError(f"{at} is no folder here, is not (or only in part) in the cache, and {reason}") from error
     except (HTTPError, OSError) as error:
         raise UserError(f"{at} could not be downloaded: {hub_reason(error)}") from error
 
 
 def hub_reason(error: Exception) -> str:
-    """What the Hub said, to begin with by a status other than 200, or the first line of the client's own message."""
-    cause: BaseException | None = error
-    while cause is not None:
-        # what libraries make of one that is not found says more
-        if isinstance(cause, HfHubHTTPError) and (cause is error or cause.response.status_code not in (401, 404)):
-            said = cause.server_message or str(cause).partition("\n\n")[2] or cause.response.reason_phrase
-            status = str(cause.response.status_code)
-            return f"{status} {' '.join(said.split()).removeprefix(status).strip()}"
-        cause = cause.__cause__ or cause.__context__
+    """What the Hub said, or the first line of the client's own message."""
+    if isinstance(error, HfHubHTTPError) and error.server_message:
+        return f"{error.response.status_code} {' '.join(error.server_message.split())}"
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, ModelCard
-from huggingface_hub.errors import DisabledRepoError, HfHubHTTPError, HTTPError
+from huggingface_hub.errors import HfHubHTTPError, HTTPError
 
 from . import __version__
 from .cards import (
@@ -217,7 +217,6 @@ def _hub_failures(action: str) -> Iterator[None]:
         raise
     except (HTTPError, OSError, ValueError) as error:
         hint = ""
-        is_refused = isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403)
-        if is_refused and not isinstance(error, DisabledRepoError):
+        if isinstance(error, HfHubHTTPError) and error.response.status_code in (401, 403):
             hint = "; log in with `hf auth login`, or pass a token that may write there"
         raise UserError(f"{action} failed: {hub_reason(error)}{hint}") from error

@@ -21,6 +21,7 @@ from torch import Tensor
 from hf_genmodels.configs import check_types
 from hf_genmodels.data.spec import LayoutKind
 from hf_genmodels.errors import UserError
+from hf_genmodels.sizes import sample_shape
 
 from .arguments import check_arguments
 from .components import Loading, find_device, find_dtypes, is_component, load_component, parts_of, read_index
@@ -343,7 +344,7 @@ class GenerativePipeline(DiffusionPipeline):
     def sample_shape(self) -> SampleShape:
         """Shape of one sample, (channels, height, width) or (dim,): that of the first component's configuration."""
         config = next(iter(self.components.values())).config
-        return (config.in_channels,) if config.sample_size is None else (config.in_channels, *[config.sample_size] * 2)
+        return sample_shape(config.in_channels, config.sample_size)
 
     @property
     def num_classes(self) -> int | None:

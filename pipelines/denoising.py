@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_noise, predicted_sample
+from hf_genmodels.sizes import height_width
 
 from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape
@@ -64,9 +65,7 @@ class DenoisingPipeline(IterativePipeline):
     @property
     def network_shape(self) -> tuple[int, int, int]:
         """What the network takes: (channels, height, width)."""
-        size = self.unet.config.sample_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return self.unet.config.in_channels, height, width
+        return self.unet.config.in_channels, *height_width(self.unet.config.sample_size)
 
     @property
     def latent_shape(self) -> SampleShape:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.sizes import sample_shape
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .latents import interpolate_latents
@@ -168,10 +169,11 @@ def check_fit(
             f"{family}: the encoder's latents have dimension {ours.latent_dim}, "
             f"those of {type(decoder).__name__} {theirs.latent_dim}"
         )
-    if (ours.in_channels, ours.sample_size) != (theirs.out_channels, theirs.sample_size):
+    taken = sample_shape(ours.in_channels, ours.sample_size)
+    made = sample_shape(theirs.out_channels, theirs.sample_size)
+    if taken != made:
         raise UserError(
-            f"{family}: the encoder takes {ours.in_channels} channels and sample_size {ours.sample_size}, "
-            f"but {type(decoder).__name__} makes {theirs.out_channels} and {theirs.sample_size}"
+            f"{family}: the encoder takes samples of shape {taken}, but {type(decoder).__name__} makes {made}"
         )
     if needs_log_std and not ours.get("shared_log_std", True):
         raise UserError(f"{family}: the encoder is deterministic; build it with shared_log_std=True")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Generator
+from hf_genmodels.sizes import sample_shape
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
 from .images import SampleShape
@@ -49,9 +50,7 @@ class GANPipeline(GenerativePipeline):
     @property
     def sample_shape(self) -> SampleShape:
         """Shape of one sample, (channels, height, width) or (dim,)."""
-        config = self.generator.config
-        channels, size = config.out_channels, config.sample_size
-        return (channels,) if size is None else (channels, size, size)
+        return sample_shape(self.generator.config.out_channels, self.generator.config.sample_size)
 
     @property
     def latent_dim(self) -> int:

@@ -15,6 +15,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_sample
 from hf_genmodels.operators import Inpainting, LinearOperator, MeasurementOperator
 from hf_genmodels.roles import Denoiser
+from hf_genmodels.sizes import sample_shape
 
 from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
@@ -119,8 +120,7 @@ class InverseProblemPipeline(IterativePipeline):
 
     @property
     def sample_shape(self) -> SampleShape:
-        size = self.unet.config.sample_size
-        return (self.unet.config.in_channels, *([size, size] if isinstance(size, int) else size))
+        return sample_shape(self.unet.config.in_channels, self.unet.config.sample_size)
 
     @torch.no_grad()
     def __call__(

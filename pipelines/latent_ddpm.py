@@ -9,6 +9,7 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Denoiser, VAENetwork
+from hf_genmodels.sizes import sample_shape
 
 from .denoising import DenoisingPipeline
 from .images import SampleShape
@@ -57,9 +58,7 @@ class LatentDDPMPipeline(DenoisingPipeline):
     @property
     def sample_shape(self) -> SampleShape:
         """Shape of one sample, (channels, height, width) or (dim,)."""
-        config = self.vae.config
-        channels, size = config.in_channels, config.sample_size
-        return (channels,) if size is None else (channels, size, size)
+        return sample_shape(self.vae.config.in_channels, self.vae.config.sample_size)
 
     def to_diffused(self, images: Any) -> Tensor:
         """The VAE's posterior means times `scaling_factor`, float32 (batch, latent_dim)."""

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.sizes import sample_shape
 
 from .base import GenerativePipeline, Generators
 from .images import SampleShape, to_network
@@ -28,7 +29,7 @@ class TranslationPipeline(GenerativePipeline):
     def sample_shape(self) -> SampleShape:
         """Shape of a translation of an image of the size it was trained on."""
         config = next(iter(self.components.values())).config
-        return (config.out_channels, config.sample_size, config.sample_size)
+        return sample_shape(config.out_channels, config.sample_size)
 
     def translate(
         self,

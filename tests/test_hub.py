@@ -14,7 +14,6 @@ from hf_genmodels.cards import make_card, write_card
 from hf_genmodels.errors import UserError
 from hf_genmodels.folders import resolve_folder
 from hf_genmodels.hub import copy_card_files, copy_descriptions, publish, published_files
-from tests.testing_utils.hub_repository import HubError
 from tests.testing_utils.hub_server import TOKEN, HubServer, run_client
 from tests.testing_utils.model_folders import (
     LOADED,
@@ -306,47 +305,6 @@ for folder, token in ((sys.argv[1], "hf_wrong"), (sys.argv[2], None)):
         assert local.startswith("tester/model at revision v1 is no folder here")
     (unreachable,) = resolve(server, tmp_path / "c", ("tester/model", {}))
     assert unreachable.endswith("in the cache, and the Hub cannot be reached")
-
-
-REFUSALS = {
-    "tester/gated": HubError(403, "Access to model tester/gated is restricted. Visit its page to ask.", "GatedRepo"),
-    "tester/anonymous": HubError(401, "You must be authenticated to access it. Please log in.", "GatedRepo"),
-    "tester/disabled": HubError(403, "Access to this resource is disabled."),
-    "tester/often": HubError(429, "We had to rate limit you. Upgrade to a PRO account."),
-    "tester/legal": HubError(451, "Unavailable in your country. See our terms."),
-    "tester/down": HubError(503, "Service is under maintenance."),
-}
-LOAD_DATA = """
-import sys
-from hf_genmodels.data import DataArguments, load_data
-from hf_genmodels.errors import UserError
-for name in sys.argv[1:]:
-    try:
-        load_data(DataArguments(dataset_name=name), seed=0)
-    except UserError as error:
-        print(error)
-"""
-
-
-def test_the_hubs_own_sentence_is_kept(trained: Path, tmp_path: Path) -> None:
-    with HubServer() as server:
-        server.refusals = REFUSALS
-        models = resolve(server, tmp_path, *((name, {}) for name in REFUSALS))
-        # where it was asked too often, the client asks again and again in most cases, slower and slower
-        sets = ["tester/gated", "tester/disabled", "tester/legal"]
-        data = run_client(LOAD_DATA, server, tmp_path, *sets).splitlines()
-        publishing = (
-            PUBLISH.replace("    print", "    try:\n        print")
-            + "    except Exception as error:\n        print(error)"
-        )
-        published = run_client(publishing, server, tmp_path, f"{trained},tester/disabled").splitlines()
-    for (name, refusal), line in zip(REFUSALS.items(), models, strict=True):
-        assert line.startswith(name) and line.endswith(f"the Hub says {refusal.status} {refusal}")
-    assert all(line.startswith(f"--dataset_name {name}: ") for name, line in zip(sets, data, strict=True))
-    assert "is a gated dataset on the Hub" in data[0]
-    assert data[1].endswith("403 Access to this resource is disabled.")
-    assert data[2].endswith("451 Unavailable in your country. See our terms.")
-    assert published == [f"publishing {trained} to tester/disabled failed: 403 Access to this resource is disabled."]
 
 
 def test_local_folders_need_no_hub(trained: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from torch.nn.utils.parametrizations import _SpectralNorm, spectral_norm
 from ..checks import check_choice, check_widths
 from ..choices import NormStatistics
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 
 # what a network needs labels in `forward` for; an "acgan" discriminator predicts them instead
 CONDITIONED = ("concat", "batch_norm", "projection")
@@ -269,47 +271,66 @@ def initialise_glorot(network: nn.Module) -> None:
 # blocks of DCGAN -----------------------------------------------------------------------------------------------------
 
 
-def check_power_of_two(network: str, sample_size: int) -> None:
-    """Refuse images that halving does not lead to a 4x4 or an 8x8 map.
+def halvings_to(smallest: int, network: str, sample_size: SampleSize) -> int:
+    """How often an image is halved until the shorter side of the map is `smallest`, 4 or 8.
 
     Raises:
-        UserError: The size is no power of two of at least 8.
+        UserError: The shorter side is no power of two of at least 8, or the longer one cannot be halved as often.
     """
-    if sample_size < 8 or sample_size & (sample_size - 1):
-        raise UserError(f"{network}: sample_size {sample_size} is no power of two of at least 8; resize the images")
+    short, long = sorted(height_width(sample_size))
+    if short < 8 or short & (short - 1):
+        raise UserError(
+            f"{network}: sample_size {in_words(sample_size)} is no power of two of at least 8; use "
+            f"{2 ** max(3, round(math.log2(short)))} (--resolution)"
+        )
+    times = (short // smallest).bit_length() - 1
+    if long % 2**times:
+        raise UserError(
+            f"{network}: sample_size {in_words(sample_size)} must be halved {times} times, and {long} is no "
+            f"multiple of {2**times}; use {max(1, round(long / 2**times)) * 2**times} (--resolution)"
+        )
+    return times
 
 
 def dcgan_plan(
-    network: str, sample_size: int, width: int, kernel_size: int, strides: tuple[int, ...] | None
+    network: str, sample_size: SampleSize, width: int, kernel_size: int, strides: tuple[int, ...] | None
 ) -> list[tuple[int, int]]:
-    """(channels, stride) of each convolution from the image down to the 4x4 map; channels double up to 8 x width.
+    """(channels, stride) of each convolution from the image down to the smallest map; channels double up to 8 x width.
 
     Raises:
-        UserError: The size is no power of two of at least 8, strides do not lead from it to 4, or no width.
+        UserError: The size as of `halvings_to`, strides do not lead from its shorter side to 4, or no width.
     """
     check_widths("width", [width])
-    check_power_of_two(network, sample_size)
+    times = halvings_to(4, network, sample_size)
     if kernel_size not in (4, 5):
         raise UserError(f"{network}: kernel_size must be 4 or 5, got {kernel_size}")
-    steps = tuple(strides) if strides is not None else (2,) * (sample_size.bit_length() - 3)
+    steps = tuple(strides) if strides is not None else (2,) * times
     allowed = (2,) if kernel_size == 4 else (1, 2)
-    if any(step not in allowed for step in steps) or 4 * 2 ** steps.count(2) != sample_size:
+    if any(step not in allowed for step in steps) or steps.count(2) != times:
         raise UserError(
-            f"{network}: strides {steps} with kernel_size {kernel_size} do not lead from {sample_size} to 4 pixels; "
-            f"use {sample_size.bit_length() - 3} twos, and ones only with kernel_size 5"
+            f"{network}: strides {steps} with kernel_size {kernel_size} do not lead from "
+            f"{min(height_width(sample_size))} to 4 pixels; use {times} twos, and ones only with kernel_size 5"
         )
     return [(width * 2 ** min(index, 3), step) for index, step in enumerate(steps)]
 
 
-class DCGANTrunk(nn.Sequential):
-    """Blocks of convolution, norm (not in the first) and LeakyReLU(0.2), from an image to a 4x4 map.
+def smallest_map(sample_size: SampleSize, plan: list[tuple[int, int]]) -> tuple[int, int]:
+    """(height, width) of the map to which a plan leads: 4x4, or longer on one side."""
+    factor = math.prod(stride for _, stride in plan)
+    height, width = height_width(sample_size)
+    return height // factor, width // factor
 
-    (batch, in_channels, sample_size, sample_size) -> (batch, out_channels, 4, 4).
+
+class DCGANTrunk(nn.Sequential):
+    """Blocks of convolution, norm (not in the first) and LeakyReLU(0.2), from an image to its `smallest_map`.
+
+    (batch, in_channels, height, width) -> (batch, out_channels, rows, columns).
     """
 
     def __init__(
         self,
         in_channels: int,
+        sample_size: SampleSize,
         plan: list[tuple[int, int]],
         kernel_size: int,
         norm: str,
@@ -325,7 +346,7 @@ class DCGANTrunk(nn.Sequential):
             channels = width
         super().__init__(*blocks)
         self.out_channels = channels
-        self.out_features = 16 * channels
+        self.out_features = math.prod(smallest_map(sample_size, plan)) * channels
 
 
 class UpBlock(nn.Module):

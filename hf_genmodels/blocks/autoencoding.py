@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_widths
 from ..choices import TrunkNorm
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words, sample_shape
 
 Activation = Literal["relu", "silu", "tanh"]
 ARCHITECTURES = ("linear", "mlp", "conv")
@@ -41,17 +42,20 @@ def dense_layers(widths: Sequence[int], activation: str) -> list[nn.Module]:
     return layers
 
 
-def halvings(sample_size: int, num_halvings: int) -> list[int]:
+def halvings(sample_size: SampleSize, num_halvings: int) -> list[tuple[int, int]]:
     """Sizes after 0, 1, ... convolutions of kernel 4, stride 2, padding 1: each is half the one before, rounded down.
+
+    As (height, width).
 
     Raises:
         UserError: The image is too small for that many.
     """
-    sizes = [sample_size >> k for k in range(num_halvings + 1)]
-    if sizes[-1] < 1:
+    height, width = height_width(sample_size)
+    sizes = [(height >> k, width >> k) for k in range(num_halvings + 1)]
+    if min(sizes[-1]) < 1:
         raise UserError(
-            f"resolution {sample_size} is too small for {num_halvings} stride-2 blocks (block_out_channels): use a "
-            f"sample_size (--resolution) of {2**num_halvings} or more, or fewer blocks"
+            f"resolution {in_words(sample_size)} is too small for {num_halvings} stride-2 blocks "
+            f"(block_out_channels): use a sample_size (--resolution) of {2**num_halvings} or more, or fewer blocks"
         )
     return sizes
 
@@ -76,7 +80,7 @@ class ConvTrunk(nn.Sequential):
     def __init__(
         self,
         in_channels: int,
-        sample_size: int,
+        sample_size: SampleSize,
         block_out_channels: Sequence[int],
         dense_dims: Sequence[int],
         norm: str,
@@ -90,7 +94,7 @@ class ConvTrunk(nn.Sequential):
             if normed:
                 layers.append(norm_layer(norm, width_out))
             layers.append(ACTIVATIONS[activation]())
-        flat = block_out_channels[-1] * sizes[-1] ** 2
+        flat = block_out_channels[-1] * math.prod(sizes[-1])
         super().__init__(*layers, nn.Flatten(), *dense_layers([flat, *dense_dims], activation))
         self.out_features = dense_dims[-1] if dense_dims else flat
 
@@ -113,15 +117,15 @@ class MLPHead(nn.Sequential):
 class ConvHead(nn.Sequential):
     """The mirror of `ConvTrunk`: dense layers to the smallest map, then ConvTranspose 4x4 stride 2, norm, activation.
 
-    The last layer has neither norm nor activation. (batch, latent_dim) -> (batch, out_channels, sample_size,
-    sample_size).
+    The last layer has neither norm nor activation. (batch, latent_dim) -> (batch, out_channels, height,
+    width).
     """
 
     def __init__(
         self,
         latent_dim: int,
         out_channels: int,
-        sample_size: int,
+        sample_size: SampleSize,
         block_out_channels: Sequence[int],
         dense_dims: Sequence[int],
         norm: str,
@@ -129,7 +133,7 @@ class ConvHead(nn.Sequential):
     ) -> None:
         sizes = halvings(sample_size, len(block_out_channels))[::-1]
         widths = list(block_out_channels)[::-1]
-        smallest = (widths[0], sizes[0], sizes[0])
+        smallest = (widths[0], *sizes[0])
         layers: list[nn.Module] = [
             *dense_layers([latent_dim, *dense_dims, math.prod(smallest)], activation),
             nn.Unflatten(1, smallest),
@@ -138,7 +142,7 @@ class ConvHead(nn.Sequential):
             last = index == len(widths) - 1
             normed = norm != "none" and not last
             # An odd size lost its last row when it was halved; output_padding gives it back.
-            odd = sizes[index + 1] - 2 * sizes[index]
+            odd = tuple(after - 2 * before for before, after in zip(sizes[index], sizes[index + 1], strict=True))
             layers.append(
                 nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1, output_padding=odd, bias=not normed)
             )
@@ -167,7 +171,7 @@ def check_layers(architecture: str, block_out_channels: Sequence[int], norm: str
 def build_trunk(
     architecture: str,
     in_channels: int,
-    sample_size: int | None,
+    sample_size: SampleSize | None,
     *,
     hidden_dims: Sequence[int],
     block_out_channels: Sequence[int],
@@ -184,14 +188,14 @@ def build_trunk(
         if sample_size is None:
             raise UserError("architecture conv needs images, but the data are vectors; use mlp (--architecture mlp)")
         return ConvTrunk(in_channels, sample_size, block_out_channels, hidden_dims, norm, activation)
-    return MLPTrunk(in_channels * (sample_size or 1) ** 2, hidden_dims, activation)
+    return MLPTrunk(math.prod(sample_shape(in_channels, sample_size)), hidden_dims, activation)
 
 
 def build_head(
     architecture: str,
     latent_dim: int,
     out_channels: int,
-    sample_size: int | None,
+    sample_size: SampleSize | None,
     *,
     hidden_dims: Sequence[int],
     block_out_channels: Sequence[int],
@@ -207,16 +211,15 @@ def build_head(
     if architecture == "conv":
         assert sample_size is not None  # build_trunk, called first, has refused vectors
         return ConvHead(latent_dim, out_channels, sample_size, block_out_channels, hidden_dims, norm, activation)
-    out_shape = (out_channels,) if sample_size is None else (out_channels, sample_size, sample_size)
-    return MLPHead(latent_dim, hidden_dims, out_shape, activation)
+    return MLPHead(latent_dim, hidden_dims, sample_shape(out_channels, sample_size), activation)
 
 
-def check_sample(sample: Tensor, in_channels: int, sample_size: int | None) -> None:
+def check_sample(sample: Tensor, in_channels: int, sample_size: SampleSize | None) -> None:
     """Compare a batch with the shape a network was built for.
 
     Raises:
         UserError: The shapes differ; the message has both.
     """
-    expected = (in_channels,) if sample_size is None else (in_channels, sample_size, sample_size)
+    expected = sample_shape(in_channels, sample_size)
     if tuple(sample.shape[1:]) != expected:
         raise UserError(f"the network takes samples of shape {expected}, got {tuple(sample.shape[1:])}")

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from ..losses.likelihood import standard_normal_log_density
+from ..sizes import sample_shape
 from .autoencoding import check_sample
 
 Reduce = Callable[[Tensor], Tensor]
@@ -214,8 +215,7 @@ class FlowModel(ModelMixin, ConfigMixin):
     @property
     def dim(self) -> int:
         """Numbers in one sample, and in its latent."""
-        channels, size = self.config.in_channels, self.config.sample_size
-        return int(channels if size is None else channels * size**2)
+        return math.prod(sample_shape(self.config.in_channels, self.config.sample_size))
 
     def check_labels(self, labels: Tensor | None, batch_size: int) -> None:
         """Refuse labels that do not go with the network.

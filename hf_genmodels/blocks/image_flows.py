@@ -12,20 +12,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 from .couplings import AffineCoupling
 from .flows import ActNorm, FlowLayer, in_float32
 
 
-def check_squeezable(sample_size: int, num_scales: int) -> None:
+def check_squeezable(sample_size: SampleSize, num_scales: int) -> None:
     """Refuse images that cannot be halved `num_scales` times.
 
     Raises:
         UserError: One line.
     """
-    if sample_size % 2**num_scales:
+    if any(side % 2**num_scales for side in height_width(sample_size)):
         raise UserError(
-            f"images of size {sample_size} do not divide by {2**num_scales}, which {num_scales} squeezes need: "
-            "give another --resolution, or fewer --num_scales"
+            f"images of size {in_words(sample_size)} do not divide by {2**num_scales}, which {num_scales} "
+            "squeezes need: give another --resolution, or fewer --num_scales"
         )
 
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_widths
 from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
+from ..sizes import height_width, in_words
 from .adversarial import BatchNorm
 
 
@@ -61,8 +62,10 @@ def check_translator(network: str, config: Mapping[str, Any], multiple: int) -> 
     if not 0 <= config["dropout"] < 1:
         raise UserError(f"dropout must be at least 0 and below 1, got {config['dropout']}")
     size = config["sample_size"]
-    if size < 1 or size % multiple:
-        raise UserError(f"{network}: sample_size {size} is no multiple of {multiple}; resize or crop the images")
+    if any(side % multiple for side in height_width(size)):
+        raise UserError(
+            f"{network}: sample_size {in_words(size)} is no multiple of {multiple}; use one (--resolution)"
+        )
 
 
 def check_image(network: str, sample: Tensor, in_channels: int, multiple: int = 1, smallest: int = 1) -> None:

@@ -30,7 +30,7 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "cache_dir": {"help": "where downloaded data sets are kept"},
     "streaming": {"action": "store_true", "help": "read the data set without downloading it first"},
     "on_bad_image": {"default": "error", "choices": ["error", "skip"], "help": "(default: error)"},
-    "resolution": {"type": int, "help": "resize the shorter side to this, then crop the middle"},
+    "resolution": {"type": int, "nargs": "+", "help": "make images cover this size (H, or H W), and crop the middle"},
 }
 
 # The options of `sample` and `evaluate` that go to the call of the pipelines that know them.

@@ -1,12 +1,23 @@
 """The options every training script takes about its data. Their names are those of diffusers' example scripts."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from ..sizes import height_width
+
+# The parser of options knows no `int | list[int]`; in Python one number will do.
+if TYPE_CHECKING:
+    Size = int | list[int]
+else:
+    Size = list[int]
 
 
 @dataclass
 class DataArguments:
-    """Which images to learn from, and their size. Exactly one of `dataset_name` and `train_data_dir` is given."""
+    """Which images to learn from, and their size. Exactly one of `dataset_name` and `train_data_dir` is given.
+
+    `resolution` becomes one number where its two are equal.
+    """
 
     dataset_name: str | None = field(
         default=None,
@@ -99,11 +110,11 @@ class DataArguments:
             "`error` that names it, or `skip` it and report how many were skipped."
         },
     )
-    resolution: int | None = field(
+    resolution: Size | None = field(
         default=None,
         metadata={
-            "help": "Resize the shorter side to this many pixels, then crop to a square. Default: keep the images as "
-            "they are; they must then be square and of one size."
+            "help": "Size of the images, one number for a square or height and width: resize them, keeping their "
+            "proportions, until they cover it, then crop. Default: keep them as they are; all must have one size."
         },
     )
     center_crop: bool = field(
@@ -123,3 +134,13 @@ class DataArguments:
             "none; the batches are the same for every number."
         },
     )
+
+    def __post_init__(self) -> None:
+        if isinstance(self.resolution, (list, tuple)):
+            sides = list(self.resolution)
+            self.resolution = sides[0] if len(set(sides)) == 1 and len(sides) < 3 else sides
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """`resolution` as (height, width)."""
+        return None if self.resolution is None else height_width(self.resolution, "--resolution")

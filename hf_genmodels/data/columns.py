@@ -135,18 +135,22 @@ def _spec(
     value_scale: float,
     class_names: tuple[str, ...] | None,
     content: np.ndarray | int | None,
+    stored_shape: tuple[int, ...] | None = None,
 ) -> DataSpec:
-    """A spec from the content in memory, the number of examples, or None for a stream."""
+    """A spec from the content in memory, the number of examples, or None for a stream.
+
+    `stored_shape` is that of an image in memory, where it is cropped to `shape` only in a batch.
+    """
     count = len(content) if isinstance(content, np.ndarray) else content
     crc = zlib.crc32(np.ascontiguousarray(content).data) if isinstance(content, np.ndarray) else None
     return DataSpec(
         name=name,
         channels=shape[0],
-        size=min(shape[1:]) if len(shape) > 1 else None,
+        size=(shape[1], shape[2]) if len(shape) == 3 else None,
         value_scale=value_scale,
         class_names=class_names,
         num_examples=count,
-        fingerprint=fingerprint(name, config, split, shape, count, crc),
+        fingerprint=fingerprint(name, config, split, stored_shape or shape, count, crc),
     )
 
 
@@ -195,11 +199,12 @@ class BuiltinOrigin:
         pixels = columns[column][rows]
         if pixels.ndim == 2:
             _refuse_image_options(args, self.name)
-        elif args.resolution is not None and args.resolution != pixels.shape[2]:
-            images = [resize(np.moveaxis(image, 0, 2), args.resolution, content.value_scale) for image in pixels]
+        elif args.size is not None:
+            images = [resize(np.moveaxis(image, 0, 2), args.size, content.value_scale) for image in pixels]
             pixels = np.moveaxis(np.stack(images), 3, 1)
-        config, scale = args.dataset_config_name, content.value_scale
-        spec = _spec(self.name, config, split, pixels.shape[1:], scale, content.class_names, pixels)
+        config, scale, stored = args.dataset_config_name, content.value_scale, pixels.shape[1:]
+        shape = stored if args.size is None else (stored[0], *args.size)
+        spec = _spec(self.name, config, split, shape, scale, content.class_names, pixels, stored)
         spec = dataclasses.replace(spec, mirrored_channels=content.mirrored_channels.get(column))
         labels = None if content.labels is None else content.labels[rows]
         extras = {name: values[rows] for name, values in content.extras.items()}
@@ -257,7 +262,7 @@ class SourceOrigin:
         expected = expected or survey.expected(headers)
         if expected.kind.vector:
             _refuse_image_options(args, self.source.name)
-        reader = Reader(expected.kind, expected.size, args.resolution, args.center_crop or role != "training")
+        reader = Reader(expected.kind, expected.size, args.size, args.center_crop or role != "training")
         rows = survey.matching(rows, headers, reader)
         shapes = {reader.target_shape(headers[row]) for row in rows.tolist()}
         shape = next(iter(shapes))
@@ -267,14 +272,13 @@ class SourceOrigin:
         if small and len(shapes) == 1:
             rows, pixels = survey.decode(rows, reader, shape)
             survey.report()
-            spec = _spec(*described, shape, expected.kind.value_scale, names, pixels)
+            spec = _spec(*described, reader.shape, expected.kind.value_scale, names, pixels, shape)
             dataset: ImageDataset = ArrayDataset(pixels, spec, None if labels is None else labels[rows], flip)
             return Loaded(dataset, rows, expected, headers, images)
         if args.on_bad_image == "skip":
             rows = survey.readable(rows, reader)
         survey.report()
-        square = shape if expected.kind.vector else (shape[0], *2 * (min(shape[1:]),))
-        spec = _spec(*described, square, expected.kind.value_scale, names, len(rows))
+        spec = _spec(*described, reader.shape, expected.kind.value_scale, names, len(rows))
         dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
         return Loaded(dataset, rows, expected, headers, images)
 
@@ -291,16 +295,14 @@ class SourceOrigin:
         kind = expected.kind
         if kind.vector:
             _refuse_image_options(args, self.source.name)
-            shape: tuple[int, ...] = (kind.channels,)
-        else:
-            side = args.resolution or expected.size
-            assert side is not None
-            shape = (kind.channels, side, side)
+        reader = Reader(kind, expected.size, args.size, args.center_crop or role != "training")
         dataset = StreamedDataset(
             images,
             None if labels is None else labels.column,
-            Reader(kind, expected.size, args.resolution, args.center_crop or role != "training"),
-            _spec(self.source.name, args.dataset_config_name, split, shape, kind.value_scale, class_names, None),
+            reader,
+            _spec(
+                self.source.name, args.dataset_config_name, split, reader.shape, kind.value_scale, class_names, None
+            ),
             skip_bad=args.on_bad_image == "skip",
             excluded=None if role == "evaluation" else _excluded(args, class_names),
             limit=args.max_train_samples if role == "training" else None,

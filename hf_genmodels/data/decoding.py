@@ -231,27 +231,26 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def resized_shape(height: int, width: int, resolution: int) -> tuple[int, int]:
-    """Height and width after the shorter side became `resolution`."""
-    scale = resolution / min(height, width)
-    return max(resolution, round(height * scale)), max(resolution, round(width * scale))
+def resized_shape(height: int, width: int, resolution: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of the smallest image of the same proportions that covers `resolution`, (height, width)."""
+    scale = max(resolution[0] / height, resolution[1] / width)
+    return max(resolution[0], round(height * scale)), max(resolution[1], round(width * scale))
 
 
-def resize(pixels: np.ndarray, resolution: int, value_scale: float) -> np.ndarray:
-    """Resizes the shorter side to `resolution` with Pillow's Lanczos filter; unchanged if it already has that size.
+def resize(pixels: np.ndarray, resolution: tuple[int, int], value_scale: float) -> np.ndarray:
+    """Resizes to the smallest image that covers `resolution`, with Pillow's Lanczos filter; unchanged if it is that.
 
     8-bit images are resized as such. Others are resized in float32, so 16-bit values keep their precision; the
     filter's overshoot is cut to `[0, value_scale]`.
 
     Args:
         pixels: `(height, width, channels)`.
-        resolution: Target length of the shorter side.
+        resolution: (height, width) to be covered.
         value_scale: The value that means white.
     """
-    height, width = pixels.shape[:2]
-    if min(height, width) == resolution:
+    height, width = resized_shape(*pixels.shape[:2], resolution)
+    if pixels.shape[:2] == (height, width):
         return pixels
-    height, width = resized_shape(height, width, resolution)
     eight_bit = pixels.dtype == np.uint8 and value_scale == 255
     planes = []
     for plane in np.moveaxis(pixels, 2, 0):
@@ -265,12 +264,10 @@ def resize(pixels: np.ndarray, resolution: int, value_scale: float) -> np.ndarra
     return result.astype(pixels.dtype)
 
 
-def center(pixels: np.ndarray) -> np.ndarray:
-    """The central square of `(height, width, channels)`."""
-    height, width = pixels.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    return pixels[top : top + side, left : left + side]
+def center(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The central (height, width) of `(height, width, channels)`."""
+    top, left = ((side - wanted) // 2 for side, wanted in zip(pixels.shape[:2], size, strict=True))
+    return pixels[top : top + size[0], left : left + size[1]]
 
 
 @dataclass(frozen=True)
@@ -279,23 +276,28 @@ class Reader:
 
     Attributes:
         kind: What every image must be.
-        size: Height and width every image must have; None with `resolution`, and for vectors.
-        resolution: Length the shorter side is resized to; None keeps the size.
-        center_crop: Whether to cut out the central square. Otherwise an image stays as wide as it comes.
+        size: (height, width) every image must have; None with `resolution`, and for vectors.
+        resolution: (height, width) that images are made to cover; None keeps the size.
+        center_crop: Whether to cut out the middle of that size. Otherwise an image stays as large as it comes.
     """
 
     kind: Kind
-    size: int | None
-    resolution: int | None
+    size: tuple[int, int] | None
+    resolution: tuple[int, int] | None
     center_crop: bool
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of an example, once it is cropped: `(channels, height, width)`, or `(dim,)` for vectors."""
+        return (self.kind.channels, *(self.resolution or self.size or ()))
 
     def check(self, header: Header) -> None:
         """Raises BadImage if an image with this header does not fit the others."""
         if header.kind != self.kind:
             raise BadImage(f"is {header.kind.label} where {self.kind.label} is expected: convert or remove it")
-        if self.size is not None and (header.height, header.width) != (self.size, self.size):
+        if self.size is not None and (header.height, header.width) != self.size:
             raise BadImage(
-                f"is {header.height}x{header.width} (height x width) where {self.size}x{self.size} is expected: "
+                f"is {header.height}x{header.width} (height x width) where {self.size[0]}x{self.size[1]} is expected: "
                 "pass --resolution to bring all images to one size"
             )
 
@@ -306,7 +308,7 @@ class Reader:
         if self.resolution is None:
             return (self.kind.channels, header.height, header.width)
         if self.center_crop:
-            return (self.kind.channels, self.resolution, self.resolution)
+            return (self.kind.channels, *self.resolution)
         return (self.kind.channels, *resized_shape(header.height, header.width, self.resolution))
 
     def read(self, record: Record) -> np.ndarray:
@@ -325,7 +327,7 @@ class Reader:
         if self.resolution is not None:
             pixels = resize(pixels, self.resolution, self.kind.value_scale)
             if self.center_crop:
-                pixels = center(pixels)
+                pixels = center(pixels, self.resolution)
         return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
 
     @staticmethod

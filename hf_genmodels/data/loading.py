@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
+from ..sizes import height_width
 from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
 from .layouts import RESERVED_EVERY, TwoImageDataset
@@ -92,10 +93,10 @@ def _check(args: DataArguments, layout: Layout) -> None:
         raise UserError("give exactly one of --dataset_name and --train_data_dir")
     if args.dataset_name_b is not None and args.train_data_dir_b is not None:
         raise UserError("give at most one of --dataset_name_b and --train_data_dir_b")
-    for option in ("resolution", "max_train_samples"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option} {value} is not a positive number")
+    if args.resolution is not None:
+        height_width(args.resolution, "--resolution")
+    if args.max_train_samples is not None and args.max_train_samples < 1:
+        raise UserError(f"--max_train_samples {args.max_train_samples} is not a positive number")
     if args.dataloader_num_workers < 0:
         raise UserError(f"--dataloader_num_workers {args.dataloader_num_workers} is below 0: give 0 or more processes")
     for option in _unused(args, layout):
@@ -269,6 +270,6 @@ def _check_sizes(first: Loaded, second: Loaded) -> None:
             )
     if first.dataset.spec.size != second.dataset.spec.size:
         raise UserError(
-            f"the images of {first.dataset.spec.name} are {first.dataset.spec.size} pixels wide, their targets "
-            f"{second.dataset.spec.size}: pass --resolution to bring both to one size"
+            f"the images of {first.dataset.spec.name} have shape {first.dataset.spec.shape}, their targets "
+            f"{second.dataset.spec.shape}: pass --resolution to bring both to one size"
         )

@@ -39,20 +39,20 @@ def generator(*seed: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(seed))
 
 
-def crop_square(pixels: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
-    """Cuts a square out of every image, as large as its shorter side.
+def crop(pixels: np.ndarray, size: tuple[int, int], draws: np.ndarray | None) -> np.ndarray:
+    """Cuts a rectangle out of every image.
 
     Args:
         pixels: `(batch, channels, height, width)`.
+        size: (height, width) of the rectangle.
         draws: `(3 or more, batch)` in [0, 1); rows 1 and 2 place the crop. None means the centre.
     """
-    height, width = pixels.shape[2:]
-    side = min(height, width)
+    rows, columns = pixels.shape[2] - size[0], pixels.shape[3] - size[1]
     if draws is None:
-        top, left = (height - side) // 2, (width - side) // 2
-        return pixels[:, :, top : top + side, left : left + side]
-    tops = (draws[1] * (height - side + 1)).astype(np.int64)[:, None] + np.arange(side)
-    lefts = (draws[2] * (width - side + 1)).astype(np.int64)[:, None] + np.arange(side)
+        top, left = rows // 2, columns // 2
+        return pixels[:, :, top : top + size[0], left : left + size[1]]
+    tops = (draws[1] * (rows + 1)).astype(np.int64)[:, None] + np.arange(size[0])
+    lefts = (draws[2] * (columns + 1)).astype(np.int64)[:, None] + np.arange(size[1])
     image = np.arange(len(pixels))[:, None, None]
     # Indexing on both sides of a slice puts the sliced axis last.
     return pixels[image, :, tops[:, :, None], lefts[:, None, :]].transpose(0, 3, 1, 2)
@@ -159,11 +159,12 @@ class ArrayDataset(MapDataset):
     @property
     def augmented(self) -> bool:
         """Whether training batches depend on random draws."""
-        return self.random_flip or (self.pixels.ndim == 4 and self.pixels.shape[2] != self.pixels.shape[3])
+        return self.random_flip or self.pixels.shape[1:] != self.spec.shape
 
     def _pixels(self, indices: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
         pixels = self.pixels[indices]
-        return pixels if pixels.ndim == 2 or pixels.shape[2] == pixels.shape[3] else crop_square(pixels, draws)
+        size = self.spec.size
+        return pixels if size is None or pixels.shape[2:] == size else crop(pixels, size, draws)
 
 
 class LazyDataset(MapDataset):
@@ -205,12 +206,12 @@ class LazyDataset(MapDataset):
             row = self.rows[index : index + 1]
             (record,) = self.images.fetch(row)
             drawn = None if draws is None else draws[:, position : position + 1]
-            result.append(read_square(self.reader, record, self.images.where(int(row[0]), record), drawn))
+            result.append(read_cropped(self.reader, record, self.images.where(int(row[0]), record), drawn))
         return np.stack(result)
 
 
-def read_square(reader: Reader, record: Record, where: str, draws: np.ndarray | None) -> np.ndarray:
-    """Decodes one image to `(channels, size, size)`, or a vector to `(dim,)`.
+def read_cropped(reader: Reader, record: Record, where: str, draws: np.ndarray | None) -> np.ndarray:
+    """Decodes one image to `(channels, height, width)`, or a vector to `(dim,)`.
 
     Raises:
         UserError: It is bad.
@@ -219,7 +220,12 @@ def read_square(reader: Reader, record: Record, where: str, draws: np.ndarray | 
         pixels = reader.read(record)
     except BadImage as error:
         raise UserError(f"{where} {error}, {SKIP_HINT}") from error
-    return pixels if pixels.ndim == 1 else crop_square(pixels[None], draws)[0]
+    return cropped(pixels, reader, draws)
+
+
+def cropped(pixels: np.ndarray, reader: Reader, draws: np.ndarray | None) -> np.ndarray:
+    """What `Reader.read` gave, cut to an example of `reader.shape`."""
+    return pixels if pixels.ndim == 1 else crop(pixels[None], reader.shape[1:], draws)[0]
 
 
 @dataclass(frozen=True)
@@ -335,7 +341,7 @@ class StreamedDataset:
         """
         examples, draws = work
         pixels = np.stack(
-            [self._square(example, None if draws is None else draws[:, [i]]) for i, example in enumerate(examples)]
+            [self._cropped(example, None if draws is None else draws[:, [i]]) for i, example in enumerate(examples)]
         )
         flips = draws[0] < 0.5 if draws is not None and self.random_flip else None
         index = torch.tensor([example.index for example in examples])
@@ -344,12 +350,12 @@ class StreamedDataset:
             batch["label"] = torch.tensor([example.label for example in examples])
         return batch
 
-    def _square(self, example: StreamExample, draws: np.ndarray | None) -> np.ndarray:
+    def _cropped(self, example: StreamExample, draws: np.ndarray | None) -> np.ndarray:
         if not example.decoded:
             where = self.images.where(example.index, example.record)
-            return read_square(self.reader, example.record, where, draws)
+            return read_cropped(self.reader, example.record, where, draws)
         assert isinstance(example.record, np.ndarray)
-        return example.record if example.record.ndim == 1 else crop_square(example.record[None], draws)[0]
+        return cropped(example.record, self.reader, draws)
 
 
 ImageDataset = ArrayDataset | LazyDataset | StreamedDataset

@@ -12,10 +12,8 @@ from typing import Any, TypeAlias
 
 import datasets
 from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
-from huggingface_hub.errors import HTTPError
 
 from ..errors import UserError
-from ..folders import hub_reason
 from .arguments import DataArguments
 from .folders import Domain, holds_two_domains, image_folder
 from .listing import OF_A_RUN, Listing, list_folder
@@ -180,8 +178,8 @@ def _load(option: str, given: str, args: DataArguments, **where: Any) -> Mapping
     try:
         with _without_bars() if is_local else contextlib.nullcontext():
             return datasets.load_dataset(**where, cache_dir=args.cache_dir, streaming=args.streaming)
-    except (OSError, ValueError, RuntimeError, HTTPError, datasets.exceptions.DatasetsError) as error:
-        reason = hub_reason(error)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
         if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__ is not None:
             reason = f"{reason} ({str(error.__cause__).splitlines()[0]})"
         local = "" if is_local else " (there is no such local folder)"

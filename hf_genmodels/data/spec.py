@@ -7,6 +7,8 @@ import json
 from dataclasses import dataclass
 from typing import Literal
 
+from ..sizes import as_sample_size
+
 LayoutKind = Literal["image", "pair", "domains", "reserved"]
 
 # The order of (I0, I45, I90, I135) in a mirror, where 45 degrees are 135.
@@ -20,7 +22,7 @@ class DataSpec:
     Attributes:
         name: The Hub id, the folder's own name (not its path) or `builtin:<name>`.
         channels: Channels of an image; the dimension where the examples are vectors.
-        size: Height and width of an image in pixels; None where the examples are vectors.
+        size: (height, width) of an image in pixels; None where the examples are vectors.
         value_scale: The stored value that means white: 255.0 for 8-bit images, 65535.0 for 16-bit ones, 1.0 for float
             data, 16.0 for `builtin:digits`. A batch holds `value / value_scale * 2 - 1`; vectors are not rescaled.
         class_names: Names of the labels 0, 1, ...; None where there are none.
@@ -34,7 +36,7 @@ class DataSpec:
 
     name: str
     channels: int
-    size: int | None
+    size: tuple[int, int] | None
     value_scale: float
     class_names: tuple[str, ...] | None
     num_examples: int | None
@@ -44,8 +46,13 @@ class DataSpec:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one example: `(channels, size, size)`, or `(dim,)` for vectors."""
-        return (self.channels,) if self.size is None else (self.channels, self.size, self.size)
+        """Shape of one example: `(channels, height, width)`, or `(dim,)` for vectors."""
+        return (self.channels, *(self.size or ()))
+
+    @property
+    def sample_size(self) -> int | tuple[int, int] | None:
+        """Of a network's configuration: the size, one number where height and width are equal."""
+        return None if self.size is None else as_sample_size(*self.size)
 
     @property
     def is_image(self) -> bool:

@@ -29,7 +29,7 @@ class Expected:
     """What every image must be: of the kind and, unless `--resolution` is given, the size that most have."""
 
     kind: Kind
-    size: int | None
+    size: tuple[int, int] | None
 
 
 class Survey:
@@ -71,7 +71,7 @@ class Survey:
 
     def expected(self, headers: dict[int, Header]) -> Expected:
         """What most images are."""
-        return expect(list(headers.values()), self.args, self.images.place)
+        return expect(list(headers.values()), self.args)
 
     def matching(self, rows: np.ndarray, headers: dict[int, Header], reader: Reader) -> np.ndarray:
         """The rows whose image fits the others."""
@@ -120,23 +120,13 @@ class Survey:
             )
 
 
-def expect(headers: list[Header], args: DataArguments, place: str) -> Expected:
-    """What most of these images are.
-
-    Raises:
-        UserError: Most are not square and no `--resolution` is given.
-    """
+def expect(headers: list[Header], args: DataArguments) -> Expected:
+    """What most of these images are."""
     kind = Counter(header.kind for header in headers).most_common(1)[0][0]
     if args.resolution is not None or kind.vector:
         return Expected(kind, None)
     sizes = Counter((header.height, header.width) for header in headers if header.kind == kind)
-    height, width = sizes.most_common(1)[0][0]
-    if height != width:
-        raise UserError(
-            f"the images of {place} are {height}x{width} (height x width), not square: pass --resolution to resize "
-            "and crop them"
-        )
-    return Expected(kind, height)
+    return Expected(kind, sizes.most_common(1)[0][0])
 
 
 def preview(args: DataArguments, images: ImageColumn) -> Expected:
@@ -159,4 +149,4 @@ def preview(args: DataArguments, images: ImageColumn) -> Expected:
                 raise UserError(f"{problems[0]}, {SKIP_HINT}") from error
     if not headers:
         raise UserError(f"no usable image at the beginning of {images.place}: {(problems or ['it is empty'])[0]}")
-    return expect(headers, args, images.place)
+    return expect(headers, args)

@@ -7,6 +7,7 @@ from ..checks import check_minimums, check_positive, check_unused, check_widths
 from ..choices import NormStatistics
 from ..data.spec import DataSpec
 from ..errors import UserError
+from ..sizes import height_width
 from .base import DISCRIMINATOR_RATE
 
 if TYPE_CHECKING:
@@ -152,12 +153,12 @@ def build_generator(args: Any, data: DataSpec, latent_dim: int, **conditioning: 
     """
     from ..models.sngan import GENERATOR_CHANNELS
 
-    shape: dict[str, Any] = {"latent_dim": latent_dim, "out_channels": data.channels, "sample_size": data.size}
+    shape: dict[str, Any] = {"latent_dim": latent_dim, "out_channels": data.channels, "sample_size": data.sample_size}
     if args.architecture == "mlp":
         layers: dict[str, Any] = {"hidden_dims": hidden_dims(args)}
     elif args.architecture == "sngan":
         assert data.size is not None  # `check_architecture`
-        layers = {"block_out_channels": scaled(GENERATOR_CHANNELS[data.size], args.width)}
+        layers = {"block_out_channels": scaled(GENERATOR_CHANNELS[min(data.size)], args.width)}
     else:
         layers = convolutional_layout(args, data)
     if args.architecture != "mlp":
@@ -177,12 +178,12 @@ def build_discriminator(args: Any, data: DataSpec, norm: str | None = None, **mo
     from ..models.sngan import DISCRIMINATOR_CHANNELS
 
     row = ARCHITECTURES[args.architecture]
-    shape: dict[str, Any] = {"in_channels": data.channels, "sample_size": data.size}
+    shape: dict[str, Any] = {"in_channels": data.channels, "sample_size": data.sample_size}
     if args.architecture == "mlp":
         layers: dict[str, Any] = {"hidden_dims": hidden_dims(args)}
     elif args.architecture == "sngan":
         assert data.size is not None  # `check_architecture`
-        layers = {"block_out_channels": scaled(DISCRIMINATOR_CHANNELS[data.size][0], args.width)}
+        layers = {"block_out_channels": scaled(DISCRIMINATOR_CHANNELS[min(data.size)][0], args.width)}
     else:
         layers = convolutional_layout(args, data)
     if args.architecture != "mlp":
@@ -194,7 +195,11 @@ def build_encoder(args: Any, data: DataSpec, shared_log_std: bool) -> "ModelMixi
     """The encoder that the options describe: the discriminator's trunk with batch norm, or dense layers."""
     name = ARCHITECTURES[args.architecture].encoder
     assert name is not None  # families with an encoder have no other architectures
-    shape: dict[str, Any] = {"in_channels": data.channels, "sample_size": data.size, "latent_dim": args.latent_dim}
+    shape: dict[str, Any] = {
+        "in_channels": data.channels,
+        "sample_size": data.sample_size,
+        "latent_dim": args.latent_dim,
+    }
     layers: dict[str, Any] = {"hidden_dims": hidden_dims(args)}
     if args.architecture != "mlp":
         layers = {**convolutional_layout(args, data), "norm_statistics": args.norm_statistics}
@@ -205,8 +210,8 @@ def convolutional_layout(args: Any, data: DataSpec) -> dict[str, Any]:
     """Width, kernel and strides of DCGAN-like networks for images like `data`."""
     from ..models.dcgan import avae_layout
 
-    assert data.size is not None  # `check_architecture`
-    return {"width": args.width or 64, **(avae_layout(data.size) if args.architecture == "avae" else {})}
+    assert data.sample_size is not None  # `check_architecture`
+    return {"width": args.width or 64, **(avae_layout(data.sample_size) if args.architecture == "avae" else {})}
 
 
 def scaled(channels: tuple[int, ...], width: int | None) -> tuple[int, ...]:
@@ -242,7 +247,7 @@ def saved_generator_options(generator: Any) -> dict[str, Any]:
     if options["architecture"] == "mlp":
         options["hidden_dims"] = list(config.hidden_dims)
     elif options["architecture"] == "sngan":
-        options["width"] = min(config.block_out_channels or GENERATOR_CHANNELS[config.sample_size])
+        options["width"] = min(config.block_out_channels or GENERATOR_CHANNELS[min(height_width(config.sample_size))])
     else:
         is_avae = config.kernel_size == avae_layout(config.sample_size)["kernel_size"]
         options |= {"architecture": "avae" if is_avae else "dcgan", "width": config.width}

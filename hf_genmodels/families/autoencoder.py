@@ -53,7 +53,7 @@ def build(args: AutoencoderArguments, data: DataSpec) -> "AutoencoderObjective":
     check_minimums(args, latent_dim=1)
     autoencoder = Autoencoder(
         in_channels=data.channels,
-        sample_size=data.size,
+        sample_size=data.sample_size,
         latent_activation="sigmoid" if args.regularizer == "kl" else "identity",
         k_sparse=args.k_sparse,
         num_classes=check_labels(data, "--classification_weight") if args.classification_weight else None,

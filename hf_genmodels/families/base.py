@@ -12,6 +12,7 @@ from ..data.spec import DataSpec, Layout
 from ..errors import UserError
 from ..files import read_json
 from ..folders import CHECKPOINT_MANIFEST
+from ..sizes import sample_shape
 
 if TYPE_CHECKING:
     from ..objectives.base import Objective
@@ -212,9 +213,8 @@ def check_shape(network: Any, data: DataSpec) -> None:
     Raises:
         UserError: They have different shapes.
     """
-    channels, size = network.config.in_channels, network.config.sample_size
-    if (channels, size) != (data.channels, data.size):
-        expected = (channels,) if size is None else (channels, size, size)
+    expected = sample_shape(network.config.in_channels, network.config.sample_size)
+    if expected != data.shape:
         raise UserError(f"the pretrained network takes samples of shape {expected}, {data.name} has {data.shape}")
 
 

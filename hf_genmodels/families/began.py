@@ -49,8 +49,8 @@ def build(args: BEGANArguments, data: DataSpec) -> "BEGANObjective":
     shape: dict[str, Any] = {"width": 64 if args.width is None else args.width}
     if not data.is_image:
         shape = {"hidden_dims": (128, 128) if args.hidden_dims is None else tuple(args.hidden_dims)}
-    generator = BEGANGenerator(args.latent_dim, data.channels, data.size, **shape)
-    discriminator = BEGANDiscriminator(data.channels, data.size, args.latent_dim, **shape)
+    generator = BEGANGenerator(args.latent_dim, data.channels, data.sample_size, **shape)
+    discriminator = BEGANDiscriminator(data.channels, data.sample_size, args.latent_dim, **shape)
     return objective(args, {"generator": generator, "discriminator": discriminator}, data)
 
 

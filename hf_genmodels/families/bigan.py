@@ -45,7 +45,7 @@ def build(args: BiGANArguments, data: DataSpec) -> "BiGANObjective":
     networks = {
         "encoder": build_encoder(args, data, shared_log_std=False),
         "generator": build_generator(args, data, args.latent_dim),
-        "discriminator": BiGANDiscriminator(data.channels, data.size, args.latent_dim, **shape),
+        "discriminator": BiGANDiscriminator(data.channels, data.sample_size, args.latent_dim, **shape),
     }
     return objective(args, networks, data)
 

@@ -33,7 +33,7 @@ def build(args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
         raise UserError(f"the classifier takes images, but {data.name} has vectors")
     classifier = Classifier(
         in_channels=data.channels,
-        sample_size=data.size,
+        sample_size=data.sample_size,
         num_classes=check_labels(data, "train_classifier"),
         block_out_channels=tuple(args.block_out_channels),
         feature_dim=args.feature_dim,

@@ -33,7 +33,7 @@ def density_options(args: Any, data: DataSpec) -> dict[str, Any]:
         num_levels = choose_num_levels(args, data, "dequantisation")
     else:
         check_unused(args, f"for vectors, which {data.name} has", "num_levels")
-    return {"in_channels": data.channels, "sample_size": data.size, "num_levels": num_levels}
+    return {"in_channels": data.channels, "sample_size": data.sample_size, "num_levels": num_levels}
 
 
 def check_covariance_size(data: DataSpec, advice: str) -> None:

@@ -130,9 +130,7 @@ def check_options(args: CycleGANArguments, data: DataSpec, saved: Mapping[str, A
             f"{other.channels}; leave it out"
         )
     if data.size != other.size:
-        raise UserError(
-            f"the images of domain A are {data.size} pixels wide, those of B {other.size}; give --resolution"
-        )
+        raise UserError(f"the images of domain A have shape {data.shape}, those of B {other.shape}; give --resolution")
 
 
 FAMILY = Family(

@@ -9,6 +9,7 @@ from ..choices import PredictionType
 from ..data.spec import DataSpec
 from ..errors import UserError
 from ..files import read_json
+from ..sizes import sample_shape
 from .base import Family, adopt_saved_options, check_labels, check_shape, load_saved
 from .denoisers import (
     build_scheduler,
@@ -105,9 +106,11 @@ def reload(folder: Path, args: DDPMArguments, data: DataSpec) -> "DDPMObjective"
     vae, scaling_factor = load_latents(folder) if has_latents(folder) else (None, 1.0)
     if vae is not None:
         check_shape(vae, data)
-    elif (unet.config.in_channels, unet.config.sample_size) != (data.channels, data.size or 1):
-        found = (unet.config.in_channels, unet.config.sample_size)
-        raise UserError(f"the pretrained network takes (channels, size) {found}, {data.name} has {data.shape}")
+    elif (found := sample_shape(unet.config.in_channels, unet.config.sample_size)) != (
+        data.channels,
+        *(data.size or (1, 1)),
+    ):
+        raise UserError(f"the pretrained network takes samples of shape {found}, {data.name} has {data.shape}")
     if (folder / "scheduler").is_dir():
         scheduler = load_scheduler(folder)
         adopt_saved_options(args, saved_scheduler_options(scheduler.config))

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
+from ..sizes import as_sample_size, in_words
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -38,7 +39,7 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
 
     Args:
         args: Options of the family.
-        shape: (channels, size, size), or (dim,).
+        shape: (channels, height, width), or (dim,).
         num_classes: None for an unconditional network; otherwise it gets one class more, for "any".
         name: Of the data, for errors.
 
@@ -52,12 +53,12 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
     levels = len(channels)
     if min(channels) < 1:
         raise UserError(f"--block_out_channels must be at least 1, got {min(channels)}")
-    if is_image and shape[1] == 1:
+    if is_image and max(shape[1:]) == 1:
         raise UserError(f"{name} has images of one pixel; a denoising network takes larger ones, or vectors")
-    if is_image and shape[1] % 2 ** (levels - 1):
+    if any(side % 2 ** (levels - 1) for side in shape[1:]):
         raise UserError(
-            f"--block_out_channels has {levels} levels, so images must be a multiple of {2 ** (levels - 1)} pixels "
-            f"wide, but {name} has {shape[1]}; give fewer levels or another --resolution"
+            f"--block_out_channels has {levels} levels, so height and width of images must be multiples of "
+            f"{2 ** (levels - 1)}, but {name} has {in_words(shape[1:])}; give fewer levels or another --resolution"
         )
     if not is_image and levels > 1:
         raise UserError(f"--block_out_channels must be one number for vectors, which {name} has, got {levels}")
@@ -66,7 +67,7 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
     deeper = "AttnDownBlock2D", "AttnUpBlock2D"
     down, up = deeper if args.attention else ("DownBlock2D", "UpBlock2D")
     return UNet2DModel(
-        sample_size=shape[1] if is_image else 1,
+        sample_size=as_sample_size(shape[1], shape[2]) if is_image else 1,
         in_channels=shape[0],
         out_channels=shape[0],
         block_out_channels=channels,

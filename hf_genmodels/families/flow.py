@@ -86,7 +86,7 @@ def build(args: FlowArguments, data: DataSpec) -> "FlowObjective":
     if args.class_conditional and args.fixed_prior:
         raise UserError("--class_conditional and --fixed_prior exclude each other: a class has a prior of its own")
     if data.is_image:
-        options |= {"sample_size": data.size, "num_levels": choose_num_levels(args, data, READER)}
+        options |= {"sample_size": data.sample_size, "num_levels": choose_num_levels(args, data, READER)}
     if args.class_conditional:
         options["num_classes"] = check_labels(data, "--class_conditional")
     if args.fixed_prior:

@@ -8,6 +8,7 @@ from ..checks import check_minimums, check_positive
 from ..choices import DiscriminatorNorm, GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..errors import UserError
+from ..sizes import in_words
 from .architectures import (
     ARCHITECTURES,
     DISCRIMINATOR_NORM,
@@ -71,9 +72,9 @@ class GANArguments(GeneratorArguments):
 def build(args: GANArguments, data: DataSpec) -> "GANObjective":
     """The objective with new networks; see `Family.build`."""
     check_architecture(args, data)
-    if args.architecture == "sngan" and data.size not in SNGAN_SIZES:
+    if args.architecture == "sngan" and data.size is not None and min(data.size) not in SNGAN_SIZES:
         raise UserError(
-            f"--architecture sngan needs images of 32, 64 or 128 pixels, {data.name} has {data.size}; "
+            f"--architecture sngan needs images of 32, 64 or 128 pixels, {data.name} has {in_words(data.size)}; "
             "use --resolution 32"
         )
     check_combination(args)

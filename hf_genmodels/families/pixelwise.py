@@ -9,6 +9,7 @@ from ..checks import check_minimums, check_positive, check_unused
 from ..choices import ConstraintNoise, DiscriminatorNorm, PixelwiseArchitecture, PixelwiseConditioning
 from ..data.spec import DataSpec, Layout
 from ..errors import UserError
+from ..sizes import SampleSize, as_sample_size, in_words
 from .base import DISCRIMINATOR_RATE, TRANSLATION, Family, adopt_saved_options, load_networks
 
 if TYPE_CHECKING:
@@ -159,7 +160,7 @@ def check(args: PixelwiseArguments) -> None:
     check_minimums(args, num_residual_blocks=0, constraint_weight=0)
 
 
-def check_size(data: DataSpec) -> int:
+def check_size(data: DataSpec) -> SampleSize:
     """Height and width of the data's images.
 
     Raises:
@@ -167,13 +168,14 @@ def check_size(data: DataSpec) -> int:
     """
     if data.size is None:
         raise UserError(f"the family pixelwise needs images, but {data.name} has vectors")
-    nearest: int = 2 ** max(3, round(math.log2(data.size)))
-    if data.size != nearest:
+    short = min(data.size)
+    nearest: int = 2 ** max(3, round(math.log2(short)))
+    if short != nearest:
         raise UserError(
-            f"the family pixelwise needs images of 8, 16, 32, ... pixels, {data.name} has {data.size}; use "
+            f"the family pixelwise needs images of 8, 16, 32, ... pixels, {data.name} has {in_words(data.size)}; use "
             f"--resolution {nearest}"
         )
-    return data.size
+    return as_sample_size(*data.size)
 
 
 FAMILY = Family(

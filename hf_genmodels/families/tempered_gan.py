@@ -54,7 +54,7 @@ def build(args: TemperedGANArguments, data: DataSpec) -> "TemperedGANObjective":
     networks = {
         "generator": build_generator(args, data, args.latent_dim),
         "discriminator": build_discriminator(args, data),
-        "lens": LensNetwork(data.channels, data.size, width, hidden_dims=hidden_dims(args)),
+        "lens": LensNetwork(data.channels, data.sample_size, width, hidden_dims=hidden_dims(args)),
     }
     return objective(args, networks, data)
 

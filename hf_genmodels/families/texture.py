@@ -32,7 +32,7 @@ def build(args: TextureArguments, data: DataSpec) -> "TextureObjective":
             f"--example_index {args.example_index} is none of the {data.num_examples} training images of "
             f"{data.name}, which are counted from 0"
         )
-    return TextureObjective(StationaryTexture(data.channels, data.size), data, args.example_index)
+    return TextureObjective(StationaryTexture(data.channels, data.sample_size), data, args.example_index)
 
 
 FAMILY = Family(

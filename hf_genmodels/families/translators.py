@@ -1,5 +1,6 @@
 """Options of families that translate images; their networks built from options, and options read from saved ones."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +10,7 @@ from ..checks import check_minimums, check_multiple, check_positive, check_unuse
 from ..choices import PatchPenalty, ReceptiveField, TranslatorNorm, TranslatorStatistics
 from ..data.spec import DataSpec
 from ..errors import UserError
+from ..sizes import as_option, in_words
 from .base import DISCRIMINATOR_RATE, adopt_saved_options, find_saved, load_saved
 from .penalties import (
     GRADIENT_PENALTY,
@@ -144,7 +146,11 @@ def build_translator(args: TranslatorArguments, source: DataSpec, target: DataSp
 
     size = source.size
     assert size is not None  # `check_translators`
-    shape: dict[str, Any] = {"in_channels": source.channels, "out_channels": target.channels, "sample_size": size}
+    shape: dict[str, Any] = {
+        "in_channels": source.channels,
+        "out_channels": target.channels,
+        "sample_size": source.sample_size,
+    }
     layers: dict[str, Any] = {
         "width": args.width,
         "norm": args.norm,
@@ -156,7 +162,7 @@ def build_translator(args: TranslatorArguments, source: DataSpec, target: DataSp
         check_multiple("--architecture unet", size, halving_multiple(downs), source.name)
         return UNetTranslator(**shape, **layers, num_downs=downs)
     check_multiple(f"--architecture {args.architecture}", size, SIZE_MULTIPLE, source.name)
-    blocks = args.num_blocks if args.num_blocks is not None else 9 if size >= LARGE_IMAGE else 6
+    blocks = args.num_blocks if args.num_blocks is not None else 9 if min(size) >= LARGE_IMAGE else 6
     return ResNetTranslator(**shape, **layers, num_blocks=blocks, layout=RESIDUAL_LAYOUTS[args.architecture])
 
 
@@ -169,12 +175,13 @@ def most_downs(data: DataSpec) -> int:
     from ..models.unet_translator import halving_multiple
 
     assert data.size is not None  # `check_translators`
-    downs = next(downs for downs in range(MOST_DOWNS, -1, -1) if data.size % halving_multiple(downs) == 0)
-    if data.size >> downs > WIDEST_BOTTLENECK or downs < 2:
-        nearest = max(1, round(data.size / 32)) * 32
+    downs = next(downs for downs in range(MOST_DOWNS, -1, -1) if math.gcd(*data.size) % halving_multiple(downs) == 0)
+    if min(data.size) >> downs > WIDEST_BOTTLENECK or downs < 2:
+        nearest = as_option(*(max(1, round(side / 32)) * 32 for side in data.size))
         raise UserError(
-            f"--architecture unet halves images as often as it can, which is {downs} times for the {data.size} pixels "
-            f"of {data.name}; use --resolution {nearest}, or say how often with --num_downs"
+            "--architecture unet halves images as often as it can, which is "
+            f"{downs} times for the {in_words(data.size)} pixels of {data.name}; use --resolution {nearest}, or say "
+            "how often with --num_downs"
         )
     return downs
 
@@ -202,10 +209,10 @@ def check_smallest(receptive_field: int, data: DataSpec) -> None:
     from ..models.patch_discriminator import smallest_image
 
     smallest = smallest_image(receptive_field)
-    if data.size is not None and data.size < smallest:
+    if data.size is not None and min(data.size) < smallest:
         raise UserError(
             f"--receptive_field {receptive_field} needs images of at least {smallest} pixels, {data.name} has "
-            f"{data.size}; use a smaller one, or a larger --resolution"
+            f"{in_words(data.size)}; use a smaller one, or a larger --resolution"
         )
 
 
@@ -272,4 +279,4 @@ def adopt_data(translator: Any, source: DataSpec, target: DataSpec) -> None:
         )
     assert source.size is not None  # `check_translators`
     check_multiple("the pretrained network", source.size, translator.size_multiple, source.name)
-    translator.register_to_config(sample_size=source.size)
+    translator.register_to_config(sample_size=source.sample_size)

@@ -67,7 +67,7 @@ def build(args: VAEArguments, data: DataSpec) -> "VAEObjective":
         options["num_levels"] = choose_num_levels(args, data, DECODER, most=256)
     vae = VAE(
         in_channels=data.channels,
-        sample_size=data.size,
+        sample_size=data.sample_size,
         likelihood=args.likelihood,
         gaussian_std=args.gaussian_std,
         learn_std=args.learn_std,

@@ -51,7 +51,7 @@ def build(args: VAEGANArguments, data: DataSpec) -> "VAEGANObjective":
     if args.architecture == "mlp":
         check_unused(args, "with --architecture mlp", "feature_block")
     elif args.feature_block is None:
-        features["feature_block"] = -2 if data.size == 64 else -1
+        features["feature_block"] = -2 if data.sample_size == 64 else -1
     else:
         features["feature_block"] = args.feature_block
     networks = {

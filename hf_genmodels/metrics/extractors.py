@@ -19,6 +19,7 @@ from ..files import sha256
 from ..folders import resolve_folder
 from ..loading import load_network
 from ..models.classifier import Classifier
+from ..sizes import SampleSize, height_width
 
 
 class Extracted(NamedTuple):
@@ -36,11 +37,12 @@ class Extractor:
 
     Args:
         name: What the results call it.
-        network: Takes (batch, in_channels, sample_size, sample_size) in [0, 1] (or whatever arrives, where these are
+        network: Takes (batch, in_channels, height, width) in [0, 1] (or whatever arrives, where these are
             None) and returns `Extracted`. Moves its input to where its weights are.
         weights_sha256: SHA-256 of the weights file; None without weights.
         in_channels: Channels the network takes; grey images are repeated to that many. None: any, and vectors too.
-        sample_size: Height and width it takes; other images are resized, bilinear with antialiasing. None: any.
+        sample_size: Height and width it takes, one number for a square; other images are resized, bilinear with
+            antialiasing. None: any.
         own_resize: What `network` itself does to the size, in words.
         has_probabilities: Whether `network` also returns class probabilities.
     """
@@ -49,7 +51,7 @@ class Extractor:
     network: Callable[[Tensor], Extracted]
     weights_sha256: str | None = None
     in_channels: int | None = None
-    sample_size: int | None = None
+    sample_size: SampleSize | None = None
     own_resize: str | None = None
     has_probabilities: bool = False
 
@@ -77,8 +79,8 @@ class Extractor:
             )
         if channels != self.in_channels:
             description["channels"] = f"{channels} repeated to {self.in_channels}"
-        if self.sample_size is not None and (height, width) != (self.sample_size, self.sample_size):
-            description["resize"] = f"bilinear {height}x{width} to {self.sample_size}x{self.sample_size}"
+        if self.sample_size is not None and (height, width) != (size := height_width(self.sample_size)):
+            description["resize"] = f"bilinear {height}x{width} to {size[0]}x{size[1]}"
         return description
 
     @torch.no_grad()
@@ -92,8 +94,7 @@ class Extractor:
         images = images.float()
         if self.in_channels is not None:
             images = images.expand(-1, self.in_channels, -1, -1)
-        if self.sample_size is not None and images.shape[2:] != (self.sample_size, self.sample_size):
-            size = (self.sample_size, self.sample_size)
+        if self.sample_size is not None and images.shape[2:] != (size := height_width(self.sample_size)):
             images = interpolate(images, size=size, mode="bilinear", antialias=True)
         return self.network(images)
 

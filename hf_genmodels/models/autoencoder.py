@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ..blocks.autoencoding import ACTIVATIONS, Activation, build_head, build_trunk, check_sample
 from ..checks import check_choice, check_widths
 from ..choices import TrunkArchitecture, TrunkNorm
+from ..sizes import SampleSize
 
 LatentActivation = Literal["identity", "relu", "sigmoid"]
 
@@ -41,7 +42,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         latent_dim: Dimension of z.
         architecture: "linear", "mlp" or "conv".
         block_out_channels: Widths of the stride-2 convolutions ("conv").
@@ -62,7 +63,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 1,
-        sample_size: int | None = 28,
+        sample_size: SampleSize | None = 28,
         latent_dim: int = 32,
         architecture: TrunkArchitecture = "conv",
         block_out_channels: tuple[int, ...] = (32, 64, 128),

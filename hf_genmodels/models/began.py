@@ -7,6 +7,7 @@ connections inside the decoder and vanishing residuals).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,9 +17,10 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from ..blocks.adversarial import GeneratorOutput, check_latents, check_power_of_two
+from ..blocks.adversarial import GeneratorOutput, check_latents, halvings_to
 from ..blocks.autoencoding import check_sample
 from ..checks import check_widths
+from ..sizes import SampleSize, height_width
 
 
 @dataclass
@@ -33,21 +35,23 @@ class BEGANDiscriminatorOutput(BaseOutput):
     reconstruction: Tensor
 
 
-def check_arguments(network: str, sample_size: int | None, latent_dim: int, width: int) -> None:
+def check_arguments(network: str, sample_size: SampleSize | None, latent_dim: int, width: int) -> None:
     """Refuse sizes that no network with an 8x8 map can have.
 
     Raises:
-        UserError: The size is no power of two of at least 8, or no width.
+        UserError: A size that halving does not lead to such a map, or no width.
     """
     check_widths("latent_dim", [latent_dim])
     check_widths("width", [width])
     if sample_size is not None:
-        check_power_of_two(network, sample_size)
+        halvings_to(8, network, sample_size)
 
 
-def resolutions(sample_size: int) -> int:
-    """How many sizes lie between the image and the 8x8 map, both counted."""
-    return sample_size.bit_length() - 3
+def sizes(sample_size: SampleSize) -> list[tuple[int, int]]:
+    """(height, width) of the maps, from the image down to the smallest, whose shorter side is 8."""
+    height, width = height_width(sample_size)
+    times = (min(height, width) // 8).bit_length()
+    return [(height >> k, width >> k) for k in range(times)]
 
 
 def convolution(in_channels: int, out_channels: int, stride: int = 1) -> list[nn.Module]:
@@ -67,19 +71,26 @@ def dense(widths: Sequence[int]) -> list[nn.Module]:
 class BEGANDecoder(nn.Sequential):
     """A dense layer to an 8x8 map; two convolutions at each size, nearest upsampling between; a last convolution.
 
-    (batch, latent_dim) -> (batch, out_channels, sample_size, sample_size). Dense layers instead for vectors.
+    (batch, latent_dim) -> (batch, out_channels, height, width). Dense layers instead for vectors.
     """
 
     def __init__(
-        self, latent_dim: int, out_channels: int, sample_size: int | None, width: int, hidden_dims: Sequence[int]
+        self,
+        latent_dim: int,
+        out_channels: int,
+        sample_size: SampleSize | None,
+        width: int,
+        hidden_dims: Sequence[int],
     ) -> None:
         layers: list[nn.Module]
         if sample_size is None:
             widths = [latent_dim, *hidden_dims]
             layers = [*dense(widths), nn.Linear(widths[-1], out_channels)]
         else:
-            layers = [nn.Linear(latent_dim, 64 * width), nn.Unflatten(1, (width, 8, 8))]
-            for level in range(resolutions(sample_size)):
+            maps = sizes(sample_size)
+            smallest = (width, *maps[-1])
+            layers = [nn.Linear(latent_dim, math.prod(smallest)), nn.Unflatten(1, smallest)]
+            for level in range(len(maps)):
                 if level > 0:
                     layers.append(nn.Upsample(scale_factor=2))
                 layers += [*convolution(width, width), *convolution(width, width)]
@@ -91,24 +102,25 @@ class BEGANEncoder(nn.Sequential):
     """A convolution; two at each size, stride-2 ones between; a dense layer from the 8x8 map.
 
     Channels are width, 2 width, 3 width, ... from one size to the next.
-    (batch, in_channels, sample_size, sample_size) -> (batch, latent_dim). Dense layers instead for vectors.
+    (batch, in_channels, height, width) -> (batch, latent_dim). Dense layers instead for vectors.
     """
 
     def __init__(
-        self, in_channels: int, sample_size: int | None, latent_dim: int, width: int, hidden_dims: Sequence[int]
+        self, in_channels: int, sample_size: SampleSize | None, latent_dim: int, width: int, hidden_dims: Sequence[int]
     ) -> None:
         if sample_size is None:
             widths = [in_channels, *hidden_dims]
             layers = [*dense(widths), nn.Linear(widths[-1], latent_dim)]
         else:
             layers, channels = convolution(in_channels, width), width
-            for level in range(resolutions(sample_size)):
+            maps = sizes(sample_size)
+            for level in range(len(maps)):
                 if level > 0:
                     layers += convolution(channels, channels, stride=2)
                 wider = (level + 1) * width
                 layers += [*convolution(channels, wider), *convolution(wider, wider)]
                 channels = wider
-            layers += [nn.Flatten(), nn.Linear(64 * channels, latent_dim)]
+            layers += [nn.Flatten(), nn.Linear(math.prod(maps[-1]) * channels, latent_dim)]
         super().__init__(*layers)
 
 
@@ -118,12 +130,13 @@ class BEGANGenerator(ModelMixin, ConfigMixin):
     Args:
         latent_dim: Dimension of z.
         out_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image: a power of two, at least 8; None for vectors.
+        sample_size: Height and width of an image, one number for a square: the shorter side a power of two, at least
+            8, the longer one a multiple of an eighth of that; None for vectors.
         width: Channels of every map, n in the paper (64 or 128); of images only.
         hidden_dims: Widths of the hidden layers; of vectors only.
 
     Raises:
-        UserError: A width below 1, or a size that is no power of two of at least 8.
+        UserError: A width below 1, or a size of other images.
     """
 
     @register_to_config
@@ -131,7 +144,7 @@ class BEGANGenerator(ModelMixin, ConfigMixin):
         self,
         latent_dim: int = 64,
         out_channels: int = 3,
-        sample_size: int | None = 32,
+        sample_size: SampleSize | None = 32,
         width: int = 64,
         hidden_dims: tuple[int, ...] = (128, 128),
     ) -> None:
@@ -160,21 +173,22 @@ class BEGANDiscriminator(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image: a power of two, at least 8; None for vectors.
+        sample_size: Height and width of an image, one number for a square: the shorter side a power of two, at least
+            8, the longer one a multiple of an eighth of that; None for vectors.
         latent_dim: Dimension of the code h; the paper's generator has as many.
         width: Channels of the decoder's maps and of the encoder's first, n in the paper; of images only.
         hidden_dims: Widths of the decoder's hidden layers, in the generator's order; the encoder mirrors them; of
             vectors only.
 
     Raises:
-        UserError: A width below 1, or a size that is no power of two of at least 8.
+        UserError: A width below 1, or a size of other images.
     """
 
     @register_to_config
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int | None = 32,
+        sample_size: SampleSize | None = 32,
         latent_dim: int = 64,
         width: int = 64,
         hidden_dims: tuple[int, ...] = (128, 128),

@@ -7,6 +7,7 @@ are `DCGANGenerator` and `DCGANEncoder`, or `MLPGenerator` and `MLPEncoder`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Literal, get_args
@@ -28,6 +29,7 @@ from ..blocks.autoencoding import check_sample
 from ..checks import check_choice, check_widths
 from ..choices import DiscriminatorNorm
 from ..errors import UserError
+from ..sizes import SampleSize, sample_shape
 
 
 def leaky_layers(widths: Sequence[int]) -> list[nn.Module]:
@@ -49,7 +51,7 @@ class BiGANDiscriminator(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image: a power of two, at least 8, or any with `hidden_dims`; None for
+        sample_size: As of `DCGANDiscriminator`, or any with `hidden_dims`; None for
             vectors.
         latent_dim: Dimension of z.
         width: Channels after the first convolution; they double up to 8 x width; as the next two, without
@@ -69,7 +71,7 @@ class BiGANDiscriminator(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int | None = 32,
+        sample_size: SampleSize | None = 32,
         latent_dim: int = 100,
         width: int = 64,
         kernel_size: Literal[4, 5] = 4,
@@ -88,11 +90,11 @@ class BiGANDiscriminator(ModelMixin, ConfigMixin):
             if not widths:
                 raise UserError("BiGANDiscriminator: a dense network needs at least one width in hidden_dims")
             joint_widths = widths
-            x_net = [nn.Flatten(), *leaky_layers([in_channels * (sample_size or 1) ** 2, *widths])[:-1]]
+            x_net = [nn.Flatten(), *leaky_layers([math.prod(sample_shape(in_channels, sample_size)), *widths])[:-1]]
         else:
             plan = dcgan_plan("BiGANDiscriminator", sample_size, width, kernel_size, strides)
             widths, joint_widths = 3 * [8 * width], 2 * [16 * width]
-            trunk = DCGANTrunk(in_channels, plan, kernel_size, norm, norm_eps)
+            trunk = DCGANTrunk(in_channels, sample_size, plan, kernel_size, norm, norm_eps)
             x_net = [trunk, nn.Flatten(), nn.Linear(trunk.out_features, 8 * width)]
         self.x_net = nn.Sequential(*x_net)
         self.z_net = nn.Sequential(*leaky_layers([latent_dim, *widths])[:-1])

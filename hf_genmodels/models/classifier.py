@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..blocks.autoencoding import build_trunk, check_sample
 from ..checks import check_widths
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 
 SMALLEST_IMAGE = 8
 
@@ -38,7 +39,7 @@ class Classifier(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, any number.
-        sample_size: Height and width of an image, at least 8.
+        sample_size: Height and width of an image, one number for a square; at least 8.
         num_classes: Number of classes.
         block_out_channels: Widths of the stride-2 convolutions.
         feature_dim: Width of the feature layer.
@@ -51,15 +52,16 @@ class Classifier(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 1,
-        sample_size: int = 28,
+        sample_size: SampleSize = 28,
         num_classes: int = 10,
         block_out_channels: tuple[int, ...] = (32, 64),
         feature_dim: int = 64,
     ) -> None:
         super().__init__()
-        if sample_size < SMALLEST_IMAGE:
+        if min(height_width(sample_size)) < SMALLEST_IMAGE:
             raise UserError(
-                f"Classifier: sample_size {sample_size} is too small; use {SMALLEST_IMAGE} or more (--resolution)"
+                f"Classifier: sample_size {in_words(sample_size)} is too small; use {SMALLEST_IMAGE} or more "
+                "(--resolution)"
             )
         check_widths("feature_dim", [feature_dim])
         self.trunk = build_trunk(

@@ -8,6 +8,7 @@ scratch do not care, weights of the authors would.
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -31,6 +32,7 @@ from ..blocks.adversarial import (
     dcgan_plan,
     initialise_normal,
     pack,
+    smallest_map,
     spectral_normalise,
     up_convolution,
 )
@@ -38,14 +40,19 @@ from ..blocks.autoencoding import check_sample
 from ..checks import check_choice, check_widths
 from ..choices import DiscriminatorNorm, NormStatistics
 from ..errors import UserError
+from ..sizes import SampleSize, height_width
 
 GeneratorConditioning = Literal["none", "concat", "batch_norm"]
 DiscriminatorConditioning = Literal["none", "concat", "projection", "acgan"]
 
 
-def avae_layout(sample_size: int) -> dict[str, Any]:
+def avae_layout(sample_size: SampleSize) -> dict[str, Any]:
     """Arguments of the three networks below that make them AVAE's: at 32 pixels the third block has stride 1."""
-    return {"kernel_size": 5, "norm_eps": 1e-3, "strides": (2, 2, 1, 2) if sample_size == 32 else None}
+    return {
+        "kernel_size": 5,
+        "norm_eps": 1e-3,
+        "strides": (2, 2, 1, 2) if min(height_width(sample_size)) == 32 else None,
+    }
 
 
 class DCGANGenerator(ModelMixin, ConfigMixin):
@@ -58,7 +65,8 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
     Args:
         latent_dim: Dimension of z.
         out_channels: Channels of an image, any number.
-        sample_size: Height and width of an image: a power of two, at least 8.
+        sample_size: Height and width of an image, one number for a square: the shorter side a power of two, at least
+            8, the longer one a multiple of a quarter of that.
         width: Channels of the map before the last convolution; they double towards the 4x4 map, up to 8 x width.
         kernel_size: 4, or 5.
         strides: Of the transposed convolutions, from the image down to the 4x4 map, the discriminator's order; None
@@ -79,7 +87,7 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
         self,
         latent_dim: int = 100,
         out_channels: int = 3,
-        sample_size: int = 64,
+        sample_size: SampleSize = 64,
         width: int = 64,
         kernel_size: Literal[4, 5] = 4,
         strides: tuple[int, ...] | None = None,
@@ -98,8 +106,9 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
             return BatchNorm(channels, norm_eps, classes, norm_statistics)
 
         smallest = plan[0][0]
+        self.first_size = smallest_map(sample_size, plan)
         in_features = latent_dim + (num_classes or 0) * (conditioning == "concat")
-        self.project = nn.Linear(in_features, 16 * smallest, bias=False)
+        self.project = nn.Linear(in_features, math.prod(self.first_size) * smallest, bias=False)
         self.first_norm = norm(smallest)
         # a block undoes the stride of its own layer of the discriminator and leads to the channels of the one before
         self.blocks = nn.ModuleList(
@@ -127,7 +136,7 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
         check_class_input(labels, self.config.conditioning, len(latents))
         if self.config.conditioning == "concat":
             latents = append_classes(latents, labels, self.config.num_classes)
-        hidden = self.project(latents).unflatten(1, (-1, 4, 4))
+        hidden = self.project(latents).unflatten(1, (-1, *self.first_size))
         hidden = torch.relu(self.first_norm(hidden, labels))
         for block in self.blocks:
             hidden = block(hidden, labels)
@@ -142,7 +151,8 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image.
-        sample_size: Height and width of an image: a power of two, at least 8.
+        sample_size: Height and width of an image, one number for a square: the shorter side a power of two, at least
+            8, the longer one a multiple of a quarter of that.
         width: Channels after the first convolution; they double up to 8 x width.
         kernel_size: 4, or 5.
         strides: Of the convolutions; None for twos, as many as `sample_size` needs. Ones need kernel 5.
@@ -162,7 +172,7 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int = 64,
+        sample_size: SampleSize = 64,
         width: int = 64,
         kernel_size: Literal[4, 5] = 4,
         strides: tuple[int, ...] | None = None,
@@ -183,7 +193,7 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
         if not -len(plan) <= feature_block < len(plan):
             raise UserError(f"DCGANDiscriminator: there is no block {feature_block}, only {len(plan)} blocks")
         channels = in_channels + (num_classes or 0) * (conditioning == "concat")
-        self.trunk = DCGANTrunk(packing * channels, plan, kernel_size, norm, norm_eps)
+        self.trunk = DCGANTrunk(packing * channels, sample_size, plan, kernel_size, norm, norm_eps)
         self.head = DiscriminatorHead(self.trunk.out_features, conditioning, num_classes)
         initialise_normal(self)
         if norm == "spectral":
@@ -224,7 +234,8 @@ class DCGANEncoder(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image.
-        sample_size: Height and width of an image: a power of two, at least 8.
+        sample_size: Height and width of an image, one number for a square: the shorter side a power of two, at least
+            8, the longer one a multiple of a quarter of that.
         latent_dim: Dimension of mu.
         width: Channels after the first convolution; they double up to 8 x width.
         kernel_size: 4, or 5.
@@ -241,7 +252,7 @@ class DCGANEncoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int = 64,
+        sample_size: SampleSize = 64,
         latent_dim: int = 100,
         width: int = 64,
         kernel_size: Literal[4, 5] = 4,
@@ -253,7 +264,7 @@ class DCGANEncoder(ModelMixin, ConfigMixin):
         super().__init__()
         check_widths("latent_dim", [latent_dim])
         plan = dcgan_plan("DCGANEncoder", sample_size, width, kernel_size, strides)
-        self.trunk = DCGANTrunk(in_channels, plan, kernel_size, "batch", norm_eps, norm_statistics)
+        self.trunk = DCGANTrunk(in_channels, sample_size, plan, kernel_size, "batch", norm_eps, norm_statistics)
         self.to_mean = nn.Linear(self.trunk.out_features, latent_dim)
         self.log_std = nn.Parameter(torch.zeros(latent_dim)) if shared_log_std else None
         initialise_normal(self)

@@ -16,6 +16,7 @@ from ..blocks.flows import in_float32
 from ..errors import UserError
 from ..losses.dequantization import dequantize, discrete_log_likelihood
 from ..losses.likelihood import LOG_2PI, standard_normal_log_density
+from ..sizes import SampleSize, sample_shape
 
 
 class DensityModel(ModelMixin, ConfigMixin):
@@ -29,8 +30,7 @@ class DensityModel(ModelMixin, ConfigMixin):
     @property
     def dim(self) -> int:
         """Numbers in one sample."""
-        channels, size = self.config.in_channels, self.config.sample_size
-        return int(channels if size is None else channels * size**2)
+        return math.prod(sample_shape(self.config.in_channels, self.config.sample_size))
 
     def flatten(self, sample: Tensor) -> Tensor:
         """What `forward` takes -> (batch, dim) float32.
@@ -43,8 +43,7 @@ class DensityModel(ModelMixin, ConfigMixin):
 
     def unflatten(self, vectors: Tensor) -> Tensor:
         """(batch, dim) -> what `forward` takes."""
-        channels, size = self.config.in_channels, self.config.sample_size
-        return vectors if size is None else vectors.unflatten(1, (channels, size, size))
+        return vectors.unflatten(1, sample_shape(self.config.in_channels, self.config.sample_size))
 
     def continuous(self, image: Tensor, noise: Tensor) -> Tensor:
         """What `forward` takes, of the data.
@@ -105,7 +104,7 @@ class GaussianModel(DensityModel):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         num_components: Principal directions; None for all of them, a Gaussian with any covariance.
         num_levels: Grey levels by which images are dequantised; None for vectors.
 
@@ -117,7 +116,7 @@ class GaussianModel(DensityModel):
     def __init__(
         self,
         in_channels: int = 1,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         num_components: int | None = None,
         num_levels: int | None = None,
     ) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ..checks import check_choice, check_widths
 from ..choices import CovarianceType
 from ..losses.likelihood import LOG_2PI
+from ..sizes import SampleSize
 from .gaussian import DensityModel
 
 
@@ -37,7 +38,7 @@ class GaussianMixtureModel(DensityModel):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         num_components: Gaussians in the mixture.
         covariance_type: "full" (each its own), "tied" (one for all) or "diag" (each its own, diagonal).
         num_levels: Grey levels by which images are dequantised; None for vectors.
@@ -50,7 +51,7 @@ class GaussianMixtureModel(DensityModel):
     def __init__(
         self,
         in_channels: int = 1,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         num_components: int = 10,
         covariance_type: CovarianceType = "full",
         num_levels: int | None = None,

@@ -14,6 +14,7 @@ from ..blocks.image_flows import FlowStep, Squeeze, check_squeezable, zero_conv
 from ..checks import check_widths
 from ..errors import UserError
 from ..losses.likelihood import sum_per_sample
+from ..sizes import SampleSize, height_width
 
 
 class Glow(FlowModel):
@@ -31,7 +32,7 @@ class Glow(FlowModel):
 
     Args:
         in_channels: Channels of an image.
-        sample_size: Its height and width, divisible by 2**num_scales.
+        sample_size: Its height and width, one number for a square, divisible by 2**num_scales.
         num_levels: Grey levels by which images are dequantised.
         num_classes: Classes, for a class-conditional flow.
         num_flow_steps: K, steps at each scale.
@@ -49,7 +50,7 @@ class Glow(FlowModel):
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int = 32,
+        sample_size: SampleSize = 32,
         num_levels: int | None = 256,
         num_classes: int | None = None,
         num_flow_steps: int = 8,
@@ -72,16 +73,16 @@ class Glow(FlowModel):
             raise UserError("num_classes needs learned_prior: the prior is all that the classes condition")
         self.scales = nn.ModuleList()
         self.split_priors = nn.ModuleList()
-        channels, size = in_channels, sample_size
+        channels, (height, width) = in_channels, height_width(sample_size)
         for scale in range(num_scales):
-            channels, size = 4 * channels, size // 2
+            channels, height, width = 4 * channels, height // 2, width // 2
             steps = [FlowStep(channels, hidden_channels, scale_limit) for _ in range(num_flow_steps)]
             self.scales.append(FlowSequence([Squeeze(), *steps]))
             if scale < num_scales - 1:
                 if learned_prior:
                     self.split_priors.append(AffineCoupling(channels, False, zero_conv, scale_limit))
                 channels //= 2
-        self.last_shape = (channels, size, size)
+        self.last_shape = (channels, height, width)
         if learned_prior:
             rows = 1 if num_classes is None else num_classes
             self.prior_mean = nn.Parameter(torch.zeros(rows, *self.last_shape))

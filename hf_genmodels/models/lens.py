@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..blocks.autoencoding import check_sample, dense_layers
 from ..checks import check_widths
+from ..sizes import SampleSize
 from .sngan import DownResidualBlock
 
 
@@ -35,7 +36,7 @@ class LensNetwork(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image, any number; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         width: Channels of the maps; of images only.
         num_blocks: Number of residual blocks; of images only.
         hidden_dims: Widths of the hidden layers; of vectors only.
@@ -48,7 +49,7 @@ class LensNetwork(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int | None = 32,
+        sample_size: SampleSize | None = 32,
         width: int = 64,
         num_blocks: int = 2,
         hidden_dims: tuple[int, ...] = (128, 128),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal, get_args
 
 import torch
@@ -22,6 +23,7 @@ from ..blocks.adversarial import (
 )
 from ..blocks.autoencoding import Activation, build_head, build_trunk, check_sample, dense_layers
 from ..checks import check_widths
+from ..sizes import SampleSize, sample_shape
 
 Conditioning = Literal["none", "concat"]
 
@@ -32,7 +34,7 @@ class MLPGenerator(ModelMixin, ConfigMixin):
     Args:
         latent_dim: Dimension of z.
         out_channels: Dimension of a vector, or channels of an image.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         hidden_dims: Widths of the hidden layers.
         activation: "relu", "silu" or "tanh".
         conditioning: "none" or "concat" (one-hot classes beside z, Mirza & Osindero 2014).
@@ -47,7 +49,7 @@ class MLPGenerator(ModelMixin, ConfigMixin):
         self,
         latent_dim: int = 2,
         out_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         hidden_dims: tuple[int, ...] = (128, 128),
         activation: Activation = "relu",
         conditioning: Conditioning = "none",
@@ -92,7 +94,7 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Dimension of a vector, or channels of an image.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         hidden_dims: Widths of the hidden layers, none for a linear discriminator; the last one gives the features.
         activation: "relu", "silu" or "tanh".
         conditioning: "none" or "concat" (one-hot classes beside the sample).
@@ -107,7 +109,7 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         hidden_dims: tuple[int, ...] = (128, 128),
         activation: Activation = "relu",
         conditioning: Conditioning = "none",
@@ -117,7 +119,7 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
         super().__init__()
         check_conditioning("MLPDiscriminator", conditioning, get_args(Conditioning), num_classes)
         check_widths("packing", [packing])
-        in_features = packing * (in_channels * (sample_size or 1) ** 2 + (num_classes or 0))
+        in_features = packing * (math.prod(sample_shape(in_channels, sample_size)) + (num_classes or 0))
         widths = [in_features, *hidden_dims]
         self.layers = nn.Sequential(*dense_layers(widths, activation))
         self.head = DiscriminatorHead(widths[-1], conditioning, num_classes)
@@ -149,7 +151,7 @@ class MLPEncoder(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Dimension of a vector, or channels of an image.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         latent_dim: Dimension of mu.
         hidden_dims: Widths of the hidden layers.
         activation: "relu", "silu" or "tanh".
@@ -163,7 +165,7 @@ class MLPEncoder(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         latent_dim: int = 1,
         hidden_dims: tuple[int, ...] = (128, 128),
         activation: Activation = "relu",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..blocks.couplings import BuildNetwork, CouplingStack, HalfCoupling, check_couplings, coupling_mlp
 from ..blocks.flows import FlowLayer, FlowModel, FlowSequence
+from ..sizes import SampleSize, sample_shape
 
 
 class AdditiveCoupling(HalfCoupling):
@@ -55,7 +56,7 @@ class NICE(FlowModel):
 
     Args:
         in_channels: Dimension of a vector, or channels of an image.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         num_levels: Grey levels by which the images are dequantised; None for continuous data.
         num_couplings: Couplings; at least 2, and at least 3 for every number to depend on every other (section 4.1).
         hidden_dims: Widths of the hidden layers of each coupling's network.
@@ -68,13 +69,13 @@ class NICE(FlowModel):
     def __init__(
         self,
         in_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         num_levels: int | None = None,
         num_couplings: int = 4,
         hidden_dims: tuple[int, ...] = (256, 256),
     ) -> None:
         super().__init__()
-        self.shape = (in_channels,) if sample_size is None else (in_channels, sample_size, sample_size)
+        self.shape = sample_shape(in_channels, sample_size)
         dim = math.prod(self.shape)
         check_couplings(num_couplings, dim)
         build_network = partial(coupling_mlp, hidden_dims=hidden_dims)

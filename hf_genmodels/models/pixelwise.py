@@ -7,6 +7,7 @@ mask instead of by values other than 0, which loses every known pixel of middle 
 
 from __future__ import annotations
 
+import math
 from typing import get_args
 
 import torch
@@ -18,6 +19,7 @@ from ..blocks.adversarial import GeneratorOutput, initialise_normal, up_convolut
 from ..checks import check_choice, check_widths
 from ..choices import PixelwiseArchitecture
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 
 DCGAN_CHANNELS = 7  # of the smallest map: the table's 343 units are 7 channels of 7x7
 
@@ -37,7 +39,7 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, known and generated alike.
-        sample_size: Height and width of an image: a multiple of 4, at least 8.
+        sample_size: Height and width of an image, one number for a square: multiples of 4, at least 8.
         latent_channels: Channels of z.
         architecture: "dcgan" or "unet_res".
         width: Channels of the maps of the image's size; smaller maps have 2 and 4 x width.
@@ -51,7 +53,7 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 1,
-        sample_size: int = 32,
+        sample_size: SampleSize = 32,
         latent_channels: int = 1,
         architecture: PixelwiseArchitecture = "unet_res",
         width: int = 64,
@@ -63,14 +65,15 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
         check_widths("latent_channels", [latent_channels])
         if num_residual_blocks < 0:
             raise UserError(f"num_residual_blocks must be at least 0, got {num_residual_blocks}")
-        if sample_size < 8 or sample_size % 4:
+        if any(side < 8 or side % 4 for side in height_width(sample_size)):
             raise UserError(
-                f"PixelwiseGenerator: sample_size {sample_size} is no multiple of 4 of at least 8; resize the images"
+                f"PixelwiseGenerator: sample_size {in_words(sample_size)} is no multiple of 4 of at least 8; use "
+                "one (--resolution)"
             )
         known = in_channels + 1
         self.body: _UpNet | _UNetRes
         if architecture == "dcgan":
-            self.body = _UpNet(known, sample_size // 4, latent_channels, width)
+            self.body = _UpNet(known, self.latent_shape, width)
         else:
             self.body = _UNetRes(known, latent_channels, width, num_residual_blocks)
         self.to_image = nn.Conv2d(self.body.out_channels, in_channels, 3, padding=1)
@@ -78,9 +81,9 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
-        """Shape of one z: (latent_channels, sample_size / 4, sample_size / 4)."""
-        side = self.config.sample_size // 4
-        return self.config.latent_channels, side, side
+        """Shape of one z: (latent_channels, height / 4, width / 4)."""
+        height, width = height_width(self.config.sample_size)
+        return self.config.latent_channels, height // 4, width // 4
 
     def forward(
         self, values: Tensor, mask: Tensor, latents: Tensor, return_dict: bool = True
@@ -98,7 +101,7 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
             UserError: A tensor has another shape than the network was built for.
         """
         config = self.config
-        size = (config.sample_size, config.sample_size)
+        size = height_width(config.sample_size)
         for name, tensor, shape in (
             ("values", values, (config.in_channels, *size)),
             ("mask", mask, (1, *size)),
@@ -113,14 +116,15 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
 
 
 class _UpNet(nn.Module):
-    """From known pixels (batch, known, 4 side, 4 side) and z (batch, latent_channels, side, side) to the last map."""
+    """From known pixels (batch, known, height, width) and z (batch, *latent_shape) to the last map."""
 
-    def __init__(self, known: int, side: int, latent_channels: int, width: int) -> None:
+    def __init__(self, known: int, latent_shape: tuple[int, int, int], width: int) -> None:
         super().__init__()
+        first = (DCGAN_CHANNELS, *latent_shape[1:])
         self.up = nn.Sequential(
             nn.Flatten(),
-            nn.Linear(latent_channels * side**2, DCGAN_CHANNELS * side**2, bias=False),
-            nn.Unflatten(1, (DCGAN_CHANNELS, side, side)),
+            nn.Linear(math.prod(latent_shape), math.prod(first), bias=False),
+            nn.Unflatten(1, first),
             nn.InstanceNorm2d(DCGAN_CHANNELS, affine=True),
             nn.ReLU(),
             _up(DCGAN_CHANNELS, 2 * width, 2),

@@ -14,6 +14,7 @@ from ..blocks.flows import ActNorm, FlowLayer, FlowModel, FlowSequence, bound_lo
 from ..blocks.image_flows import Squeeze, check_squeezable
 from ..checks import check_widths
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 
 
 class ResidualBlock(nn.Module):
@@ -44,11 +45,11 @@ def residual_net(in_channels: int, out_channels: int, hidden_channels: int, num_
 class CheckerboardCoupling(FlowLayer):
     """Positions of one colour of a checkerboard change to exp(s) x + t, where those of the other colour give s and t.
 
-    Equation 9 and figure 3, left. (batch, channels, sample_size, sample_size).
+    Equation 9 and figure 3, left. (batch, channels, height, width).
 
     Args:
         num_channels: Of the sample.
-        sample_size: Its height and width.
+        sample_size: Its height and width, one number for a square.
         even_changes: The positions whose row and column have an even sum change; otherwise the others.
         build_network: (channels in, channels out) -> a network; its output is s before the bound, then t.
         scale_limit: s lies in [-scale_limit, scale_limit].
@@ -57,11 +58,16 @@ class CheckerboardCoupling(FlowLayer):
     changes: Tensor
 
     def __init__(
-        self, num_channels: int, sample_size: int, even_changes: bool, build_network: BuildNetwork, scale_limit: float
+        self,
+        num_channels: int,
+        sample_size: SampleSize,
+        even_changes: bool,
+        build_network: BuildNetwork,
+        scale_limit: float,
     ) -> None:
         super().__init__()
-        positions = torch.arange(sample_size)
-        even = (positions[:, None] + positions) % 2 == 0
+        rows, columns = (torch.arange(side) for side in height_width(sample_size))
+        even = (rows[:, None] + columns) % 2 == 0
         self.register_buffer("changes", even if even_changes else ~even, persistent=False)
         self.network = build_network(num_channels, 2 * num_channels)
         self.scale_limit = scale_limit
@@ -132,7 +138,8 @@ class RealNVP(FlowModel):
 
     Args:
         in_channels: Dimension of a vector, or channels of an image.
-        sample_size: Height and width of an image, which takes num_scales - 1 halvings; None for vectors.
+        sample_size: Height and width of an image, one number for a square, which takes num_scales - 1 halvings;
+            None for vectors.
         num_levels: Grey levels by which the images are dequantised; None for continuous data.
         num_couplings: Of vectors: couplings.
         hidden_dims: Of vectors: widths of the hidden layers of each coupling's network.
@@ -150,7 +157,7 @@ class RealNVP(FlowModel):
     def __init__(
         self,
         in_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         num_levels: int | None = None,
         num_couplings: int = 8,
         hidden_dims: tuple[int, ...] = (64, 64),
@@ -174,13 +181,14 @@ class RealNVP(FlowModel):
             raise UserError(f"num_blocks must be at least 0, got {num_blocks}")
         if num_scales > 1:
             check_squeezable(sample_size, num_scales - 1)
-        if sample_size >> (num_scales - 1) < 2:
+        size = height_width(sample_size)
+        if min(size) >> (num_scales - 1) < 2:
             raise UserError(
-                f"sample_size {sample_size} leaves scale {num_scales} one pixel, which is no checkerboard: give a "
-                "smaller num_scales"
+                f"sample_size {in_words(sample_size)} leaves scale {num_scales} one pixel, which is no checkerboard: "
+                "give a smaller num_scales"
             )
         convolutional = partial(residual_net, hidden_channels=hidden_channels, num_blocks=num_blocks)
-        self.layers = image_layers(in_channels, sample_size, num_scales, convolutional, scale_limit)
+        self.layers = image_layers(in_channels, size, num_scales, convolutional, scale_limit)
 
     def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         latents, log_det = self.layers(sample)
@@ -191,7 +199,7 @@ class RealNVP(FlowModel):
 
 
 def image_layers(
-    channels: int, size: int, num_scales: int, build_network: BuildNetwork, scale_limit: float
+    channels: int, size: tuple[int, int], num_scales: int, build_network: BuildNetwork, scale_limit: float
 ) -> MultiScale:
     """The bijections of images, for the arguments see `RealNVP`."""
 
@@ -205,12 +213,12 @@ def image_layers(
     scales, shapes = [], []
     for _ in range(num_scales - 1):
         layers = [*checkerboards(3), Squeeze()]
-        channels, size = 4 * channels, size // 2
+        channels, size = 4 * channels, (size[0] // 2, size[1] // 2)
         for k in range(3):
             layers += [ActNorm(channels), AffineCoupling(channels, k % 2 == 1, build_network, scale_limit)]
         channels //= 2
         scales.append(FlowSequence(layers))
-        shapes.append((channels, size, size))
+        shapes.append((channels, *size))
     scales.append(FlowSequence(checkerboards(4)))
-    shapes.append((channels, size, size))
+    shapes.append((channels, *size))
     return MultiScale(scales, shapes)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from ..blocks.flows import FlowLayer, FlowModel, FlowSequence, in_float32
 from ..checks import check_widths
 from ..errors import UserError
+from ..sizes import SampleSize, in_words
 
 NUM_BISECTIONS = 30
 NUM_NEWTON_STEPS = 3
@@ -165,7 +166,7 @@ class ResidualFlow(FlowModel):
 
     layer_class: type[PlanarLayer | RadialLayer]
 
-    def build(self, in_channels: int, sample_size: int | None, num_flows: int) -> None:
+    def build(self, in_channels: int, sample_size: SampleSize | None, num_flows: int) -> None:
         """Stack the layers.
 
         Raises:
@@ -173,7 +174,8 @@ class ResidualFlow(FlowModel):
         """
         if sample_size is not None:
             raise UserError(
-                f"{type(self).__name__} takes vectors, not images of {sample_size} pixels: choose another flow"
+                f"{type(self).__name__} takes vectors, not images of {in_words(sample_size)} pixels: choose "
+                "another flow"
             )
         check_widths("in_channels", [in_channels])
         check_widths("num_flows", [num_flows])
@@ -208,7 +210,7 @@ class PlanarFlow(ResidualFlow):
     def __init__(
         self,
         in_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         num_levels: int | None = None,
         num_flows: int = 16,
     ) -> None:
@@ -237,7 +239,7 @@ class RadialFlow(ResidualFlow):
     def __init__(
         self,
         in_channels: int = 2,
-        sample_size: int | None = None,
+        sample_size: SampleSize | None = None,
         num_levels: int | None = None,
         num_flows: int = 16,
     ) -> None:

@@ -21,6 +21,7 @@ from ..blocks.translation import TranslatorOutput, check_image, check_translator
 from ..checks import check_choice
 from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 
 ResNetLayout = Literal["cyclegan", "polarcycle"]
 PaddingMode = Literal["zeros", "reflect"]
@@ -43,7 +44,8 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
     Args:
         in_channels: Channels of x, any number.
         out_channels: Channels of y, any number.
-        sample_size: Height and width of the images it is trained on; others fit as well, see `forward`.
+        sample_size: Height and width of the images it is trained on, one number for squares; others fit as well, see
+            `forward`.
         width: Channels after the first convolution; the residual blocks have 4 x width.
         num_blocks: Residual blocks.
         norm: "instance" (without gain and shift in "cyclegan"), "batch" or "none".
@@ -63,7 +65,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         self,
         in_channels: int = 3,
         out_channels: int = 3,
-        sample_size: int = 256,
+        sample_size: SampleSize = 256,
         width: int = 64,
         num_blocks: int = 9,
         norm: TranslatorNorm = "instance",
@@ -76,8 +78,10 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         if num_blocks < 0:
             raise UserError(f"ResNetTranslator: num_blocks must be at least 0, got {num_blocks}")
         check_translator("ResNetTranslator", self.config, self.size_multiple)
-        if sample_size < SMALLEST_IMAGE:
-            raise UserError(f"ResNetTranslator: sample_size must be at least {SMALLEST_IMAGE}, got {sample_size}")
+        if min(height_width(sample_size)) < SMALLEST_IMAGE:
+            raise UserError(
+                f"ResNetTranslator: sample_size must be at least {SMALLEST_IMAGE}, got {in_words(sample_size)}"
+            )
         is_polar = layout == "polarcycle"
         padding_mode: PaddingMode = "zeros" if is_polar else "reflect"
         bias = is_polar or norm == "instance"

@@ -6,6 +6,7 @@ networks for 32, 48 and 128 pixels; 64 here is the network for 128 with one bloc
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 from typing import Literal, get_args
 
@@ -31,6 +32,7 @@ from ..blocks.autoencoding import check_sample
 from ..checks import check_choice, check_widths
 from ..choices import NormStatistics
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, in_words
 
 GeneratorConditioning = Literal["none", "concat", "batch_norm"]
 DiscriminatorConditioning = Literal["none", "projection", "acgan"]
@@ -94,9 +96,10 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
     Args:
         latent_dim: Dimension of z.
         out_channels: Channels of an image, any number.
-        sample_size: Height and width of an image, 4 times a power of two.
-        block_out_channels: Channels of the 4x4 map and of each block after it; None for the paper's (32, 64 or 128
-            pixels).
+        sample_size: Height and width of an image, one number for a square: the shorter side 4 times a power of two,
+            the longer one a multiple of that power.
+        block_out_channels: Channels of the smallest map, whose shorter side is 4, and of each block after it; None for
+            the paper's (32, 64 or 128 pixels on the shorter side).
         conditioning: "none", "concat" (one-hot classes beside z) or "batch_norm" (a gain and a shift for each class).
         num_classes: Number of classes; None with conditioning "none".
         norm_statistics: What the batch norms use in eval mode: "running" averages, or those of the "batch" itself.
@@ -111,7 +114,7 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
         self,
         latent_dim: int = 128,
         out_channels: int = 3,
-        sample_size: int = 32,
+        sample_size: SampleSize = 32,
         block_out_channels: tuple[int, ...] | None = None,
         conditioning: GeneratorConditioning = "none",
         num_classes: int | None = None,
@@ -121,15 +124,19 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
         check_conditioning("SNGANGenerator", conditioning, get_args(GeneratorConditioning), num_classes)
         check_widths("latent_dim", [latent_dim])
         check_widths("block_out_channels", block_out_channels or ())
-        widths = tuple(block_out_channels or GENERATOR_CHANNELS.get(sample_size, ()))
-        if 4 * 2 ** (len(widths) - 1) != sample_size:
+        height, width = height_width(sample_size)
+        widths = tuple(block_out_channels or GENERATOR_CHANNELS.get(min(height, width), ()))
+        factor = 2 ** (len(widths) - 1)
+        if 4 * factor != min(height, width) or max(height, width) % factor:
             raise UserError(
-                f"SNGANGenerator: {len(widths)} block_out_channels do not lead from 4 to {sample_size} pixels; each "
-                f"after the first doubles the image, and only {', '.join(map(str, GENERATOR_CHANNELS))} have defaults"
+                f"SNGANGenerator: {len(widths)} block_out_channels do not lead from 4 to {in_words(sample_size)} "
+                "pixels; each after the first doubles the image, and only "
+                f"{', '.join(map(str, GENERATOR_CHANNELS))} have defaults; use another --resolution"
             )
+        self.first_size = (height // int(factor), width // int(factor))
         classes = num_classes if conditioning == "batch_norm" else None
         in_features = latent_dim + (num_classes or 0) * (conditioning == "concat")
-        self.project = nn.Linear(in_features, 16 * widths[0])
+        self.project = nn.Linear(in_features, math.prod(self.first_size) * widths[0])
         self.blocks = nn.ModuleList(
             UpResidualBlock(width_in, width_out, classes, norm_statistics) for width_in, width_out in pairwise(widths)
         )
@@ -154,7 +161,7 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
         check_class_input(labels, self.config.conditioning, len(latents))
         if self.config.conditioning == "concat":
             latents = append_classes(latents, labels, self.config.num_classes)
-        hidden = self.project(latents).unflatten(1, (-1, 4, 4))
+        hidden = self.project(latents).unflatten(1, (-1, *self.first_size))
         for block in self.blocks:
             hidden = block(hidden, labels)
         output = GeneratorOutput(torch.tanh(self.to_image(F.relu(self.last_norm(hidden)))))
@@ -166,8 +173,9 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image.
-        sample_size: Height and width of an image.
-        block_out_channels: Channels of the residual blocks; None for the paper's (32, 64 or 128 pixels).
+        sample_size: Height and width of an image, one number for a square.
+        block_out_channels: Channels of the residual blocks; None for the paper's (32, 64 or 128 pixels on the shorter
+            side).
         num_downsamples: Blocks, from the first on, that halve the image; None for the paper's.
         norm: "spectral", or "none" for use with a gradient penalty.
         conditioning: "none", "projection" or "acgan" (predicts the class).
@@ -182,7 +190,7 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 3,
-        sample_size: int = 32,
+        sample_size: SampleSize = 32,
         block_out_channels: tuple[int, ...] | None = None,
         num_downsamples: int | None = None,
         norm: DiscriminatorNorm = "spectral",
@@ -193,13 +201,14 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
         check_conditioning("SNGANDiscriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
         check_choice("norm", norm, get_args(DiscriminatorNorm))
         check_widths("block_out_channels", block_out_channels or ())
-        default_widths, default_halvings = DISCRIMINATOR_CHANNELS.get(sample_size, ((), 0))
+        sides = height_width(sample_size)
+        default_widths, default_halvings = DISCRIMINATOR_CHANNELS.get(min(sides), ((), 0))
         widths = tuple(block_out_channels or default_widths)
         halvings = default_halvings if num_downsamples is None else num_downsamples
-        if not 0 < halvings <= len(widths) or sample_size % 2**halvings:
+        if not 0 < halvings <= len(widths) or any(side % 2**halvings for side in sides):
             raise UserError(
-                f"SNGANDiscriminator: {halvings} of {len(widths)} blocks cannot halve {sample_size} pixels; give "
-                "block_out_channels and num_downsamples (only "
+                f"SNGANDiscriminator: {halvings} of {len(widths)} blocks cannot halve {in_words(sample_size)} pixels; "
+                "give block_out_channels and num_downsamples (only "
                 f"{', '.join(map(str, DISCRIMINATOR_CHANNELS))} pixels have defaults)"
             )
         self.blocks = nn.Sequential(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from ..checks import check_choice
 from ..errors import UserError
+from ..sizes import SampleSize, height_width, sample_shape
 
 Method = Literal["adsn", "random_phase"]
 
@@ -75,19 +77,23 @@ class StationaryTexture(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of the exemplar.
-        sample_size: Its height and width.
+        sample_size: Its height and width, one number for a square.
 
     Raises:
         UserError: `sample_size` is below 1.
     """
 
     @register_to_config
-    def __init__(self, in_channels: int = 1, sample_size: int = 64) -> None:
+    def __init__(self, in_channels: int = 1, sample_size: SampleSize = 64) -> None:
         super().__init__()
-        if sample_size < 1:
-            raise UserError(f"sample_size must be at least 1, got {sample_size}")
+        shape = sample_shape(in_channels, sample_size)
         self.mean = nn.Parameter(torch.zeros(in_channels))
-        self.spot = nn.Parameter(torch.randn(in_channels, sample_size, sample_size) / (2 * sample_size))
+        self.spot = nn.Parameter(torch.randn(shape) / (2 * self.root))
+
+    @property
+    def root(self) -> float:
+        """The square root of the number of pixels."""
+        return math.sqrt(math.prod(height_width(self.config.sample_size)))
 
     @torch.no_grad()
     def set_exemplar(self, image: Tensor) -> None:
@@ -99,12 +105,12 @@ class StationaryTexture(ModelMixin, ConfigMixin):
         periodic = periodic_component(image)
         mean = periodic.mean((1, 2))
         self.mean.copy_(mean)
-        self.spot.copy_((periodic - mean[:, None, None]) / self.config.sample_size)
+        self.spot.copy_((periodic - mean[:, None, None]) / self.root)
 
     @property
     def exemplar(self) -> Tensor:
         """The periodic component of the exemplar, (channels, height, width) on the [-1, 1] scale, not clipped."""
-        return self.mean[:, None, None] + self.spot * self.config.sample_size
+        return self.mean[:, None, None] + self.spot * self.root
 
     def forward(
         self, latents: Tensor, method: Method = "adsn", return_dict: bool = True
@@ -120,12 +126,12 @@ class StationaryTexture(ModelMixin, ConfigMixin):
             UserError: An unknown method, or latents of another shape.
         """
         check_choice("method", method, get_args(Method))
-        size = self.config.sample_size
-        if tuple(latents.shape[1:]) != (size, size):
-            raise UserError(f"latents must be (batch, {size}, {size}), got {tuple(latents.shape)}")
+        size = height_width(self.config.sample_size)
+        if tuple(latents.shape[1:]) != size:
+            raise UserError(f"latents must be (batch, {size[0]}, {size[1]}), got {tuple(latents.shape)}")
         noise = torch.fft.rfft2(latents.float())
         if method == "random_phase":
-            noise = torch.polar(torch.full_like(noise.real, size), noise.angle())  # the root mean square of |W|
-        field = torch.fft.irfft2(torch.fft.rfft2(self.spot.float()) * noise[:, None], s=(size, size))
+            noise = torch.polar(torch.full_like(noise.real, self.root), noise.angle())  # the root mean square of |W|
+        field = torch.fft.irfft2(torch.fft.rfft2(self.spot.float()) * noise[:, None], s=size)
         output = TextureOutput((self.mean.float()[:, None, None] + field).to(self.spot.dtype))
         return output if return_dict else output.to_tuple()

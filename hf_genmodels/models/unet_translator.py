@@ -17,6 +17,7 @@ from ..blocks.adversarial import initialise_normal
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
+from ..sizes import SampleSize
 
 
 def halving_multiple(num_downs: int) -> int:
@@ -35,7 +36,8 @@ class UNetTranslator(ModelMixin, ConfigMixin):
     Args:
         in_channels: Channels of x, any number.
         out_channels: Channels of y, any number.
-        sample_size: Height and width of the images it is trained on; others fit as well, see `forward`.
+        sample_size: Height and width of the images it is trained on, one number for squares; others fit as well, see
+            `forward`.
         width: Channels after the first convolution.
         num_downs: Halvings of an image, at least 2.
         norm: "batch", "instance" (without gain and shift; the convolutions then have biases) or "none".
@@ -52,7 +54,7 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         self,
         in_channels: int = 3,
         out_channels: int = 3,
-        sample_size: int = 256,
+        sample_size: SampleSize = 256,
         width: int = 64,
         num_downs: int = 8,
         norm: TranslatorNorm = "batch",

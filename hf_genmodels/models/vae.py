@@ -17,6 +17,7 @@ from ..checks import check_choice, check_widths
 from ..choices import Likelihood, TrunkNorm
 from ..errors import UserError
 from ..losses.likelihood import bernoulli_nll, categorical_nll, gaussian_nll
+from ..sizes import SampleSize
 
 Architecture = Literal["conv", "mlp"]
 
@@ -50,7 +51,7 @@ class VAE(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: Channels of an image, or the dimension of a vector.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         latent_dim: Dimension of z.
         architecture: "conv" or "mlp".
         block_out_channels: Widths of the stride-2 convolutions, encoder order.
@@ -73,7 +74,7 @@ class VAE(ModelMixin, ConfigMixin):
     def __init__(
         self,
         in_channels: int = 1,
-        sample_size: int | None = 28,
+        sample_size: SampleSize | None = 28,
         latent_dim: int = 32,
         architecture: Architecture = "conv",
         block_out_channels: tuple[int, ...] = (32, 64, 128),

@@ -210,11 +210,14 @@ def test_columns_without_images_or_classes(parquet, arguments):
     assert "--exclude_label x" in message and "'label'" in message
 
 
-def test_images_that_are_not_square(folder, arguments):
-    root = folder({f"{i}.png": np.zeros((4, 6), dtype=np.uint8) for i in range(2)})
-    for mode in ("error", "skip"):
-        message = error_of(load_data, arguments(train_data_dir=str(root), on_bad_image=mode), seed=0)
-        assert "4x6" in message and "--resolution" in message
+def test_image_that_is_not_turned_like_the_others(folder, arguments):
+    root = folder(
+        {f"{i}.png": np.zeros((4, 6), dtype=np.uint8) for i in range(2)} | {"tall.png": np.zeros((6, 4), np.uint8)}
+    )
+    message = error_of(load_data, arguments(train_data_dir=str(root)), seed=0)
+    assert "tall.png is 6x4 (height x width) where 4x6 is expected" in message and "--resolution" in message
+    data = load_data(arguments(train_data_dir=str(root), on_bad_image="skip"), seed=0)
+    assert data.spec.shape == (1, 4, 6) and data.spec.num_examples == 2
 
 
 def test_validation_images_must_be_like_the_training_images(folder, arguments):

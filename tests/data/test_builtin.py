@@ -154,6 +154,9 @@ def test_no_shape_is_cut_off_by_its_radius():
         ({}, ["--dataset_name", "--train_data_dir"]),
         ({"dataset_name": "builtin:digits", "train_data_dir": "x"}, ["--dataset_name", "--train_data_dir"]),
         ({"dataset_name": "builtin:digits", "resolution": 0}, ["--resolution 0"]),
+        ({"dataset_name": "builtin:digits", "resolution": [8, 0]}, ["--resolution 8 0"]),
+        ({"dataset_name": "builtin:digits", "resolution": (8, 8, 8)}, ["--resolution 8 8 8", "height and width"]),
+        ({"dataset_name": "builtin:digits", "resolution": 8.5}, ["--resolution 8.5"]),
         ({"dataset_name": "builtin:digits", "max_train_samples": -1}, ["--max_train_samples -1"]),
     ],
 )

@@ -332,7 +332,7 @@ def test_pairs_need_the_same_proportions_and_size(folder, arguments):
     rows = '{"conditioning_image_file_name": "a.png", "target_image_file_name": "b.png"}'
     root = folder({"a.png": grey, "b.png": grey[:4, :4], "metadata.jsonl": rows})
     message = error_of(load_data, arguments(train_data_dir=str(root)), 0, Layout("pair"))
-    assert "are 8 pixels wide, their targets 4: pass --resolution" in message
+    assert "have shape (1, 8, 8), their targets (1, 4, 4): pass --resolution" in message
     data = load_data(arguments(train_data_dir=str(root), resolution=4), 0, Layout("pair"))
     assert data.spec.shape == data.spec.other.shape
     root = folder({"b.png": grey[:4]})

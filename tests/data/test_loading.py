@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hf_genmodels import UserError
-from hf_genmodels.data import evaluation_batches, load_data, load_split
+from hf_genmodels.data import DataArguments, TrainingBatches, evaluation_batches, load_data, load_split
 from hf_genmodels.data.sets import ArrayDataset, LazyDataset, StreamedDataset
 
 INTEGER = datasets.Value("int64")
@@ -300,6 +300,51 @@ def test_images_of_several_shapes_are_cropped_lazily(folder, arguments, random, 
     )
     centred = np.stack([image[:, i // 2 : i // 2 + 8] for i, image in enumerate(files.values())])
     assert same(everything(data.train)["image"], to_unit(centred, 255))
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("size", [(4, 12), (12, 4), (6, 6)])
+def test_resolution_of_height_and_width(folder, arguments, random, streaming, size):
+    images = {name: random.integers(0, 256, (*shape, 3), dtype=np.uint8) for name, shape in
+              {"0.png": (16, 24), "1.png": (24, 16), "2.png": (8, 24)}.items()}  # fmt: skip
+    root = folder(images)
+    options = {"train_data_dir": str(root), "resolution": list(size), "streaming": streaming}
+    data = load_data(arguments(**options), seed=0)
+    height, width = size
+    assert data.spec.size == size and data.spec.shape == (3, height, width)
+    resized, middles = [], []
+    for image in images.values():
+        scale = max(height / image.shape[0], width / image.shape[1])
+        tall, wide = round(image.shape[0] * scale), round(image.shape[1] * scale)
+        resized.append(np.asarray(Image.fromarray(image).resize((wide, tall), Image.Resampling.LANCZOS)))
+        top, left = (tall - height) // 2, (wide - width) // 2
+        middles.append(resized[-1][top : top + height, left : left + width])
+    split = load_split(arguments(**options), "train")
+    assert same(everything(split)["image"], to_unit(np.stack(middles), 255))
+    batch = next(TrainingBatches(data.train, batch_size=3).start(0))
+    for image, index in zip(batch["image"], batch["index"].tolist(), strict=True):
+        windows = np.lib.stride_tricks.sliding_window_view(resized[index], size, axis=(0, 1)).reshape(-1, 3, *size)
+        assert (torch.from_numpy(windows / 127.5 - 1) - image).abs().amax((1, 2, 3)).min() < 1e-6
+
+
+def test_random_crops_of_a_rectangle_go_everywhere(folder, arguments, random):
+    pixels = random.integers(0, 256, (5, 4, 3), dtype=np.uint8)
+    data = load_data(arguments(train_data_dir=str(folder({"tall.png": pixels})), resolution=(2, 4)), seed=0)
+    batches = TrainingBatches(data.train, batch_size=1).start(0)
+    crops = [((next(batches)["image"][0].permute(1, 2, 0) + 1) * 127.5).round().byte().numpy() for _ in range(40)]
+    assert {crop.tobytes() for crop in crops} == {pixels[top : top + 2].tobytes() for top in range(4)}
+
+
+def test_images_of_one_shape_stay_as_they_are(folder, arguments, random):
+    images = {f"{i}.png": random.integers(0, 256, (4, 6), dtype=np.uint8) for i in range(3)}
+    data = load_data(arguments(train_data_dir=str(folder(images))), seed=0)
+    assert data.spec.shape == (1, 4, 6) and data.spec.sample_size == (4, 6) and not data.train.augmented
+    assert same(everything(data.train)["image"], to_unit(np.stack(list(images.values())), 255))
+
+
+@pytest.mark.parametrize(("given", "kept"), [(8, 8), ([8], 8), ((8, 8), 8), ([8, 16], [8, 16]), (None, None)])
+def test_resolution_is_kept_as_one_number_for_a_square(given, kept):
+    assert DataArguments(resolution=given).resolution == kept
 
 
 def test_photographs_are_turned_as_their_camera_says(folder, arguments, random):

@@ -137,7 +137,7 @@ def test_values_mask_and_latents_all_matter_and_samples_do_not_see_each_other(ar
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"sample_size": 30}, "sample_size 30 is no multiple of 4 of at least 8; resize the images"),
+        ({"sample_size": 30}, "sample_size 30 is no multiple of 4 of at least 8; use one \\(--resolution\\)"),
         ({"sample_size": 4}, "sample_size 4 is no multiple of 4 of at least 8"),
         ({"architecture": "unet"}, "architecture 'unet' is unknown; choose one of: dcgan, unet_res"),
         ({"width": 0}, "width must be at least 1, got 0"),

@@ -238,5 +238,5 @@ def test_errors():
         StationaryTexture(1, 4)(torch.zeros(1, 4, 4), method="spot")
     with pytest.raises(UserError, match=r"latents must be \(batch, 4, 4\), got \(1, 5, 4\)"):
         StationaryTexture(1, 4)(torch.zeros(1, 5, 4))
-    with pytest.raises(UserError, match="sample_size must be at least 1, got 0"):
+    with pytest.raises(UserError, match="sample_size 0 is neither a positive whole number nor two"):
         StationaryTexture(1, 0)

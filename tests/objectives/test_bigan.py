@@ -95,10 +95,10 @@ def test_phases_and_learning_rates():
 
 def test_dense_networks_for_images():
     """Also of 28 pixels, which no convolutions here lead to."""
-    for data in (IMAGES, dataclasses.replace(IMAGES, size=28)):
+    for data in (IMAGES, dataclasses.replace(IMAGES, size=(28, 28))):
         networks = objective_of(data, **MLP | {"hidden_dims": [6, 4]}).networks
         for network in networks.values():
-            assert (network.config.sample_size, tuple(network.config.hidden_dims)) == (data.size, (6, 4))
+            assert (network.config.sample_size, tuple(network.config.hidden_dims)) == (data.sample_size, (6, 4))
             assert not any(isinstance(module, torch.nn.Conv2d) for module in network.modules())
         image = make_batch(data)["image"]
         assert networks["discriminator"](image, networks["encoder"](image).mean).logits.shape == (5,)

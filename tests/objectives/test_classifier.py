@@ -50,7 +50,7 @@ def test_options_shape_the_network(objective):
             {},
             "train_classifier needs labels, but builtin:digits has none",
         ),
-        (dataclasses.replace(IMAGES, size=4), {}, "sample_size 4 is too small"),
+        (dataclasses.replace(IMAGES, size=(4, 4)), {}, "sample_size 4 is too small"),
         (IMAGES, {"feature_dim": 0}, "--feature_dim must be at least 1"),
         (IMAGES, {"block_out_channels": [4, 0]}, "block_out_channels must be at least 1, got 4 0"),
     ],

@@ -23,8 +23,8 @@ from tests.testing_utils.adversarial_objectives import (
 from tests.testing_utils.objectives import seeded_noise
 from tests.testing_utils.refusals import refused
 
-B = DataSpec("user/b", 3, 8, 65535.0, None, 80, "1" * 12)
-DOMAINS = DataSpec("user/a", 1, 8, 255.0, None, 100, "0" * 12, other=B)
+B = DataSpec("user/b", 3, (8, 8), 65535.0, None, 80, "1" * 12)
+DOMAINS = DataSpec("user/a", 1, (8, 8), 255.0, None, 100, "0" * 12, other=B)
 ALIKE = dataclasses.replace(DOMAINS, channels=3)
 RESNET = {"width": 2, "num_blocks": 1, "receptive_field": 16, "discriminator_width": 2}
 UNET = {"architecture": "unet", "width": 2, "num_downs": 2, "receptive_field": 16, "discriminator_width": 2}
@@ -321,9 +321,9 @@ def test_networks_of_both_directions():
             "--identity_weight needs domains of as many channels, but A has 1 and B has 3; leave it out",
         ),
         (
-            dataclasses.replace(DOMAINS, other=dataclasses.replace(B, size=16)),
+            dataclasses.replace(DOMAINS, other=dataclasses.replace(B, size=(16, 16))),
             {},
-            "the images of domain A are 8 pixels wide, those of B 16; give --resolution",
+            "the images of domain A have shape (1, 8, 8), those of B (3, 16, 16); give --resolution",
         ),
     ],
 )
@@ -379,7 +379,9 @@ def test_one_published_direction_gets_the_other_and_discriminators(tmp_path):
     first = cyclegan(norm="batch", norm_statistics="image")
     CycleGANPipeline(first.networks["generator_ab"], None).save_pretrained(tmp_path)
     args = CycleGANArguments(receptive_field=16, discriminator_width=2)
-    again = reload(tmp_path, args, dataclasses.replace(DOMAINS, size=16, other=dataclasses.replace(B, size=16)))
+    again = reload(
+        tmp_path, args, dataclasses.replace(DOMAINS, size=(16, 16), other=dataclasses.replace(B, size=(16, 16)))
+    )
     assert list(again.networks) == [*TRANSLATOR_NAMES, *DISCRIMINATOR_NAMES]
     forth, back, judge_a, judge_b = (network.config for network in again.networks.values())
     torch.testing.assert_close(

@@ -203,7 +203,7 @@ def test_latents_may_have_classes(vae_folder):
 
 def test_a_vae_is_found_and_must_fit(vae_folder, tmp_path):
     assert objective_of(vae_model_name_or_path=str(vae_folder / "vae")).networks["vae"].config.latent_dim == 3
-    larger = dataclasses.replace(IMAGES, size=16)
+    larger = dataclasses.replace(IMAGES, size=(16, 16))
     with pytest.raises(UserError, match=r"network takes samples of shape \(1, 8, 8\), builtin:digits has \(1, 16, 16"):
         objective_of(larger, vae_model_name_or_path=str(vae_folder))
     with pytest.raises(UserError, match=r"config\.json"):
@@ -255,7 +255,11 @@ def test_linear_schedule_ends_in_noise_after_any_number_of_steps():
 @pytest.mark.parametrize(
     ("data", "options", "message"),
     [
-        (IMAGES, {"block_out_channels": [8] * 5}, "has 5 levels, so images must be a multiple of 16 pixels wide, but"),
+        (
+            IMAGES,
+            {"block_out_channels": [8] * 5},
+            "height and width of images must be multiples of 16, but",
+        ),
         (IMAGES, {"block_out_channels": [8, 0]}, "--block_out_channels must be at least 1, got 0"),
         (VECTORS, {"block_out_channels": [8, 8]}, "--block_out_channels must be one number for vectors, which buil"),
         (VECTORS, {"attention": True}, "--attention has no meaning with one level of --block_out_channels; leave it"),
@@ -268,7 +272,7 @@ def test_linear_schedule_ends_in_noise_after_any_number_of_steps():
         (IMAGES, CLASSES | {"label_dropout": -0.1}, "--label_dropout must lie in [0, 1), got -0.1"),
         (IMAGES, {"label_dropout": 0.2}, "--label_dropout has no meaning without --class_conditional; leave it out"),
         (VECTORS, {"class_conditional": True}, "--class_conditional needs labels, but builtin:toy2d has none"),
-        (dataclasses.replace(IMAGES, size=1), {}, "builtin:digits has images of one pixel"),
+        (dataclasses.replace(IMAGES, size=(1, 1)), {}, "builtin:digits has images of one pixel"),
     ],
 )
 def test_refused_options(data, options, message):
@@ -360,7 +364,7 @@ def test_from_a_saved_pipeline_of_latents(vae_folder, tmp_path):
     with pytest.raises(UserError, match="--vae_model_name_or_path cannot be changed with --pretrained_model_name_or"):
         reload(folder, DDPMArguments(vae_model_name_or_path=str(vae_folder)), IMAGES)
     with pytest.raises(UserError, match="the pretrained network takes samples of shape"):
-        reload(folder, DDPMArguments(), dataclasses.replace(IMAGES, size=16))
+        reload(folder, DDPMArguments(), dataclasses.replace(IMAGES, size=(16, 16)))
     (folder / "model_index.json").unlink()
     with pytest.raises(UserError, match="does not say how latents were scaled; give the folder of a finished run"):
         reload(folder, DDPMArguments(), IMAGES)
@@ -388,8 +392,8 @@ def test_a_frozen_vae_elsewhere_is_none_of_a_finished_models(vae_folder, tmp_pat
 def test_a_saved_model_must_fit_the_data(tmp_path):
     first = objective_of(class_conditional=True)
     first.pipeline(first.networks).save_pretrained(tmp_path)
-    with pytest.raises(UserError, match=r"takes \(channels, size\) \(1, 8\), builtin:digits has \(1, 16, 16\)"):
-        reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, size=16))
+    with pytest.raises(UserError, match=r"takes samples of shape \(1, 8, 8\), builtin:digits has \(1, 16, 16\)"):
+        reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, size=(16, 16)))
     with pytest.raises(UserError, match="the saved network knows 3 classes, builtin:digits has 2"):
         reload(tmp_path, DDPMArguments(), dataclasses.replace(IMAGES, class_names=("a", "b")))
     with pytest.raises(UserError, match="this model needs labels, but builtin:digits has none"):

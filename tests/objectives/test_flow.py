@@ -24,7 +24,7 @@ from hf_genmodels.objectives.flow import FlowObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 from tests.testing_utils.refusals import refused
 
-TINY_IMAGES = dataclasses.replace(IMAGES, size=4)
+TINY_IMAGES = dataclasses.replace(IMAGES, size=(4, 4))
 GLOW = {"architecture": "glow", "num_flow_steps": 1, "num_scales": 1, "hidden_channels": 4}
 CONDITIONAL = GLOW | {"class_conditional": True}
 CASES = [
@@ -209,7 +209,7 @@ def test_pictures(data, options):
 def test_options_shape_the_network(data, options, network_class, expected):
     flow = build(FlowArguments(**options), data).networks["flow"]
     assert type(flow) is network_class
-    assert (flow.config.in_channels, flow.config.sample_size) == (data.channels, data.size)
+    assert (flow.config.in_channels, flow.config.sample_size) == (data.channels, data.sample_size)
     assert {name: flow.config[name] for name in expected} == expected
 
 

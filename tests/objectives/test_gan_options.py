@@ -156,15 +156,15 @@ def test_advice_for_the_wasserstein_loss_can_be_followed(data, options, ways):
 @pytest.mark.parametrize("size", [8, 16, 28])
 def test_images_of_a_size_that_sngan_does_not_have(size):
     with pytest.raises(UserError) as error:
-        gan_objective(dataclasses.replace(IMAGES, size=size), **SNGAN)
+        gan_objective(dataclasses.replace(IMAGES, size=(size, size)), **SNGAN)
     assert str(error.value) == (
         f"--architecture sngan needs images of 32, 64 or 128 pixels, builtin:digits has {size}; use --resolution 32"
     )
 
 
 def test_images_of_twenty_eight_pixels_need_another_size():
-    data = dataclasses.replace(IMAGES_16, size=28)
-    with refused(r"28.* is no power of two"):
+    data = dataclasses.replace(IMAGES_16, size=(28, 28))
+    with refused(r"28.* is no power of two of at least 8; use 32 \(--resolution\)"):
         gan_objective(data, **DCGAN)
     gan_objective(data)  # a dense one takes them
 

@@ -97,7 +97,7 @@ def test_refused_data():
     with pytest.raises(UserError, match=r"fill only 3 of their 64 dimensions.*--num_components below 3"):
         data = DataSpec("vectors", 64, None, 1.0, None, 4, "0" * 12)
         fitted(data, [{"image": torch.randn(4, 64, generator=torch.Generator().manual_seed(0))}])
-    large = DataSpec("photographs", 3, 64, 255.0, None, 4, "0" * 12)
+    large = DataSpec("photographs", 3, (64, 64), 255.0, None, 4, "0" * 12)
     with pytest.raises(UserError, match=r"photographs has 12288 numbers in a sample.*choose a smaller --resolution"):
         build(GaussianArguments(), large)
     with pytest.raises(UserError, match="--num_levels has no meaning for vectors, which builtin:toy2d has"):

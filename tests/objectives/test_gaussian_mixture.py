@@ -121,14 +121,14 @@ def test_a_component_that_shrinks_to_a_point():
         (VECTORS, {"reg_covar": -1.0}, "--reg_covar must be at least 0"),
         (VECTORS, {"max_iter": 0}, "--max_iter must be at least 1"),
         (VECTORS, {"num_init": 0}, "--num_init must be at least 1"),
-        (replace(IMAGES, size=100), {}, "choose a smaller --resolution, or --covariance_type diag"),
+        (replace(IMAGES, size=(100, 100)), {}, "choose a smaller --resolution, or --covariance_type diag"),
         (replace(IMAGES, value_scale=1.0), {}, "float values.*--num_levels 256"),
     ],
 )
 def test_refused(data, options, said):
     with refused(said):
         objective(data, **options)
-    objective(replace(IMAGES, size=100), covariance_type="diag")
+    objective(replace(IMAGES, size=(100, 100)), covariance_type="diag")
 
 
 def test_without_scikit_learn(monkeypatch):

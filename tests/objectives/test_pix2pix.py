@@ -30,8 +30,8 @@ from tests.testing_utils.adversarial_objectives import (
 from tests.testing_utils.objectives import seeded_noise
 from tests.testing_utils.refusals import refused
 
-COLOUR = DataSpec("builtin:edges", 3, 8, 65535.0, None, 100, "1" * 12)
-PAIRS = DataSpec("builtin:edges", 1, 8, 255.0, None, 100, "0" * 12, other=COLOUR)
+COLOUR = DataSpec("builtin:edges", 3, (8, 8), 65535.0, None, 100, "1" * 12)
+PAIRS = DataSpec("builtin:edges", 1, (8, 8), 255.0, None, 100, "0" * 12, other=COLOUR)
 TINY = {"width": 2, "num_downs": 2}
 JUDGE = {"receptive_field": 16, "discriminator_width": 2}
 RESNET = {"architecture": "resnet", "width": 2, "num_blocks": 1}

@@ -325,6 +325,6 @@ def test_refused_data():
     with refused("the family pixelwise needs images, but builtin:toy2d has vectors"):
         build(VECTORS)
     with refused("pixels, builtin:digits has 28; use --resolution 32"):
-        build(dataclasses.replace(IMAGES, size=28))
+        build(dataclasses.replace(IMAGES, size=(28, 28)))
     assert build().constraint_weight == 1.0
     assert build(num_residual_blocks=None).networks["generator"].config.num_residual_blocks == 4

@@ -19,8 +19,8 @@ from hf_genmodels.objectives.polarimetric import PolarimetricObjective
 from tests.testing_utils.adversarial_objectives import assert_same_networks, phase_losses, save_run
 from tests.testing_utils.refusals import refused
 
-ANGLES = DataSpec("builtin:polarimetric", 4, 8, 1.0, None, 100, "1" * 12, mirrored_channels=(0, 3, 2, 1))
-SCENES = DataSpec("builtin:polarimetric", 3, 8, 255.0, None, 100, "0" * 12, other=ANGLES)
+ANGLES = DataSpec("builtin:polarimetric", 4, (8, 8), 1.0, None, 100, "1" * 12, mirrored_channels=(0, 3, 2, 1))
+SCENES = DataSpec("builtin:polarimetric", 3, (8, 8), 255.0, None, 100, "0" * 12, other=ANGLES)
 TINY = {"width": 2, "num_blocks": 1, "receptive_field": 16, "discriminator_width": 2}
 A = [[0.5, 0.5, 0.0], [0.5, 0.0, 0.5], [0.5, -0.5, 0.0], [0.5, 0.0, -0.5]]
 B = [[1.0, 0.0, 1.0, 0.0], [1.0, 0.0, -1.0, 0.0], [0.0, 1.0, 0.0, -1.0]]
@@ -331,10 +331,10 @@ def test_the_authors_generator():
 
 def test_a_pretrained_model_on_images_of_another_size(tmp_path):
     save_run(polarimetric(), tmp_path, "output")
-    wider = dataclasses.replace(SCENES, size=12, other=dataclasses.replace(ANGLES, size=12))
+    wider = dataclasses.replace(SCENES, size=(12, 12), other=dataclasses.replace(ANGLES, size=(12, 12)))
     again = reload(tmp_path, PolarimetricArguments(), wider)
     assert again.networks["generator_ab"].config.sample_size == 12
-    odd = dataclasses.replace(SCENES, size=10, other=dataclasses.replace(ANGLES, size=10))
+    odd = dataclasses.replace(SCENES, size=(10, 10), other=dataclasses.replace(ANGLES, size=(10, 10)))
     with refused(r"needs images whose sides are multiples of 4, .* has 10"):
         reload(tmp_path, PolarimetricArguments(), odd)
 

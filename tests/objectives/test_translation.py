@@ -24,7 +24,9 @@ from tests.testing_utils.refusals import refused
 
 
 def spec(channels: int = 1, size: int | None = 8, other: DataSpec | None = None) -> DataSpec:
-    return DataSpec("builtin:edges", channels, size, 255.0, None, 100, "0" * 12, other)
+    return DataSpec(
+        "builtin:edges", channels, None if size is None else (size, size), 255.0, None, 100, "0" * 12, other
+    )
 
 
 def test_images_side_by_side():

@@ -180,7 +180,7 @@ def test_options_shape_the_network():
     assert {name: table[name] for name in BETA_VAE} == BETA_VAE
 
 
-IMAGES_64 = type(IMAGES)("squares", 1, 64, 255.0, None, 10, "2" * 12)
+IMAGES_64 = type(IMAGES)("squares", 1, (64, 64), 255.0, None, 10, "2" * 12)
 BETA = {"architecture": "beta_vae", "hidden_dims": None}
 CATEGORICAL = {"likelihood": "categorical"}
 

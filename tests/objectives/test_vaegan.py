@@ -28,7 +28,7 @@ from tests.testing_utils.adversarial_objectives import (
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
 from tests.testing_utils.refusals import refused
 
-IMAGES_64 = dataclasses.replace(IMAGES, size=64)
+IMAGES_64 = dataclasses.replace(IMAGES, size=(64, 64))
 CASES = [
     (VECTORS, MLP | {"beta": 1.5, "feature_weight": 0.2}),
     (IMAGES, MLP | {"feature_weight": 0.0}),

@@ -39,8 +39,11 @@ def test_encode_and_decode_are_the_networks_maps():
     [
         (MLPEncoder(2, latent_dim=3), "BiGANPipeline: the encoder's latents have dimension 3, those of .* 2"),
         (MLPEncoder(2, latent_dim=1), "BiGANPipeline: the encoder's latents have dimension 1, those of .* 2"),
-        (MLPEncoder(3, latent_dim=2), "the encoder takes 3 channels and sample_size None, but MLPGenerator makes 2"),
-        (MLPEncoder(2, 8, latent_dim=2), "the encoder takes 2 channels and sample_size 8, but MLPGenerator makes 2"),
+        (MLPEncoder(3, latent_dim=2), r"the encoder takes samples of shape \(3,\), but MLPGenerator makes \(2,\)"),
+        (
+            MLPEncoder(2, 8, latent_dim=2),
+            r"takes samples of shape \(2, 8, 8\), but MLPGenerator makes \(2,\)",
+        ),
     ],
 )
 def test_networks_that_do_not_fit(encoder, message):

@@ -217,7 +217,7 @@ def test_a_repository_cannot_choose_another_network(folder):
             ("vae/config.json", json.dumps({"_class_name": "VAE", **entry}), f"config.json{message}")
             for entry, message in [
                 ({"activation": "cosine"}, " has an impossible value: activation 'cosine' is unknown"),
-                ({"sample_size": "8"}, ": sample_size must be int | None, got '8'"),
+                ({"sample_size": "8"}, ": sample_size must be int | list[int] | tuple[int, int] | None, got '8'"),
                 ({"latent_dim": 2.5}, ": latent_dim must be int, got 2.5"),
                 ({"latent_dim": None}, ": latent_dim must be int, got None"),
                 ({"latent_dim": True}, ": latent_dim must be int, got True"),

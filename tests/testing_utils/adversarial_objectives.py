@@ -21,8 +21,10 @@ from tests.testing_utils.objectives import IMAGES, VECTORS, seeded_noise
 
 MLP: dict[str, Any] = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
 DCGAN: dict[str, Any] = {"architecture": "dcgan", "width": 2, "latent_dim": 3}
-IMAGES_16 = dataclasses.replace(IMAGES, size=16)  # the smallest for which discriminators and encoders have a norm
-IMAGES_32 = dataclasses.replace(IMAGES, size=32)
+IMAGES_16 = dataclasses.replace(
+    IMAGES, size=(16, 16)
+)  # the smallest for which discriminators and encoders have a norm
+IMAGES_32 = dataclasses.replace(IMAGES, size=(32, 32))
 
 GAN_LOSSES = ("minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge")
 GAN_PENALTIES = ("none", "wgan_gp", "zero_centred", "r1", "r2", "roth")

@@ -100,14 +100,10 @@ def route(method: str, pattern: str) -> Callable[[Route], Route]:
 
 
 class HubServer:
-    """The server, as a context manager. `requests` logs every (method, path) in the order of arrival.
-
-    `refusals` has repositories (by id) that are there and not to be had, with what the Hub answers instead.
-    """
+    """The server, as a context manager. `requests` logs every (method, path) in the order of arrival."""
 
     def __init__(self) -> None:
         self.repos: dict[tuple[str, str], Repo] = {}
-        self.refusals: dict[str, HubError] = {}
         self.requests: list[tuple[str, str]] = []
         self.lock = threading.Lock()
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("BoundHandler", (Handler,), {"hub": self}))
@@ -130,8 +126,6 @@ class HubServer:
         return {path: blob.content for path, blob in files.items() if path != ".gitattributes"}
 
     def repo(self, request: Request) -> Repo:
-        if request.parts["id"] in self.refusals:
-            raise self.refusals[request.parts["id"]]
         repo = self.repos.get(((request.parts["kind"] or "models").rstrip("/"), request.parts["id"]))
         if repo is None or (repo.private and not request.authorized):
             raise HubError(404 if request.authorized else 401, "Repository not found", "RepoNotFound")

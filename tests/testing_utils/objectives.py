@@ -9,7 +9,7 @@ import torch
 from hf_genmodels import DataSpec
 from hf_genmodels.objectives.base import Noise, Objective
 
-IMAGES = DataSpec("builtin:digits", 1, 8, 16.0, tuple("abc"), 100, "0" * 12)
+IMAGES = DataSpec("builtin:digits", 1, (8, 8), 16.0, tuple("abc"), 100, "0" * 12)
 VECTORS = DataSpec("builtin:toy2d", 2, None, 1.0, None, 100, "1" * 12)
 
 

@@ -237,7 +237,9 @@ def test_pictures_show_enough(tmp_path: Path, dataset: str, count: int) -> None:
             return super().sample_grid(pipeline, batch, generator)
 
     data = load_data(DataArguments(dataset_name=dataset), 0)
-    objective = Watching(VAE(data.spec.channels, data.spec.size, architecture="mlp", hidden_dims=(8,)), data.spec)
+    objective = Watching(
+        VAE(data.spec.channels, data.spec.sample_size, architecture="mlp", hidden_dims=(8,)), data.spec
+    )
     objective.shown = []
     args = TrainingArguments(output_dir=str(tmp_path), max_train_steps=1, checkpointing_steps=0)
     TrainingLoop(objective, data, args, Accelerator()).run(None)

@@ -27,7 +27,7 @@ def build(args: EnergyArguments, data: DataSpec) -> "EnergyObjective":
     from .objective import EnergyObjective
 
     check_minimums(args, latent_dim=1, width=1)
-    generator = EnergyGenerator(args.latent_dim, data.channels, data.size, args.width)
+    generator = EnergyGenerator(args.latent_dim, data.channels, data.sample_size, args.width)
     return EnergyObjective(generator, data, args.exponent)
 
 

@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from hf_genmodels import register
+from hf_genmodels.sizes import SampleSize, sample_shape
 
 
 @dataclass
@@ -28,16 +29,16 @@ class EnergyGenerator(ModelMixin, ConfigMixin):
     Args:
         latent_dim: Dimension of z.
         in_channels: Channels of a sample, or its dimension.
-        sample_size: Height and width of an image; None for vectors.
+        sample_size: Height and width of an image, one number for a square; None for vectors.
         width: Units of the two hidden layers.
     """
 
     @register_to_config
     def __init__(
-        self, latent_dim: int = 16, in_channels: int = 1, sample_size: int | None = 8, width: int = 128
+        self, latent_dim: int = 16, in_channels: int = 1, sample_size: SampleSize | None = 8, width: int = 128
     ) -> None:
         super().__init__()
-        self.shape = (in_channels,) if sample_size is None else (in_channels, sample_size, sample_size)
+        self.shape = sample_shape(in_channels, sample_size)
         self.layers = nn.Sequential(
             *(nn.Linear(latent_dim, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU()),
             nn.Linear(width, math.prod(self.shape)),
