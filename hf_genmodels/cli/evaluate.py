@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, load_pipeline, print_table
+from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline, print_table
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
-    command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub")
+    command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub; or a folder of images")
     add_options(command, DATA_OPTIONS)
     command.add_argument("--split", default="test", help="split to compare with (default: %(default)s)")
     command.add_argument("--metrics", nargs="+", required=True, help="such as fid kid precision_recall swd mse ssim")
@@ -28,17 +28,22 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def evaluate(args: argparse.Namespace) -> None:
-    """`evaluate MODEL`: measure a pipeline on a data set.
+    """`evaluate MODEL`: measure a pipeline, or a folder of images, on a data set.
 
-    The figures and a new card go into --output_dir, by default into the model's folder if it is local.
+    The figures and a new card go into --output_dir, by default into the model's folder if it is local; those of a
+    folder of images, without a card, nowhere else than into --output_dir.
     """
     from ..data import DataArguments
     from ..evaluation import evaluate_pipeline
+    from ..evaluation.folder import FolderOfImages, is_folder_of_images
     from ..hub import copy_descriptions, write_card
     from ..metrics.record import write_evaluation
 
-    pipeline = load_pipeline(args.model)
+    if args.output_dir is not None:
+        check_output_dir(Path(args.output_dir))
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
+    are_images = is_folder_of_images(args.model)
+    pipeline = FolderOfImages(Path(args.model), data) if are_images else load_pipeline(args.model)
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     if "translations" in pipeline.measures and pipeline.default_direction is None and args.direction is not None:
         data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that
@@ -60,6 +65,12 @@ def evaluate(args: argparse.Namespace) -> None:
         extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
         rows.append((result["name"], f"{result['value']:.6g}", count, extractor, result.get("note", "")))
     print_table(rows)
+    if are_images:
+        if args.output_dir is not None:
+            Path(args.output_dir).mkdir(parents=True, exist_ok=True)
+            write_evaluation(args.output_dir, results)
+            print(f"written to {Path(args.output_dir) / 'metrics.json'}")
+        return
     model, target = Path(args.model), Path(args.output_dir or args.model)
     if args.output_dir is None and not model.is_dir():
         return

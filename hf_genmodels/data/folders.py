@@ -107,6 +107,8 @@ def _tell_passed_over(listing: Listing, skip_problems: bool) -> None:
             listing.folder,
             ", ".join(f"{path}/" for path in listing.runs),
         )
+    for path in listing.overviews:
+        logger.warning("%s: passed over %s, a picture of the samples beside it", listing.folder, path)
     odd = {ending: count for ending, count in sorted(listing.others.items()) if ending not in PLAIN}
     if odd:
         counts = ", ".join(f"{count} {ending}" for ending, count in odd.items())

@@ -25,6 +25,8 @@ PLAIN = (
     *("", ".txt", ".md", ".rst", ".pdf", ".html", ".xml", ".json", ".jsonl", ".csv", ".tsv", ".yaml", ".yml", ".toml"),
     *(".ini", ".cfg", ".log", ".db", ".py", ".ipynb", ".sh", ".md5", ".sha256"),
 )
+# What `hf-genmodels sample` calls its first sample, and the picture of all.
+FIRST_SAMPLE, OVERVIEW = "00000.png", "grid.png"
 METADATA_FILES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
 # A folder that holds one of these was written by a training run or is a saved model: its pictures are no data.
 OF_A_RUN = ("training_args.json", "model_index.json")
@@ -40,6 +42,7 @@ class Listing:
         metadata: Files that describe images.
         others: How many other files there are, by ending in lower case.
         runs: Folders of training runs and saved models, which are passed over.
+        overviews: The picture of all samples that `hf-genmodels sample` writes beside them, which is passed over.
         problems: Words for what hides files: folders that cannot be read, links that lead nowhere or in a circle.
     """
 
@@ -48,6 +51,7 @@ class Listing:
     metadata: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     runs: list[str] = field(default_factory=list)
+    overviews: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
 
@@ -74,6 +78,9 @@ def list_folder(folder: Path) -> Listing:
         else:
             folders = _sort_entries(found, inside, entries)
             waiting += [(name, above | {identity}) for name in folders]
+    if {FIRST_SAMPLE, OVERVIEW} <= set(found.images):
+        found.images.remove(OVERVIEW)
+        found.overviews.append(OVERVIEW)
     for paths in (found.images, found.metadata, found.runs, found.problems):
         paths.sort()
     return found

@@ -12,6 +12,7 @@ from tqdm.auto import tqdm
 
 from ..errors import UserError
 from .compared import Answers, completions, real_batches, translations
+from .folder import FolderOfImages
 from .kinds import DENSITY, ERROR, ERRORS, FEATURES, LIKELIHOOD, TEXTURE
 from .request import Request
 
@@ -98,6 +99,10 @@ def _collect_samples(request: Request) -> Collected:
     """As many samples as asked for, or none where no metric looks at them."""
     made = Collected()
     if not request.of(FEATURES, TEXTURE, DENSITY):
+        return made
+    if isinstance(request.pipeline, FolderOfImages):
+        for batch in real_batches(request, request.pipeline.dataset):
+            made.add(batch, request)
         return made
     generator = request.generator()
     with tqdm(total=request.num_samples, desc="samples", unit="example", disable=not request.progress) as bar:

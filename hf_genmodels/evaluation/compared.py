@@ -16,6 +16,7 @@ from ..data.sets import MapDataset
 from ..data.sources import has_two_sources
 from ..errors import UserError
 from ..losses.constraints import sample_mask
+from .folder import FolderOfImages
 from .kinds import ERROR, VIOLATIONS
 from .request import Request
 
@@ -103,6 +104,8 @@ def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> d
     variant = "" if data_args.dataset_config_name is None else f" ({data_args.dataset_config_name})"
     # of a local folder its own name, since a path says nothing to the reader of a card
     settings: dict[str, Any] = {"dataset": f"{dataset.spec.name}{variant}"}
+    if isinstance(request.pipeline, FolderOfImages):
+        settings |= {"images": request.pipeline.name, "resolution": data_args.resolution}
     if has_two_sources(data_args):
         settings["dataset_b"] = dataset.second.spec.name + (variant if is_builtin(data_args.dataset_name_b) else "")
     usual = DataArguments()
