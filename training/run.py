@@ -121,9 +121,8 @@ class Run(ABC):
             return {}
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         generator = torch.Generator().manual_seed(noise_seed(self.args.seed, rank))
-        sums: dict[str, float] = {}
+        sums: dict[str, tuple[float, int]] = {}
         whole: dict[str, list[Tensor]] = {name: [] for name in self.objective.whole}
-        count = 0
         batches = evaluation_batches(
             self.data.validation,
             batch_size=self.args.eval_batch_size or self.args.train_batch_size,
@@ -137,12 +136,14 @@ class Run(ABC):
                     if name in whole:
                         whole[name].append(values.cpu())
                     else:
-                        sums[name] = sums.get(name, 0.0) + float(values.double().sum())
-                count += len(batch["index"])
-        shares: list[Any] = gather_object([(count, sums, whole)])
-        total = sum(share[0] for share in shares)
-        means = {name: sum(share[1].get(name, 0.0) for share in shares) / total for name in shares[0][1]}
-        gathered = {name: [values for share in shares for values in share[2][name]] for name in whole}
+                        total, count = sums.get(name, (0.0, 0))
+                        sums[name] = total + float(values.double().sum()), count + len(values)
+        shares: list[Any] = gather_object([(sums, whole)])
+        means = {}
+        for name in shares[0][0]:
+            totals, counts = zip(*(share[0].get(name, (0.0, 0)) for share in shares), strict=True)
+            means[name] = sum(totals) / sum(counts)
+        gathered = {name: [values for share in shares for values in share[1][name]] for name in whole}
         return means | self.objective.summarize({name: torch.cat(values) for name, values in gathered.items()})
 
     def save_samples(self) -> None:

@@ -177,7 +177,8 @@ def evaluation_batches(
 ) -> Iterator[Batch]:
     """Every example once, in order and without augmentation; the last batch may be short.
 
-    Batch k goes to rank `k % world_size`, so that ranks share no example.
+    Of two sets of images that are no pairs every image of either comes once, see `TwoImageDataset`. Batch k goes to
+    rank `k % world_size`, so that ranks share no example.
 
     Args:
         dataset: From `load_data` or `load_split`.
@@ -189,5 +190,6 @@ def evaluation_batches(
         for group in itertools.islice(_grouped(dataset.examples(), batch_size), rank, None, world_size):
             yield dataset.collate((group, None))
         return
-    for begin in range(rank * batch_size, len(dataset), world_size * batch_size):
-        yield dataset.collate((np.arange(begin, min(begin + batch_size, len(dataset))), None))
+    count = dataset.evaluated if isinstance(dataset, TwoImageDataset) else len(dataset)
+    for begin in range(rank * batch_size, count, world_size * batch_size):
+        yield dataset.collate((np.arange(begin, min(begin + batch_size, count)), None))

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 
 import numpy as np
+import torch
 
 from .sets import Batch, MapDataset
 from .spec import DataSpec, Layout
@@ -24,8 +25,8 @@ class TwoImageDataset:
     """Examples of two images.
 
     In a pair the two have the same row and the same crop and flip. Otherwise an epoch goes through the first images,
-    and each draws its partner among the second ones, with replacement (as the authors of CycleGAN do); without
-    augmentation the partners go round in order.
+    and each draws its partner among the second ones, with replacement (as the authors of CycleGAN do). In an
+    evaluation every image of either side comes once: of the side that has fewer, the last batches hold fewer or none.
 
     Args:
         first: The first images.
@@ -48,6 +49,11 @@ class TwoImageDataset:
         return len(self.first)
 
     @property
+    def evaluated(self) -> int:
+        """How many rows an evaluation goes through."""
+        return max(len(self.first), len(self.second))
+
+    @property
     def augmented(self) -> bool:
         """Whether training batches depend on random draws."""
         return not self.paired or self.first.augmented or self.second.augmented
@@ -55,13 +61,20 @@ class TwoImageDataset:
     def collate(self, work: tuple[np.ndarray, np.ndarray | None]) -> Batch:
         """Makes a batch; `work` as for `MapDataset.collate`."""
         indices, draws = work
-        batch = self.first.collate(work)
-        if self.paired:
-            second = self.second.collate(work)
-        elif draws is None:
-            second = self.second.collate((indices % len(self.second), None))
+        if not self.paired and draws is None:
+            sides = self.first, self.second
+            batch, second = (some(side, indices[indices < len(side)]) for side in sides)
         else:
-            partners = (draws[3] * len(self.second)).astype(np.int64)
-            second = self.second.collate((partners, draws[4:]))
+            batch = self.first.collate(work)
+            if draws is not None and not self.paired:
+                work = (draws[3] * len(self.second)).astype(np.int64), draws[4:]
+            second = self.second.collate(work)
         images = dict(zip(self.names, (batch.pop("image"), second["image"]), strict=True))
         return {**batch, **images}
+
+
+def some(dataset: MapDataset, indices: np.ndarray) -> Batch:
+    """These examples without augmentation, or none."""
+    if len(indices):
+        return dataset.collate((indices, None))
+    return {"image": torch.empty(0, *dataset.spec.shape), "index": torch.from_numpy(indices)}

@@ -236,7 +236,8 @@ class Objective:
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split.
 
-        Entries named in `whole` may have any shape (batch, ...).
+        Of images of two sets that are no pairs, a batch may hold fewer of one than of the other, or none: a figure
+        has one value for each image that it is about. Entries named in `whole` may have any shape (batch, ...).
         """
         return {}
 

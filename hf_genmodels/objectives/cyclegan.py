@@ -174,12 +174,14 @@ class CycleGANObjective(Objective):
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         to_b, to_a = networks["generator_ab"], networks["generator_ba"]
         a, b = batch["image_a"], batch["image_b"]
-        fake_b = to_b(a).sample
-        return {
-            "cycle L1 of A": absolute_error(to_a(fake_b).sample, a),
-            "cycle L1 of B": absolute_error(to_b(to_a(b).sample).sample, b),
-            **self.translation_figures(fake_b, batch),
-        }
+        figures: dict[str, Tensor] = {}
+        if len(a):
+            fake_b = to_b(a).sample
+            figures["cycle L1 of A"] = absolute_error(to_a(fake_b).sample, a)
+            figures |= self.translation_figures(fake_b, batch)
+        if len(b):
+            figures["cycle L1 of B"] = absolute_error(to_b(to_a(b).sample).sample, b)
+        return figures
 
     def translation_figures(self, fake_b: Tensor, batch: Batch) -> dict[str, Tensor]:
         """Further held-out figures of the translations to domain B."""

@@ -170,8 +170,10 @@ class PixelwiseObjective(Objective):
 
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """One sample for each held-out map: mean squared error and share satisfied, of images in [-1, 1]."""
-        noise = Noise(generator)
-        values, mask = self.draw_constraints(batch["constraint_image"], noise)
+        noise, image = Noise(generator), batch["constraint_image"]
+        if not len(image):
+            return {}
+        values, mask = self.draw_constraints(image, noise)
         sample = self.generate(networks["generator"], values, mask, noise)
         return {
             "constraint_mse": constraint_errors(sample, values, mask),

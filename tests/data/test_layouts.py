@@ -221,13 +221,24 @@ def test_domains_draw_their_partners(folder, arguments, random):
     assert len(set(of_first)) > 1  # and not tied to one of A
 
 
-def test_the_partners_of_an_evaluation_go_round(folder, arguments, random):
-    files = {f"{side}/{i}.png": random.integers(0, 255, (4, 4), dtype=np.uint8) for side in "ab" for i in range(3)}
-    root = folder(files | {"a/3.png": files["a/0.png"]})
+@pytest.mark.parametrize(("num_a", "num_b"), [(5, 2), (2, 5), (4, 4)])
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_an_evaluation_goes_once_through_either_side(folder, arguments, random, num_a, num_b, world_size):
+    sides = {"a": num_a, "b": num_b}
+    pixels = {side: random.integers(0, 255, (count, 4, 4), dtype=np.uint8) for side, count in sides.items()}
+    root = folder({f"{side}/{i}.png": image for side, stack in pixels.items() for i, image in enumerate(stack)})
     args = arguments(train_data_dir=str(root / "a"), train_data_dir_b=str(root / "b"))
-    batch = next(evaluation_batches(load_split(args, "train", Layout("domains")), batch_size=4))
-    assert torch.equal(batch["image_b"][3], batch["image_b"][0])
-    assert not torch.equal(batch["image_b"][1], batch["image_b"][0])
+    dataset = load_split(args, "train", Layout("domains"))
+    batches = [
+        list(evaluation_batches(dataset, batch_size=2, rank=r, world_size=world_size)) for r in range(world_size)
+    ]
+    for side, stack in pixels.items():
+        seen = torch.cat([batch[f"image_{side}"] for rank in batches for batch in rank])
+        expected = torch.from_numpy(stack.astype(np.float32) / 127.5 - 1)[:, None]
+        order = [int((expected - image).abs().amax((1, 2, 3)).argmin()) for image in seen]
+        assert sorted(order) == list(range(len(stack)))
+        torch.testing.assert_close(seen, expected[order])
+    assert sum(len(batch["index"]) for rank in batches for batch in rank) == num_a
 
 
 @pytest.mark.parametrize("kind", ["domains", "reserved"])

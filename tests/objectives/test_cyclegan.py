@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hf_genmodels import CycleGANPipeline, DataSpec, UserError
 from hf_genmodels.families.cyclegan import CycleGANArguments, build, layout, reload
 from hf_genmodels.objectives.base import Noise
 from hf_genmodels.objectives.cyclegan import DISCRIMINATOR_NAMES, TRANSLATOR_NAMES, CycleGANObjective
+from hf_genmodels.training.train_cyclegan import main
 from tests.testing_utils.adversarial_objectives import (
     assert_only_trains,
     assert_same_loss,
@@ -426,3 +430,25 @@ def test_pictures_and_held_out_errors():
     for name, (image, _, cycle) in zip(("cycle L1 of A", "cycle L1 of B"), shown.values(), strict=True):
         errors = [abs(o - c).double().mean().item() / 2 for o, c in zip(image, cycle, strict=True)]
         assert figures[name].tolist() == pytest.approx(errors, rel=1e-5)
+
+
+@pytest.mark.parametrize(("num_a", "num_b"), [(2, 5), (5, 2)])
+def test_held_out_errors_are_those_of_every_image(num_a, num_b, tmp_path):
+    draw = np.random.default_rng(0)
+    for name, count in {"trainA": 2, "trainB": 2, "testA": num_a, "testB": num_b}.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(count):
+            pixels = draw.integers(0, 20 + 50 * number, (8, 8), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{number}.png")
+    options = "--width 2 --discriminator_width 2 --receptive_field 16 --num_blocks 0 --eval_batch_size 2"
+    options += f" --max_train_steps 1 --num_threads 1 --output_dir {tmp_path / 'run'}"
+    main(["--train_data_dir", str(tmp_path / "data"), *options.split()])
+    found = json.loads((tmp_path / "run" / "metrics.json").read_text())["validation"]
+    pipeline = CycleGANPipeline.from_pretrained(tmp_path / "run")
+    for side, there, back in (("A", "a_to_b", "b_to_a"), ("B", "b_to_a", "a_to_b")):
+        errors = []
+        for file in sorted((tmp_path / "data" / f"test{side}").iterdir()):
+            image = torch.from_numpy(np.array(Image.open(file)))[None, None] / 255
+            translation = pipeline(image, direction=there, output_type="pt").images
+            errors.append((pipeline(translation, direction=back, output_type="pt").images - image).abs().mean().item())
+        assert found[f"cycle L1 of {side}"] == pytest.approx(sum(errors) / len(errors), rel=1e-4)

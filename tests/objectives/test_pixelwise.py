@@ -217,6 +217,12 @@ def test_held_out_figures_of_each_map():
         assert figures["constraints_satisfied"][index].item() == sum(s < 0.2 for s in squared) / KNOWN
 
 
+def test_a_batch_without_maps_has_no_figures():
+    objective, batch = build(), make()
+    batch["constraint_image"] = batch["constraint_image"][:0]
+    assert objective.evaluate(objective.networks, batch, torch.Generator()) == {}
+
+
 def test_pictures_show_known_pixels_and_several_samples():
     objective, batch = build(IMAGES_16), make(IMAGES_16, 10)
     pipeline = objective.pipeline(objective.networks)
