@@ -19,7 +19,7 @@ from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, find_labels, match_labels, random_labels
 from .latents import interpolate_latents
-from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_of, set_timesteps
+from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_of, set_timesteps, training_scheduler
 
 DDIM_STEPS = 50
 GUIDANCE_SCALE = 2.0
@@ -89,7 +89,12 @@ class DenoisingPipeline(IterativePipeline):
 
         Args:
             trained_schedule: As saved; None takes that of the scheduler that the pipeline is made with.
+
+        Raises:
+            UserError: It is impossible.
         """
+        if trained_schedule is not None:
+            training_scheduler(trained_schedule)
         schedule = schedule_of(self.scheduler) if trained_schedule is None else dict(trained_schedule)
         self.register_to_config(trained_schedule=schedule)
 
@@ -101,7 +106,7 @@ class DenoisingPipeline(IterativePipeline):
         """
         if self.config.trained_schedule is None:
             raise no_ddpm_schedule(self.scheduler)
-        return DDPMScheduler(**self.config.trained_schedule)
+        return training_scheduler(self.config.trained_schedule)
 
     def predict(
         self, noisy: Tensor, timestep: Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0

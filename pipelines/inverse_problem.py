@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler, DiffusionPipeline, SchedulerMixin
+from diffusers import DDIMScheduler, DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
@@ -20,7 +20,7 @@ from hf_genmodels.sizes import sample_shape
 from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
 from .iterative import IterativePipeline, StepCallback
-from .noise_schedules import ddim_of, schedule_of, set_timesteps
+from .noise_schedules import ddim_of, schedule_of, set_timesteps, training_scheduler
 
 DEFAULT_STEPS = 100
 METHODS = ("dps", "pigdm")
@@ -173,7 +173,7 @@ class InverseProblemPipeline(IterativePipeline):
             target = operator(target)  # a damaged picture has something where nothing is known
         target = target.repeat_interleave(num_samples, dim=0)
         # of our own: the pipeline's scheduler may be shared, or another solver
-        ddim = ddim_of(self.scheduler, DDPMScheduler(**self.config.trained_schedule))
+        ddim = ddim_of(self.scheduler, training_scheduler(self.config.trained_schedule))
         noise_levels = self._noise_levels(ddim, num_inference_steps)
         sample = self.random_latents(len(target), self.sample_shape, generator, None, torch.float32)
         names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)

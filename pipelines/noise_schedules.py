@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -27,6 +28,21 @@ def schedule_of(scheduler: Any) -> dict[str, Any] | None:
     if schedule.get("trained_betas") is not None:
         schedule["trained_betas"] = [float(beta) for beta in schedule["trained_betas"]]
     return schedule
+
+
+def training_scheduler(schedule: Mapping[str, Any]) -> DDPMScheduler:
+    """The scheduler of a training, from what `schedule_of` says of it.
+
+    Raises:
+        UserError: Its arguments are impossible.
+    """
+    try:
+        scheduler = DDPMScheduler(**schedule)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise UserError(f"trained_schedule has an impossible value: {' '.join(str(error).split())}") from error
+    if not len(scheduler.betas):
+        raise UserError("trained_schedule has an impossible value: there are no time steps")
+    return scheduler
 
 
 def predicts_variances(unet: Any) -> bool:

@@ -133,14 +133,13 @@ def save_model(run: Run) -> None:
 
 
 def save_results(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:
-    """Write model, `metrics.json`, `losses.png` and the card into the output folder (the main process).
+    """Write `metrics.json`, `losses.png` and the card beside the model (the main process).
 
     Raises:
         UserError: The disk is full or the folder cannot be written.
     """
     warning = run.lasting_warning()
-    with checkpointing.writing("the trained model", run.output_dir):
-        save_model(run)
+    with checkpointing.writing("figures and card", run.output_dir):
         metrics = {
             "family": family.name,
             "step": run.step,

@@ -15,12 +15,13 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from hf_genmodels.data import LoadedData, evaluation_batches
+from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Batch, Objective
 
 from . import checkpointing
 from .arguments import TrainingArguments
 from .health import is_gradient_norm
-from .outputs import save_sample_grid
+from .outputs import save_model, save_sample_grid
 from .stopping import StopSignals
 
 NUM_SAMPLES_SHOWN = 32
@@ -62,12 +63,15 @@ class Run(ABC):
         """Bring the networks from where they are, or from a checkpoint, to the end of the run."""
 
     def run(self, resume_from: Path | None = None) -> dict[str, dict[str, float]]:
-        """Learn, measure held-out data, draw.
+        """Learn, save the networks, measure held-out data, draw: what comes later cannot lose what was learnt.
 
         Returns:
             {"train": last means of the losses and other figures, "validation": held-out figures}.
         """
         self.learn(resume_from)
+        if self.accelerator.is_main_process:
+            with checkpointing.writing("the trained model", self.output_dir):
+                save_model(self)
         validation = self.evaluate()
         self.log({f"validation/{name}": value for name, value in validation.items()})
         self.save_samples()
@@ -147,19 +151,28 @@ class Run(ABC):
         return means | self.objective.summarize({name: torch.cat(values) for name, values in gathered.items()})
 
     def save_samples(self) -> None:
-        """Write the objective's pictures of the inference networks (the main process)."""
+        """Write the objective's pictures of the inference networks (the main process); say so where there are none."""
         if not self.accelerator.is_main_process:
             return
+        try:
+            pictures = self._draw()
+        except (UserError, RuntimeError) as error:  # networks may diverge, samplers lack memory: training goes on
+            self.accelerator.print(f"warning: no picture of step {self.step}: {' '.join(str(error).split())}")
+            return
+        with checkpointing.writing("the sample grid", self.output_dir):
+            save_sample_grid(pictures, self.output_dir, self.step)
+
+    def _draw(self) -> dict[str, Tensor]:
+        """The objective's pictures; none without a pipeline."""
         count = NUM_SAMPLES_SHOWN if self.data.spec.is_image else NUM_POINTS_SHOWN
         shown = next(evaluation_batches(self.data.validation or self.data.train, batch_size=count))
         with self.evaluating(self.inference_networks()) as networks:
             pipeline = self.objective.pipeline(networks)
-            if pipeline is not None:
-                pipeline.set_progress_bar_config(disable=True)
-                generator = torch.Generator().manual_seed(self.args.seed)
-                pictures = self.objective.sample_grid(pipeline, self.to_device(shown), generator)
-                with checkpointing.writing("the sample grid", self.output_dir):
-                    save_sample_grid(pictures, self.output_dir, self.step)
+            if pipeline is None:
+                return {}
+            pipeline.set_progress_bar_config(disable=True)
+            generator = torch.Generator().manual_seed(self.args.seed)
+            return self.objective.sample_grid(pipeline, self.to_device(shown), generator)
 
 
 def noise_seed(*numbers: int) -> int:

@@ -39,9 +39,12 @@ class DDPMArguments:
         },
     )
     ddpm_num_steps: int = field(default=1000, metadata={"help": "T, time steps from a sample to noise."})
-    ddpm_beta_schedule: Literal["linear", "squaredcos_cap_v2"] = field(
+    ddpm_beta_schedule: Literal["linear", "squaredcos_cap_v2", "scaled_linear", "sigmoid", "laplace"] = field(
         default="linear",
-        metadata={"help": "Variances: linear (Ho et al. 2020) or cosine (Nichol & Dhariwal 2021)."},
+        metadata={
+            "help": "Variances: linear (Ho et al. 2020), cosine (Nichol & Dhariwal 2021), or what else diffusers' "
+            "DDPMScheduler knows."
+        },
     )
     ddpm_num_inference_steps: int = field(
         default=50, metadata={"help": "DDIM steps of the pictures made during training; at most --ddpm_num_steps."}
@@ -89,7 +92,8 @@ def build(args: DDPMArguments, data: DataSpec) -> "DDPMObjective":
 def reload(folder: Path, args: DDPMArguments, data: DataSpec) -> "DDPMObjective":
     """The objective around saved networks; see `Family.reload`.
 
-    A checkpoint's networks do not say which noise they were trained with: there the options do.
+    A checkpoint's networks do not say which noise they were trained with: there the options do. diffusers' first
+    models have no folders: network and scheduler lie beside `model_index.json`.
     """
     from diffusers import UNet2DModel
 
@@ -97,7 +101,7 @@ def reload(folder: Path, args: DDPMArguments, data: DataSpec) -> "DDPMObjective"
 
     if args.vae_model_name_or_path is not None:
         raise UserError("--vae_model_name_or_path cannot be changed with --pretrained_model_name_or_path")
-    unet = load_network(UNet2DModel, folder / "unet")
+    unet = load_network(UNet2DModel, folder / "unet" if (folder / "unet").is_dir() else folder)
     adopt_saved_options(args, saved_unet_options(unet.config))
     check_values(args)
     known = unet.config.num_class_embeds
@@ -111,8 +115,9 @@ def reload(folder: Path, args: DDPMArguments, data: DataSpec) -> "DDPMObjective"
         *(data.size or (1, 1)),
     ):
         raise UserError(f"the pretrained network takes samples of shape {found}, {data.name} has {data.shape}")
-    if (folder / "scheduler").is_dir():
-        scheduler = load_scheduler(folder)
+    place = folder / "scheduler" if (folder / "scheduler").is_dir() else folder
+    if place != folder or (folder / "scheduler_config.json").is_file():
+        scheduler = load_scheduler(place, trained_schedule(folder))
         adopt_saved_options(args, saved_scheduler_options(scheduler.config))
     else:
         scheduler = build_scheduler(args, is_image=unet.config.sample_size != 1)
@@ -154,7 +159,14 @@ def check_values(args: DDPMArguments) -> None:
         check_unused(args, "without --class_conditional", "label_dropout")
 
 
-# saved latents -------------------------------------------------------------------------------------------------------
+# saved schedules and latents -----------------------------------------------------------------------------------------
+
+
+def trained_schedule(folder: Path) -> dict[str, Any]:
+    """What a saved pipeline says of the noise of its training, which a sampler that it was saved with may not have."""
+    index = folder / "model_index.json"
+    schedule: dict[str, Any] = (read_json(index) if index.is_file() else {}).get("trained_schedule") or {}
+    return schedule
 
 
 def has_latents(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """diffusers' UNet2DModel and DDPMScheduler as a family's options shape them, and as a saved model has them."""
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -112,12 +113,12 @@ def build_scheduler(args: Any, is_image: bool) -> "DDPMScheduler":
 
     steps = args.ddpm_num_steps
     betas = {}
-    if args.ddpm_beta_schedule == "linear":
+    if args.ddpm_beta_schedule in ("linear", "scaled_linear", "sigmoid"):
         betas = {"beta_start": LINEAR_BETAS[0] / steps, "beta_end": LINEAR_BETAS[1] / steps}
         if not betas["beta_end"] < 1:
             raise UserError(
-                f"--ddpm_beta_schedule linear needs more than {LINEAR_BETAS[1]:.0f} --ddpm_num_steps, got {steps}; "
-                "give more, or --ddpm_beta_schedule squaredcos_cap_v2"
+                f"--ddpm_beta_schedule {args.ddpm_beta_schedule} needs more than {LINEAR_BETAS[1]:.0f} "
+                f"--ddpm_num_steps, got {steps}; give more, or --ddpm_beta_schedule squaredcos_cap_v2"
             )
     return DDPMScheduler(
         num_train_timesteps=steps,
@@ -128,8 +129,12 @@ def build_scheduler(args: Any, is_image: bool) -> "DDPMScheduler":
     )
 
 
-def load_scheduler(folder: Path) -> "DDPMScheduler":
+def load_scheduler(folder: Path, trained: Mapping[str, Any]) -> "DDPMScheduler":
     """The noise schedule of a saved pipeline, from the configuration of whichever sampler it was saved with.
+
+    Args:
+        folder: Holds `scheduler_config.json`.
+        trained: What the pipeline says of the noise of its training, see `noise_schedules.schedule_of`.
 
     Raises:
         UserError: There is none, or it is damaged.
@@ -137,9 +142,14 @@ def load_scheduler(folder: Path) -> "DDPMScheduler":
     from diffusers import DDPMScheduler
 
     from .. import loading
+    from ..pipelines.noise_schedules import training_scheduler
 
-    scheduler: DDPMScheduler = loading.load_scheduler(DDPMScheduler, folder / "scheduler")
-    return scheduler
+    scheduler: DDPMScheduler = loading.load_scheduler(DDPMScheduler, folder)
+    if not trained:
+        return scheduler
+    training_scheduler(trained)
+    found: DDPMScheduler = DDPMScheduler.from_config(scheduler.config, **trained)
+    return found
 
 
 def saved_scheduler_options(config: Any) -> dict[str, Any]:

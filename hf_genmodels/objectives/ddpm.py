@@ -4,16 +4,18 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, ModelMixin, SchedulerMixin
+from diffusers import ModelMixin, SchedulerMixin
 from torch import Tensor
 
 from ..choices import PredictionType
 from ..data.spec import DataSpec
+from ..errors import UserError
 from ..losses.diffusion import min_snr_weight, prediction_target, q_sample
 from ..pipelines.conditional_ddpm import ConditionalDDPMPipeline
 from ..pipelines.ddpm import DDPMPipeline
 from ..pipelines.denoising import DenoisingPipeline
 from ..pipelines.latent_ddpm import LatentDDPMPipeline
+from ..pipelines.noise_schedules import ddim_of
 from .base import Batch, Gather, Noise, Objective, Phase
 
 
@@ -129,7 +131,15 @@ class DDPMObjective(Objective):
             num_inference_steps: DDIM steps of the pictures made during training, at most those of the scheduler.
             vae: In whose latents to diffuse; None to diffuse the data themselves.
             scaling_factor: What latents are multiplied by; `initialize` finds it for a new network.
+
+        Raises:
+            UserError: The network makes other channels than it takes.
         """
+        taken = unet.config.in_channels
+        made = unet.config.get("out_channels", taken)
+        if made != taken:
+            what = "variances are predicted too, which these losses do not train" if made == 2 * taken else "expected"
+            raise UserError(f"DDPMObjective: the network makes {made} channels of {taken}: {what}")
         super().__init__({"unet": unet} if vae is None else {"vae": vae, "unet": unet}, data)
         self.frozen = () if vae is None else ("vae",)
         self.scheduler: Any = scheduler
@@ -153,7 +163,8 @@ class DDPMObjective(Objective):
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Samples by DDIM, which needs few steps; the classes one after the other."""
-        sampler: Any = self.pipeline_with(DDIMScheduler.from_config(pipeline.scheduler.config), pipeline.components)
+        ddim = ddim_of(pipeline.scheduler, pipeline.trained_schedule())
+        sampler: Any = self.pipeline_with(ddim, pipeline.components)
         sampler.set_progress_bar_config(disable=True)
         count, steps = len(batch["image"]), self.num_inference_steps
         labels = torch.arange(count) % self.any_class if self.class_conditional else None

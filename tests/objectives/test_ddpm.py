@@ -7,10 +7,12 @@ import dataclasses
 import json
 import re
 import shutil
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
+from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
 
 from hf_genmodels import VAE, ConditionalDDPMPipeline, DDPMPipeline, LatentDDPMPipeline, UserError, VAEPipeline
 from hf_genmodels.families.ddpm import DDPMArguments, build, reload
@@ -401,4 +403,53 @@ def test_a_saved_model_must_fit_the_data(tmp_path):
     shutil.rmtree(tmp_path / "scheduler")
     (tmp_path / "scheduler").mkdir()
     with refused("scheduler_config.json is missing"):
+        reload(tmp_path, DDPMArguments(), IMAGES)
+
+
+def published(folder: Path, unet: UNet2DModel, **schedule: Any) -> None:
+    """diffusers' first models: everything at the top of the folder."""
+    scheduler = DDPMScheduler(num_train_timesteps=10, **schedule)
+    unet.save_pretrained(folder)
+    scheduler.save_pretrained(folder)
+    index = {"_class_name": "DDPMPipeline", "unet": ["diffusers", "UNet2DModel"]}
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", "DDPMScheduler"]}))
+
+
+@pytest.mark.parametrize(
+    "schedule", [{}, {"beta_schedule": "sigmoid"}, {"trained_betas": [0.02 * (k + 1) for k in range(10)]}]
+)
+def test_published_models_of_flat_folders_and_of_schedules_that_ddim_lacks_train_further(schedule, tmp_path):
+    unet = objective_of().networks["unet"]
+    published(tmp_path, unet, **schedule)
+    args = DDPMArguments()
+    again = reload(tmp_path, args, IMAGES)
+    assert args.ddpm_beta_schedule == schedule.get("beta_schedule", "linear") and args.ddpm_num_steps == 10
+    assert torch.equal(again.alpha_bar, DDPMScheduler(num_train_timesteps=10, **schedule).alphas_cumprod)
+    assert torch.equal(again.networks["unet"].conv_in.weight, unet.conv_in.weight)
+    pipeline = again.pipeline(again.networks)
+    assert again.sample_grid(pipeline, make_batch(IMAGES), torch.Generator())["samples"].isfinite().all()
+
+
+@pytest.mark.parametrize("name", ["scaled_linear", "sigmoid", "laplace"])
+def test_schedules_of_published_models_are_options_too(name):
+    objective = objective_of(ddpm_beta_schedule=name, ddpm_num_steps=25)
+    assert objective.scheduler.config.beta_schedule == name and losses_of(objective, make_batch(IMAGES))["loss"] > 0
+
+
+def test_networks_that_predict_variances_are_refused_before_training(tmp_path):
+    unet = UNet2DModel.from_config(objective_of().networks["unet"].config, out_channels=2)
+    published(tmp_path, unet, variance_type="learned_range")
+    with refused("DDPMObjective: the network makes 2 channels of 1: variances are predicted too"):
+        reload(tmp_path, DDPMArguments(), IMAGES)
+
+
+def test_a_swapped_sampler_does_not_change_the_noise_of_further_training(tmp_path):
+    first = objective_of()
+    pipeline = first.pipeline(first.networks)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config, rescale_betas_zero_snr=True)
+    pipeline.save_pretrained(tmp_path)
+    assert torch.equal(reload(tmp_path, DDPMArguments(), IMAGES).alpha_bar, first.alpha_bar)
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps(json.loads(index.read_text()) | {"trained_schedule": {"beta_schedule": "none"}}))
+    with refused("trained_schedule has an impossible value"):
         reload(tmp_path, DDPMArguments(), IMAGES)

@@ -4,14 +4,19 @@ import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from hf_genmodels import AutoPipeline, UserError, VAEPipeline, __version__
+from hf_genmodels import VAE, AutoPipeline, UserError, VAEObjective, VAEPipeline, __version__
+from hf_genmodels.data import DataArguments, load_data
+from hf_genmodels.families import get_family
 from hf_genmodels.training.checkpointing import network_folder
+from hf_genmodels.training.loop import TrainingLoop
+from hf_genmodels.training.outputs import save_results
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
 from hf_genmodels.training.train_classifier import main as train_classifier
 from hf_genmodels.training.train_vae import main
@@ -214,3 +219,43 @@ def test_workers_change_nothing(tmp_path: Path) -> None:
     for workers in (0, 1):
         main(options(tmp_path / f"run-{workers}", **changes, dataloader_num_workers=workers))
     assert same_bytes(*(tmp_path / f"run-{workers}" / "vae" for workers in (0, 1)))
+
+
+class Undrawable(VAEObjective):
+    """Its sampler fails."""
+
+    def sample_grid(self, *args: Any) -> Any:
+        raise NotImplementedError("this sampler knows\nno such noise")
+
+
+class Unmeasurable(VAEObjective):
+    """Its figures fail."""
+
+    def evaluate(self, *args: Any) -> Any:
+        raise ZeroDivisionError("no figure")
+
+
+def small_loop(objective_class: type[VAEObjective], output_dir: Path, **changes: Any) -> TrainingLoop:
+    torch.manual_seed(0)
+    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=64), 0)
+    objective = objective_class(VAE(2, None, latent_dim=2, architecture="mlp", hidden_dims=(8,)), data.spec)
+    loop = make_loop(objective, output_dir, checkpointing_steps=0, **changes)
+    loop.data = data
+    return loop
+
+
+def test_a_picture_that_fails_neither_stops_nor_loses_a_run(tmp_path: Path, capsys: Any) -> None:
+    loop = small_loop(Undrawable, tmp_path, sample_steps=2)
+    save_results(loop, get_family("vae"), loop.run(None))
+    said = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert said == [f"warning: no picture of step {step}: this sampler knows no such noise" for step in (2, 4)]
+    assert not (tmp_path / "samples").exists() and (tmp_path / "metrics.json").is_file()
+    VAEPipeline.from_pretrained(tmp_path)
+
+
+def test_figures_that_fail_do_not_lose_what_was_learnt(tmp_path: Path) -> None:
+    loop = small_loop(Unmeasurable, tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        loop.run(None)
+    saved = VAEPipeline.from_pretrained(tmp_path).vae.state_dict()
+    assert all(torch.equal(value, saved[name]) for name, value in loop.networks["vae"].state_dict().items())
