@@ -13,13 +13,14 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Generator
 from hf_genmodels.sizes import sample_shape
 
-from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape
+from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
 from .latents import as_latents, interpolate_latents, truncate_normal
 
 
-class GANPipeline(GenerativePipeline):
+class GANPipeline(IterativePipeline):
     """Samples of a GAN's generator, paths and arithmetic between them, and latents of given images.
 
     Where a method takes `class_labels`, a conditional generator needs them (a call draws them if they are left out):
@@ -175,6 +176,8 @@ class GANPipeline(GenerativePipeline):
         num_restarts: int = 1,
         class_labels: ClassLabels = None,
         generator: torch.Generator | None = None,
+        callback_on_step_end: StepCallback | None = None,
+        callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
     ) -> Tensor:
         """Latents whose samples are like given images: argmin over ||z|| <= sqrt(latent_dim) of ||G(z) - x||^2.
 
@@ -190,6 +193,9 @@ class GANPipeline(GenerativePipeline):
             num_restarts: Starting points, the same for every image, all tried at once; the best result is kept.
             class_labels: Of a conditional generator.
             generator: For the starting points.
+            callback_on_step_end: Called after each step, see `IterativePipeline`; the time step is the step. "latents"
+                are those of all starting points, (batch * num_restarts, latent_dim), those of the first image first.
+            callback_on_step_end_tensor_inputs: Which tensors it gets.
 
         Returns:
             (batch, latent_dim), float32.
@@ -211,13 +217,19 @@ class GANPipeline(GenerativePipeline):
 
         _into_ball(latents.requires_grad_())
         optimizer = torch.optim.Adam([latents], lr=learning_rate)
-        for _ in self.progress_bar(range(num_steps)):
+        names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
+        for step in self.progress_bar(range(num_steps)):
             with torch.enable_grad():
                 # not backward(), which would leave gradients on the weights
                 (gradient,) = torch.autograd.grad(errors().sum(), latents)
             latents.grad = _without_way_out(gradient, latents)
             optimizer.step()
             _into_ball(latents)
+            if callback_on_step_end is not None:
+                seen = {"latents": latents.detach().clone()}
+                latents.copy_(self.end_step(callback_on_step_end, names, step, step, seen)["latents"])
+            if self.interrupt:
+                break
         best = errors().view(shape[:2]).argmin(1)
         return latents.detach().view(shape)[torch.arange(len(target)), best]
 

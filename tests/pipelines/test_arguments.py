@@ -32,7 +32,7 @@ TEXTS = (3, ["np"], b"np", "no such thing")
 GENERATORS = (42, "0", np.random.default_rng(0), [42], [None], {"seed": 1})
 HOLLOW = (torch.zeros(1, 8, 8).to_sparse(), torch.zeros(1, 8, 8, device="meta"), torch.zeros(1, 8, 8) * 1j)
 IMAGES: tuple[Any, ...] = (
-    *(None, 3, "picture.png", [], [None], {}, object(), [[]], Image.new("L", (1, 1)).getdata()),
+    *(None, 3, "picture.png", [], [None], {}, object(), [[]]),
     *(np.zeros((0, 0)), np.zeros((1, 0, 0, 1)), torch.zeros(0, 1, 8, 8), torch.zeros(1, 0, 0), torch.tensor(1.0)),
     *(np.zeros((8, 8), dtype=object), np.array(["a"]), np.full((8, 8), math.nan), torch.full((1, 8, 8), math.nan)),
     *(Image.new("CMYK", (8, 8)), Image.new("L", (5, 7)), [torch.zeros(1, 8, 8), None]),

@@ -23,6 +23,7 @@ from tests.testing_utils.denoising import (
 from tests.testing_utils.fresh import run_python
 from tests.testing_utils.networks import tiny_denoiser
 from tests.testing_utils.pipelines import random_images, tiny_pipeline
+from tests.testing_utils.refusals import refused
 
 TYPES = ["epsilon", "sample", "v_prediction"]
 
@@ -163,6 +164,59 @@ def test_latents_may_be_an_array():
     assert torch.equal(given, pipe(generator=generator(), latents=latents, output_type="pt").images)
 
 
+@pytest.mark.parametrize("sampler", [DDIMScheduler, DDPMScheduler])
+def test_steps_that_begin_after_the_training_ended(sampler):
+    """With `steps_offset=1`, all steps of the training begin one after the last, an IndexError in diffusers."""
+    trained = schedule(20)
+    pipe = silent(DDPMPipeline(ConstantDenoiser(torch.zeros(1, 2, 2), trained), trained))
+    pipe.scheduler = sampler.from_config(trained.config, steps_offset=1)
+    with refused(f"20 steps of a {sampler.__name__} with steps_offset=1 begin after the last of the 20 time steps"):
+        pipe(num_inference_steps=20)
+    assert pipe(num_inference_steps=19, output_type="pt").images.isfinite().all()
+
+
+def test_zero_signal_and_predicted_noise_do_not_go_together():
+    trained = schedule(20, clip_sample=False)
+    pipe = silent(DDPMPipeline(ConstantDenoiser(torch.zeros(1, 2, 2), trained), trained))
+    pipe.scheduler = DDIMScheduler.from_config(
+        trained.config, rescale_betas_zero_snr=True, timestep_spacing="trailing"
+    )
+    with refused("the first step sees noise alone, .* leave that out, or train with prediction_type 'v_prediction'"):
+        pipe(num_inference_steps=5)
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.__name__)
+def test_networks_that_predict_variances(sampler):
+    """Nichol & Dhariwal 2021: DDPM takes them, other samplers and codes leave them out, the bound refuses them."""
+    torch.manual_seed(0)
+    unet, _ = tiny_denoiser((1, 8, 8))
+    both = diffusers.UNet2DModel.from_config(unet.config, out_channels=2).eval()
+    for name, value in both.state_dict().items():  # the same noise, and variances beside it
+        value[: len(dict(unet.state_dict())[name])] = unet.state_dict()[name]
+    trained = schedule(10, variance_type="learned_range")
+    pipe, plain = (
+        silent(DDPMPipeline(network, schedule(10, variance_type=kind)))
+        for network, kind in ((both, "learned_range"), (unet.eval(), "fixed_small"))
+    )
+    theirs = diffusers.DDPMPipeline(both, trained)
+    theirs.set_progress_bar_config(disable=True)
+    expected = theirs(2, generator(1), num_inference_steps=5, output_type="pt").images
+    found = pipe(2, generator(1), num_inference_steps=5, output_type="pt").images
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    images = random_images((1, 8, 8))
+    torch.testing.assert_close(pipe.encode(images), plain.encode(images))
+    with refused(
+        "log_likelihood is that of a DDPM with fixed variances, and this network predicts them too: 2 channel"
+    ):
+        pipe.bits_per_dim(images)
+    if sampler is DDPMScheduler:
+        return
+    for each in (pipe, plain):
+        each.scheduler = sampler.from_config(each.scheduler.config, **SAMPLERS[sampler])
+    samples = [each(2, generator(1), num_inference_steps=5, output_type="pt").images for each in (pipe, plain)]
+    torch.testing.assert_close(*samples)
+
+
 # inversion -----------------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +319,35 @@ def test_bound_is_that_of_whole_gaussians(kind, shape, scale):
     # it is the trained model's, whatever sampler is in use
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
     assert torch.equal(pipe.bits_per_dim(shown, generator=generator(4)), bits)
+
+
+def test_the_noise_is_that_of_the_training_whatever_sampler_is_in_use_or_saved(tmp_path):
+    torch.manual_seed(0)
+    unet, scheduler = tiny_denoiser((1, 4, 4), steps=30)
+    pipe = silent(DDPMPipeline(unet.eval(), scheduler))
+    images = random_images((1, 4, 4))
+
+    def figures(pipe):
+        return torch.cat([pipe.bits_per_dim(images, generator=generator()), pipe.encode(images).flatten()])
+
+    before = figures(pipe)
+    pipe.scheduler = DDIMScheduler.from_config(scheduler.config, rescale_betas_zero_snr=True, beta_schedule="linear")
+    assert torch.equal(figures(pipe), before)
+    pipe.save_pretrained(tmp_path)
+    loaded = silent(DDPMPipeline.from_pretrained(tmp_path))
+    assert type(loaded.scheduler) is DDIMScheduler and torch.equal(figures(loaded), before)
+    again = silent(DDPMPipeline.from_pretrained(tmp_path, scheduler=pipe.scheduler))
+    assert torch.equal(figures(again), before)
+
+
+@pytest.mark.parametrize(("name", "value"), [("beta_schedule", "no such"), ("num_train_timesteps", 0), ("eta", 1)])
+def test_an_impossible_schedule_of_the_training(name, value, tmp_path):
+    tiny_pipeline("DDPMPipeline").save_pretrained(tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    index["trained_schedule"][name] = value
+    (tmp_path / "model_index.json").write_text(json.dumps(index))
+    with refused("trained_schedule has an impossible value"):
+        DDPMPipeline.from_pretrained(tmp_path)
 
 
 def test_bound_of_a_network_that_knows_gaussian_data():

@@ -77,6 +77,7 @@ class PipelineTesterMixin:
     """Set `pipeline_class`; the family's case builds what is tested."""
 
     pipeline_class: ClassVar[type[GenerativePipeline]]
+    half_precision_error: ClassVar[float] = 0.02
 
     def tiny(self, shape: Shape = (1, 8, 8), value_scale: float = 255.0) -> Any:
         name = self.pipeline_class.__name__
@@ -120,12 +121,23 @@ class PipelineTesterMixin:
         loaded = self.pipeline_class.from_pretrained(tmp_path, **{name: network})
         assert getattr(loaded, name) is network
 
+    def test_weights_that_are_not_finite_make_no_pictures(self):
+        pipeline = self.tiny()
+        with torch.no_grad():
+            for network in networks(pipeline).values():
+                for value in network.state_dict().values():
+                    if value.is_floating_point():
+                        value.fill_(torch.nan)
+        with refused("NaN or infinite|not finite"):
+            draw(pipeline)
+
     def test_half_precision(self, tmp_path):
         pipeline = self.tiny()
         exact = draw(pipeline, output_type="pt").images
         assert pipeline.to(torch.bfloat16) is pipeline and pipeline.dtype == torch.bfloat16
         images = draw(pipeline, output_type="pt").images
         assert images.dtype == torch.float32 and images.shape == exact.shape
+        assert (images - exact).abs().mean() < self.half_precision_error, "a seed is to mean the same image"
         assert images.min() >= 0 and images.max() <= 1
         pipeline.save_pretrained(tmp_path)
         assert self.pipeline_class.from_pretrained(tmp_path).dtype == torch.float32
