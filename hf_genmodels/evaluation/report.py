@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from ..errors import UserError
 from ..metrics import distribution, likelihood, texture
 from ..metrics.constraints import EPSILON
 from ..metrics.polarimetry import mean_std_median
@@ -43,10 +45,18 @@ def report(
         real: Of the real data.
         made: Of what the pipeline made.
         description: The extractor's of itself.
+
+    Raises:
+        UserError: A number is none: what it was made of is not finite.
     """
     kind = KINDS[metric]
     of_extractor = description if kind is FEATURES else _WITHOUT_EXTRACTOR
     for figure in _REPORTS[kind](request, metric, real, made):
+        if math.isnan(figure.value):
+            raise UserError(
+                f"{metric}: {figure.name} is no number (nan); the model's weights hold such, or it is lost on these "
+                "data"
+            )
         yield figure._replace(settings={**of_extractor, **figure.settings})
 
 

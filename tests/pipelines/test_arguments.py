@@ -136,3 +136,17 @@ def test_wrong_arguments_are_one_line(name: str, method_name: str) -> None:
         except BaseException as error:
             failures.append(f"{argument}={value!r:.60}: {type(error).__name__}: {error!s:.90}")
     assert not failures, "\n" + "\n".join(failures)
+
+
+def test_what_stands_for_numbers_and_lists_will_do() -> None:
+    pipeline = tiny_pipeline("GANPipeline")
+
+    def drawn(**arguments: Any) -> torch.Tensor:
+        return pipeline(output_type="pt", **arguments).images
+
+    seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    expected = drawn(batch_size=2, generator=seeds, truncation=0.5)
+    seeds = [torch.Generator().manual_seed(seed) for seed in (1, 2)]
+    assert torch.equal(drawn(batch_size=np.int64(2), generator=tuple(seeds), truncation=np.float32(0.5)), expected)
+    latents = torch.randn(2, 2).tolist()
+    assert torch.equal(drawn(latents=latents), drawn(latents=np.array(latents, np.float32)[::-1].copy()[::-1]))
