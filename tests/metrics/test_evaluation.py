@@ -104,6 +104,19 @@ def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str
     json.dumps(results)
 
 
+@pytest.mark.parametrize("metric", ["mse", "nll", "swd"])
+def test_figures_that_are_no_numbers_are_refused(pipeline: VAEPipeline, metric: str) -> None:
+    with torch.no_grad():
+        pipeline.vae.log_scale.fill_(torch.nan)
+    evaluate(pipeline, "mse")
+    with refused("nll: negative log-likelihood is no number"):
+        evaluate(pipeline, "nll")
+    with torch.no_grad():
+        next(pipeline.vae.parameters()).fill_(torch.nan)
+    with refused("not finite|NaN|no number"):
+        evaluate(pipeline, metric, extractor="pixels")
+
+
 @pytest.mark.filterwarnings("ignore:Matrix is singular")
 def test_fid_is_that_of_the_features(pipeline: VAEPipeline, extractor: str) -> None:
     classifier = Classifier.from_pretrained(extractor)
