@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import torch
-from diffusers import DiffusionPipeline
 from diffusers.utils import BaseOutput
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
@@ -26,6 +25,7 @@ from hf_genmodels.sizes import sample_shape
 from .arguments import check_arguments
 from .components import Loading, find_device, find_dtypes, is_component, load_component, parts_of, read_index
 from .images import SampleShape, from_network, to_network
+from .offloading import Offloadable
 from .saving import check_shard_size, write_pipeline
 
 logger = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class GenerativePipelineOutput(BaseOutput):
     images: Any
 
 
-class GenerativePipeline(DiffusionPipeline):
+class GenerativePipeline(Offloadable):
     """Base of all pipelines of hf_genmodels.
 
     Differences from diffusers: components are recorded by public name (`["hf_genmodels", "VAE"]`), so that moving a
@@ -57,6 +57,8 @@ class GenerativePipeline(DiffusionPipeline):
     parameter is annotated with; loading raises on a missing weight, on another pipeline's folder, and on anything but
     safetensors and JSON; no code is ever run from a repository, and a class of your own is loaded only if you give it
     or have registered it (`hf_genmodels.register`).
+
+    Weights may be offloaded as in diffusers (`enable_model_cpu_offload`), whichever methods are called afterwards.
 
     What `hf-genmodels evaluate` and `sample` may ask of a pipeline is what its class says in the attributes below.
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from hf_genmodels.models.texture import Method, StationaryTexture
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .offloading import weights_of
 
 
 class TexturePipeline(GenerativePipeline):
@@ -59,4 +60,5 @@ class TexturePipeline(GenerativePipeline):
     @property
     def exemplar(self) -> Tensor:
         """The periodic component of the exemplar, (channels, height, width) in [0, 1], clipped as samples are."""
-        return ((self.texture.exemplar.detach().float() + 1) / 2).clamp(0, 1)
+        with weights_of(self.texture):
+            return ((self.texture.exemplar.detach().float() + 1) / 2).clamp(0, 1)

@@ -16,6 +16,7 @@ from hf_genmodels.sizes import sample_shape
 
 from .base import GenerativePipeline, Generators
 from .images import SampleShape, to_network
+from .offloading import weights_of
 
 MOST_OVERLAP = 32
 
@@ -65,7 +66,7 @@ class TranslationPipeline(GenerativePipeline):
             return result
 
         def translate(part: Tensor, source: torch.Generator | None) -> Tensor:
-            with dropout_as_noise(network, stochastic, source):
+            with weights_of(network), dropout_as_noise(network, stochastic, source):
                 return run(part) if tile_size is None else tiled(run, part, tile_size, overlap)
 
         overlap = 0

@@ -18,6 +18,7 @@ from hf_genmodels.roles import VAENetwork
 from .base import GenerativePipelineOutput
 from .encoding import EncodingPipeline
 from .latents import gaussian_grid
+from .offloading import weights_of
 
 
 class VAEPipeline(EncodingPipeline):
@@ -66,15 +67,16 @@ class VAEPipeline(EncodingPipeline):
             for the Bernoulli one, of the grey levels for the categorical one.
         """
         sample = self.prepare_images(images, self.vae.dtype)
-        mean, log_std = self.vae.posterior_parameters(sample)
-        log_weights = []
-        for _ in self.progress_bar(range(num_samples)):
-            noise = self.random_latents(len(mean), tuple(mean.shape[1:]), generator, None, mean.dtype)
-            latents = mean + torch.exp(log_std) * noise
-            decoded = self.vae.decoder_parameters(latents)
-            log_likelihood = -self.vae.negative_log_likelihood(sample, decoded, self.vae.log_scale)
-            log_posterior = -gaussian_nll(latents, mean, log_std)
-            log_weights.append(log_likelihood + standard_normal_log_density(latents) - log_posterior)
+        with weights_of(self.vae):
+            mean, log_std = self.vae.posterior_parameters(sample)
+            log_weights = []
+            for _ in self.progress_bar(range(num_samples)):
+                noise = self.random_latents(len(mean), tuple(mean.shape[1:]), generator, None, mean.dtype)
+                latents = mean + torch.exp(log_std) * noise
+                decoded = self.vae.decoder_parameters(latents)
+                log_likelihood = -self.vae.negative_log_likelihood(sample, decoded, self.vae.log_scale)
+                log_posterior = -gaussian_nll(latents, mean, log_std)
+                log_weights.append(log_likelihood + standard_normal_log_density(latents) - log_posterior)
         return importance_weighted_log_likelihood(torch.stack(log_weights))
 
     @torch.no_grad()

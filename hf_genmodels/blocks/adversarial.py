@@ -18,6 +18,7 @@ from ..checks import check_choice, check_widths
 from ..choices import NormStatistics
 from ..errors import UserError
 from ..sizes import SampleSize, height_width, in_words
+from .outputs import UNSET
 
 # what a network needs labels in `forward` for; an "acgan" discriminator predicts them instead
 CONDITIONED = ("concat", "batch_norm", "projection")
@@ -47,7 +48,7 @@ class DiscriminatorOutput(BaseOutput):
     """
 
     logits: Tensor
-    features: Tensor
+    features: Tensor = UNSET
     class_logits: Tensor | None = None
 
 

@@ -19,6 +19,7 @@ from ..errors import UserError
 from ..losses.likelihood import standard_normal_log_density
 from ..sizes import sample_shape
 from .autoencoding import check_sample
+from .outputs import UNSET
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -159,8 +160,8 @@ class FlowOutput(BaseOutput):
     """
 
     latents: Tensor
-    log_det: Tensor
-    log_likelihood: Tensor
+    log_det: Tensor = UNSET
+    log_likelihood: Tensor = UNSET
 
 
 class FlowModel(ModelMixin, ConfigMixin):

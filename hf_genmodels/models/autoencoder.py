@@ -12,6 +12,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..blocks.autoencoding import ACTIVATIONS, Activation, build_head, build_trunk, check_sample
+from ..blocks.outputs import UNSET
 from ..checks import check_choice, check_widths
 from ..choices import TrunkArchitecture, TrunkNorm
 from ..sizes import SampleSize
@@ -30,7 +31,7 @@ class AutoencoderOutput(BaseOutput):
     """
 
     latents: Tensor
-    reconstruction: Tensor
+    reconstruction: Tensor = UNSET
     logits: Tensor | None = None
 
 

@@ -10,6 +10,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..blocks.autoencoding import build_trunk, check_sample
+from ..blocks.outputs import UNSET
 from ..checks import check_widths
 from ..errors import UserError
 from ..sizes import SampleSize, height_width, in_words
@@ -27,7 +28,7 @@ class ClassifierOutput(BaseOutput):
     """
 
     logits: Tensor
-    features: Tensor
+    features: Tensor = UNSET
 
 
 class Classifier(ModelMixin, ConfigMixin):

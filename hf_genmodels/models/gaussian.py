@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..blocks.autoencoding import check_sample
 from ..blocks.flows import in_float32
+from ..blocks.outputs import UNSET
 from ..errors import UserError
 from ..losses.dequantization import dequantize, discrete_log_likelihood
 from ..losses.likelihood import LOG_2PI, standard_normal_log_density
@@ -87,7 +88,7 @@ class GaussianOutput(BaseOutput):
     """
 
     latents: Tensor
-    log_likelihood: Tensor
+    log_likelihood: Tensor = UNSET
 
 
 class GaussianModel(DensityModel):

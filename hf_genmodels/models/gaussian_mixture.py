@@ -10,6 +10,7 @@ from diffusers.configuration_utils import register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..blocks.outputs import UNSET
 from ..checks import check_choice, check_widths
 from ..choices import CovarianceType
 from ..losses.likelihood import LOG_2PI
@@ -27,7 +28,7 @@ class GaussianMixtureOutput(BaseOutput):
     """
 
     responsibilities: Tensor
-    log_likelihood: Tensor
+    log_likelihood: Tensor = UNSET
 
 
 class GaussianMixtureModel(DensityModel):

@@ -13,6 +13,7 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from ..blocks.autoencoding import Activation, build_head, build_trunk, check_sample
+from ..blocks.outputs import UNSET
 from ..checks import check_choice, check_widths
 from ..choices import Likelihood, TrunkNorm
 from ..errors import UserError
@@ -35,10 +36,10 @@ class VAEOutput(BaseOutput):
     """
 
     mean: Tensor
-    log_std: Tensor
-    latents: Tensor
-    decoded: Tensor
-    log_scale: Tensor
+    log_std: Tensor = UNSET
+    latents: Tensor = UNSET
+    decoded: Tensor = UNSET
+    log_scale: Tensor = UNSET
 
 
 class VAE(ModelMixin, ConfigMixin):
