@@ -18,6 +18,8 @@ from .errors import UserError
 
 # The libraries whose classes a model's files may name.
 LIBRARIES = ("hf_genmodels", "diffusers", "transformers")
+# By which a checkpoint of training is known.
+CHECKPOINT_MANIFEST = "checkpoint.json"
 # Levels of lists and objects; far more than any of ours has, far fewer than Python's recursion bears.
 DEEPEST_JSON = 50
 

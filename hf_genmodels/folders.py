@@ -26,7 +26,6 @@ from .errors import UserError
 
 WEIGHTS_AND_CONFIGS = ("*.json", "*.safetensors")
 TRAINING_NETWORKS = "training_networks"
-CHECKPOINT_MANIFEST = "checkpoint.json"
 
 
 def resolve_folder(

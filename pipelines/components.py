@@ -14,8 +14,7 @@ import torch
 from diffusers import SchedulerMixin
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.files import LIBRARIES, read_json
-from hf_genmodels.folders import CHECKPOINT_MANIFEST
+from hf_genmodels.files import CHECKPOINT_MANIFEST, LIBRARIES, read_json
 from hf_genmodels.loading import Auto, find_dtype, load_network, load_scheduler
 from hf_genmodels.registration import find_registered
 from hf_genmodels.roles import Role

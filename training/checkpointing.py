@@ -20,8 +20,8 @@ from diffusers import ModelMixin
 from safetensors import SafetensorError
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.files import CHECKPOINT_MANIFEST as MANIFEST
 from hf_genmodels.files import read_json, sha256
-from hf_genmodels.folders import CHECKPOINT_MANIFEST as MANIFEST
 
 FROZEN = "frozen"
 _NAME = re.compile(r"checkpoint-(\d+)")

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.spec import DataSpec, Layout
 from ..errors import UserError
-from ..files import read_json
-from ..folders import CHECKPOINT_MANIFEST
+from ..files import CHECKPOINT_MANIFEST, read_json
 from ..sizes import sample_shape
 
 if TYPE_CHECKING:
