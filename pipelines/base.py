@@ -302,6 +302,8 @@ class GenerativePipeline(Offloadable):
         variant: str | None = None,
         revision: str | None = None,
         license: str | None = None,
+        safe_serialization: bool = True,
+        subfolder: str | None = None,
     ) -> str:
         """Publish the pipeline with a model card.
 
@@ -317,14 +319,20 @@ class GenerativePipeline(Offloadable):
             variant: Upload the weights under this variant's file names too, beside the plain ones.
             revision: Branch to commit to, created if it does not exist; the main one by default.
             license: Identifier of the weights' licence, such as "apache-2.0".
+            safe_serialization: As for `save_pretrained`.
+            subfolder: Folder of the repository to put the pipeline into, without a card;
+                `from_pretrained(repo_id, subfolder=...)` loads it from there.
 
         Returns:
             URL of the commit.
+
+        Raises:
+            UserError: As of `save_pretrained` and `hub.publish`.
         """
         from hf_genmodels.hub import copy_card_files, publish
 
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self.save_pretrained(folder, safe_serialization)
             if variant is not None:
                 self.save_pretrained(folder, variant=variant)
             if self._source is not None:
@@ -338,6 +346,7 @@ class GenerativePipeline(Offloadable):
                 revision=revision,
                 create_pr=create_pr,
                 license=license,
+                subfolder=subfolder,
             )
 
     # what sampling needs ---------------------------------------------------------------------------------------------

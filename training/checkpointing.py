@@ -134,6 +134,11 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
         UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
     step, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
+    if _networks(saved) != _networks(run):
+        raise UserError(
+            f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
+            f"{', '.join(_networks(run))}; resume with the family that it belongs to"
+        )
     tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:
         unsaid = None if tells_objective and name.startswith("objective.") else defaults.get(name, run.get(name))
@@ -145,6 +150,12 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
                 f"--pretrained_model_name_or_path {checkpoint} (in Python: give the objective networks loaded from it)"
             )
     return step
+
+
+def _networks(run: dict[str, Any]) -> list[str]:
+    """Names of the networks whose configurations are among a run's properties."""
+    names = {name.partition(".")[0] for name in run if "." in name and not name.startswith("--")}
+    return sorted(names - {"objective"})
 
 
 def network_folder(checkpoint: Path) -> Path:
