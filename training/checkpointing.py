@@ -23,6 +23,8 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.files import CHECKPOINT_MANIFEST as MANIFEST
 from hf_genmodels.files import read_json, sha256
 
+from .arguments import MAY_CHANGE_ON_RESUME
+
 FROZEN = "frozen"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -139,6 +141,8 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
             f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
             f"{', '.join(_networks(run))}; resume with the family that it belongs to"
         )
+    for name in MAY_CHANGE_ON_RESUME:  # of which earlier versions told some
+        saved.pop(f"--{name}", None)
     tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:
         unsaid = None if tells_objective and name.startswith("objective.") else defaults.get(name, run.get(name))

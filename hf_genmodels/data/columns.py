@@ -27,6 +27,7 @@ from .features import (
     unlabelled,
 )
 from .folders import Domain
+from .glances import digest
 from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
 from .sources import Source, open_source
 from .spec import DataSpec, fingerprint
@@ -258,7 +259,7 @@ class SourceOrigin:
         names = None if column is None else column.class_names
         survey = Survey(args, images)
         headers = survey.headers(rows)
-        rows = np.array([row for row in rows if row in headers])
+        listed, rows = rows, np.array([row for row in rows if row in headers])
         expected = expected or survey.expected(headers)
         if expected.kind.vector:
             _refuse_image_options(args, self.source.name)
@@ -275,10 +276,16 @@ class SourceOrigin:
             spec = _spec(*described, reader.shape, expected.kind.value_scale, names, pixels, shape)
             dataset: ImageDataset = ArrayDataset(pixels, spec, None if labels is None else labels[rows], flip)
             return Loaded(dataset, rows, expected, headers, images)
+        glances = survey.glances(listed)
         if args.on_bad_image == "skip":
             rows = survey.readable(rows, reader)
+        else:
+            survey.whole(rows, reader, glances)
         survey.report()
         spec = _spec(*described, reader.shape, expected.kind.value_scale, names, len(rows))
+        # Of all images, bad ones as well: a run that stopped at one may go on without it.
+        known_by = fingerprint(*described, spec.shape, len(listed))
+        spec = dataclasses.replace(spec, fingerprint=known_by, files=digest(glances.values()))
         dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
         return Loaded(dataset, rows, expected, headers, images)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -131,7 +132,16 @@ def _array_header(array: np.ndarray) -> Header:
     return Header(kind, array.shape[0], array.shape[1])
 
 
-def _file(record: Encoded) -> IO[bytes]:
+def _stored_array(path: str) -> np.ndarray:
+    """The array of a `.npy` file, of which only the header is read so far."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (TokenError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        # What numpy lets through of reading the header as a piece of Python, and of mapping the size it tells.
+        raise BadImage(f"cannot be read (its header is damaged: {_first_line(error)}): save it again") from error
+
+
+def stored_file(record: Encoded) -> IO[bytes]:
     if record.data is not None:
         return pa.BufferReader(record.data)
     if record.path is None:
@@ -170,12 +180,12 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
         return
     try:
         if record.data is None and record.path is not None and record.path.lower().endswith(".npy"):
-            array = np.load(record.path, mmap_mode="r", allow_pickle=False)
+            array = _stored_array(record.path)
             if array.ndim == 1:
                 raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
             yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
             return
-        with _file(record) as file, Image.open(file, formats=FORMATS) as image:
+        with stored_file(record) as file, Image.open(file, formats=FORMATS) as image:
             # Pillow looks for the orientation of a PNG in its whole data; where it is in the header, `info` has it.
             # A photograph of some cameras holds a small one for its preview (MPO).
             if getattr(image, "is_animated", False) and image.format != "MPO":

@@ -203,8 +203,8 @@ class _Loader:
                 both = np.intersect1d(first.rows, second.rows)
                 if len(both) == 0:
                     raise UserError(f"no pair is left in split {split!r}: of each, one image is bad")
-                first = self.first.load(self.choices[0], split, role, both, first.expected)
-                second = self.second.load(self.choices[1], split, role, both, second.expected)
+                first = _among(first, self.first.load(self.choices[0], split, role, both, first.expected))
+                second = _among(second, self.second.load(self.choices[1], split, role, both, second.expected))
             _check_sizes(first, second)
         a, b = first.dataset, second.dataset
         assert not isinstance(a, StreamedDataset) and not isinstance(b, StreamedDataset)  # `_check`
@@ -233,6 +233,14 @@ class _Loader:
                     f"the images of {first.name} and {second.name} are no pairs: {one} stands beside {other}; give "
                     "files that belong together the same name, or use a family for unpaired images"
                 )
+
+
+def _among(all_rows: Loaded, some_rows: Loaded) -> Loaded:
+    """Some rows of a side, known by all of them where these are not decoded."""
+    if not some_rows.dataset.in_memory:
+        known_by = {"fingerprint": all_rows.dataset.spec.fingerprint, "files": all_rows.dataset.spec.files}
+        some_rows.dataset.spec = dataclasses.replace(some_rows.dataset.spec, **known_by)
+    return some_rows
 
 
 def _second(args: DataArguments) -> DataArguments:

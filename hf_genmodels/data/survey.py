@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import BadImage, Header, Kind, Reader, Record, opened
 from .features import ImageColumn, Images
+from .glances import Glance, glance
 from .sets import SKIP_HINT
 
 logger = logging.getLogger(__name__)
@@ -96,6 +97,23 @@ class Survey:
     def readable(self, rows: np.ndarray, reader: Reader) -> np.ndarray:
         """The rows whose image can be decoded."""
         return self._read(rows, reader, None)
+
+    def glances(self, rows: np.ndarray) -> dict[int, Glance]:
+        """A glance at each image."""
+        return {row: glance(record) for row, record in self._records(rows, "Checking images")}
+
+    def whole(self, rows: np.ndarray, reader: Reader, glances: Mapping[int, Glance]) -> None:
+        """Finds images that are cut off, and values that cannot be used, before training meets them.
+
+        What a glance shows to be whole is not decoded, floats apart, whose values may be anything.
+
+        Raises:
+            UserError: There is one.
+        """
+        floats = reader.kind.dtype == "float32"
+        doubtful = [row for row in rows.tolist() if floats or not glances[row].whole]
+        if doubtful:
+            self._read(np.array(doubtful), reader, None)
 
     def _read(self, rows: np.ndarray, reader: Reader, into: np.ndarray | None) -> np.ndarray:
         kept: list[int] = []
