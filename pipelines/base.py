@@ -34,6 +34,7 @@ DType = torch.dtype | str
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Direction = Literal["a_to_b", "b_to_a"]
 Measure = Literal["samples", "reconstructions", "likelihood", "translations", "violations", "completions"]
+Task = Literal["translate", "reconstruct", "denoise", "encode", "score"]
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
 
 
@@ -69,6 +70,9 @@ class GenerativePipeline(Offloadable):
             or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
             give "reconstructions", `reconstruct(images, output_type="pt")`; "likelihood", `log_likelihood(images,
             generator=)`; and "violations" of translations, `violations(images)` as in `PolarimetricPipeline`.
+        tasks: What `hf-genmodels apply` can do to images with it, the first by default: "translate", a call
+            `(image=)`; "reconstruct", "denoise", "encode", methods of these names; "score", those of `scores`.
+        scores: Methods that give one number for each image, `(images)` or `(images, generator=)`.
         data_layout: What an example of the data that it is measured on consists of, see `Layout`. With "domains" it is
             measured on pairs where both are columns of one data set.
         sampling_options: Further arguments of a call that may be passed on to it.
@@ -79,6 +83,8 @@ class GenerativePipeline(Offloadable):
 
     loads_from: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[frozenset[Measure]] = frozenset({"samples"})
+    tasks: ClassVar[tuple[Task, ...]] = ()
+    scores: ClassVar[tuple[str, ...]] = ()
     data_layout: ClassVar[LayoutKind] = "image"
     sampling_options: ClassVar[frozenset[str]] = frozenset()
     default_direction: ClassVar[Direction | None] = None

@@ -39,6 +39,7 @@ class DenoisingPipeline(IterativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions"})
+    tasks = ("reconstruct", "encode")
     sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
     model_cpu_offload_seq = "unet"
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "denoised"]

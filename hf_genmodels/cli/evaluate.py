@@ -43,7 +43,7 @@ def evaluate(args: argparse.Namespace) -> None:
         check_output_dir(Path(args.output_dir))
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
     are_images = is_folder_of_images(args.model)
-    pipeline = FolderOfImages(Path(args.model), data) if are_images else load_pipeline(args.model)
+    pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model)
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     if "translations" in pipeline.measures and pipeline.default_direction is None and args.direction is not None:
         data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that
