@@ -14,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import hf_genmodels
-from hf_genmodels.cards import component_folders
+from hf_genmodels.cards import component_folders, load_card
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import Family
 from hf_genmodels.files import replacing
@@ -41,7 +41,7 @@ def check_output_dir(output_dir: Path, resume: bool, overwrite: bool, resumable:
         resumable: Runs of this family can go on.
 
     Raises:
-        UserError: The folder is in use, or is no folder.
+        UserError: The folder is in use, is no folder, or has a card that cannot be read.
     """
     if output_dir.exists() and not output_dir.is_dir():
         raise UserError(f"--output_dir {output_dir} is a file")
@@ -51,6 +51,8 @@ def check_output_dir(output_dir: Path, resume: bool, overwrite: bool, resumable:
             f"--output_dir {output_dir} is not empty; use {go_on}--overwrite_output_dir to start anew, "
             "or another folder"
         )
+    if (output_dir / "README.md").is_file():
+        load_card(output_dir / "README.md")  # which the card will be written into
 
 
 def make_output_dir(output_dir: Path, overwrite: bool) -> None:

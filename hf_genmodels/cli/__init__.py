@@ -22,6 +22,17 @@ from .sample import add_arguments as add_sample_arguments
 from .sample import sample
 from .train import missing_launch_options, train
 
+# Arguments that say where something is, and what they are called.
+PLACES = {
+    "model": "MODEL",
+    "folder": "FOLDER",
+    "checkpoint": "CHECKPOINT",
+    "reverse": "--reverse",
+    "extractor": "--extractor",
+    "cache_dir": "--cache_dir",
+    "output_dir": "OUTPUT_DIR",
+}
+
 __all__ = ["main", "missing_launch_options"]
 
 
@@ -37,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["train"]:
             return train(arguments[1:])
         parsed = _parser().parse_args(arguments)
+        _check_places(parsed)
         parsed.handler(parsed)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -44,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _check_places(parsed: argparse.Namespace) -> None:
+    """Refuse what names no place; an empty name would be taken for the current folder."""
+    for name in PLACES:
+        value = getattr(parsed, name, None)
+        if value is not None and (not value.strip() or "\0" in value):
+            raise UserError(f"{PLACES[name]} {value!r} is no name of a file or folder")
 
 
 def _parser() -> argparse.ArgumentParser:
