@@ -21,6 +21,10 @@ def is_folder_of_images(name: str) -> bool:
     return bool(list_folder(folder).images)
 
 
+# Options of both the data and the folder.
+SHARED = ("resolution", "crop_size", "convert", "value_range", "on_bad_image")
+
+
 class FolderOfImages(GenerativePipeline):
     """The images of a folder as the samples that a pipeline would make; see `read`.
 
@@ -38,14 +42,13 @@ class FolderOfImages(GenerativePipeline):
 
         Args:
             folder: Images of one kind and, without `resolution`, of one size, in sub-folders or not, and no splits.
-            data_args: The data that they are compared with; `resolution` and `on_bad_image` hold for both.
+            data_args: The data that they are compared with; sizes, `convert`, `value_range` and
+                `on_bad_image` hold for both.
 
         Raises:
             UserError: The folder holds no such images.
         """
-        args = DataArguments(
-            train_data_dir=str(folder), resolution=data_args.resolution, on_bad_image=data_args.on_bad_image
-        )
+        args = DataArguments(train_data_dir=str(folder), **{option: getattr(data_args, option) for option in SHARED})
         found = cls()
         found.name, found.dataset = folder.resolve().name, load_split(args, "train")
         return found
