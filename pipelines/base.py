@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,12 @@ class GenerativePipeline(Offloadable):
         super().register_modules(**kwargs)
         for name, module in kwargs.items():
             self._record_public_name(name, module)
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        for name in ("value_scale", "source_value_scale"):
+            if name in kwargs and not 0 < kwargs[name] < math.inf:
+                raise UserError(f"{name} must be the value that means white, above 0 and finite, got {kwargs[name]}")
+        super().register_to_config(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -238,7 +245,10 @@ class GenerativePipeline(Offloadable):
                 arguments[name] = load_component(folder, name, entry, parts[name], how, given)
             elif name in index:
                 arguments[name] = None if entry == [None, None] else entry
-        pipeline = cls(**arguments)
+        try:
+            pipeline = cls(**arguments)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from None
         pipeline._source = folder
         return pipeline
 

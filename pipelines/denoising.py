@@ -94,9 +94,9 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: It is impossible.
         """
-        if trained_schedule is not None:
-            training_scheduler(trained_schedule)
         schedule = schedule_of(self.scheduler) if trained_schedule is None else dict(trained_schedule)
+        if schedule is not None:
+            training_scheduler(schedule)
         self.register_to_config(trained_schedule=schedule)
 
     def trained_schedule(self) -> DDPMScheduler:
