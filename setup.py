@@ -21,7 +21,7 @@ FOLDERS = {
     "hf_genmodels.model_cards": "model_cards",
 }
 
-# PyYAML and tqdm come with huggingface-hub, Jinja2 with torch, pyarrow with datasets.
+# PyYAML, tqdm and filelock come with huggingface-hub, Jinja2 with torch, pyarrow with datasets.
 REQUIRED = [
     "torch>=2.10,<3",
     "diffusers>=0.42,<0.43",
@@ -39,9 +39,6 @@ EXTRAS = {
     "builtin": ["scikit-image>=0.25", "scikit-learn>=1.7"],
     "demo": ["tensorboard>=2.18"],
     "test": [
-        "onnx>=1.23",
-        "onnxruntime>=1.32",
-        "onnxscript>=0.7.2",
         "pytest>=9",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",

@@ -22,8 +22,6 @@ class AutoencoderPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"reconstructions"})
-    tasks = ("reconstruct", "denoise", "encode", "score")
-    scores = ("anomaly_score",)
     model_cpu_offload_seq = "autoencoder"
     autoencoder: AutoencoderNetwork
 

@@ -25,7 +25,6 @@ class EncodingPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions"})
-    tasks = ("reconstruct", "encode")
     encoder: Any
     decoder: Any
 

@@ -25,7 +25,6 @@ class TranslationPipeline(GenerativePipeline):
     """Base of the pipelines whose networks make an image of an image."""
 
     measures = frozenset({"translations"})
-    tasks = ("translate",)
 
     @property
     def sample_shape(self) -> SampleShape:

@@ -23,8 +23,6 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.files import CHECKPOINT_MANIFEST as MANIFEST
 from hf_genmodels.files import read_json, sha256
 
-from .arguments import MAY_CHANGE_ON_RESUME
-
 FROZEN = "frozen"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -56,22 +54,39 @@ def partial_folder(output_dir: Path, step: int) -> Path:
     return output_dir / f".partial-checkpoint-{step}"
 
 
+def remove(path: Path) -> None:
+    """Remove a file or a folder; of a link, which may lead to another disk, nothing but the link itself."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
 def begin(output_dir: Path, step: int) -> Path:
     """An empty folder to write checkpoint `step` into (one process calls this)."""
     for stale in output_dir.glob(".partial-checkpoint-*"):
-        shutil.rmtree(stale)
+        remove(stale)
     folder = partial_folder(output_dir, step)
     folder.mkdir(parents=True)
     return folder
 
 
-def finish(folder: Path, output_dir: Path, step: int, run: dict[str, Any]) -> Path:
-    """List the files, write the manifest and give the folder its name (one process, after all have written)."""
-    manifest = {"step": step, "run": run, "files": _described(folder), FROZEN: _described(output_dir / FROZEN)}
+def finish(folder: Path, output_dir: Path, step: int, identifier: str, run: dict[str, Any]) -> Path:
+    """List the files, write the manifest and give the folder its name (one process a disk, after all have written).
+
+    Args:
+        folder: From `begin`.
+        output_dir: The run's.
+        step: Of the checkpoint.
+        identifier: The same on all disks, and of no other checkpoint.
+        run: What a run that goes on must share, see `verify`.
+    """
+    manifest = {"step": step, "id": identifier, "run": run}
+    manifest |= {"files": _described(folder), FROZEN: _described(output_dir / FROZEN)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     final = output_dir / f"checkpoint-{step}"
-    if final.exists():  # a resumed run passes its own later checkpoints again
-        shutil.rmtree(final)
+    if final.is_dir():  # a resumed run passes its own later checkpoints again
+        remove(final)
     folder.rename(final)
     return final
 
@@ -102,7 +117,7 @@ def prune(output_dir: Path, limit: int | None) -> None:
     """Remove the oldest checkpoints beyond `limit`."""
     if limit is not None:
         for path in list_checkpoints(output_dir)[:-limit]:
-            shutil.rmtree(path)
+            remove(path)
 
 
 def find(output_dir: Path, resume_from: str) -> Path | None:
@@ -120,7 +135,7 @@ def find(output_dir: Path, resume_from: str) -> Path | None:
     raise UserError(f"--resume_from_checkpoint {resume_from}: there is no such checkpoint; try `latest`")
 
 
-def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -> int:
+def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -> tuple[int, str | None]:
     """Check that a checkpoint is whole and belongs to this run.
 
     Args:
@@ -130,19 +145,12 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
             nothing of the objective, which is then not compared.
 
     Returns:
-        The checkpoint's step.
+        The checkpoint's step and identifier, which earlier versions' have not.
 
     Raises:
         UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
-    step, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
-    if _networks(saved) != _networks(run):
-        raise UserError(
-            f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
-            f"{', '.join(_networks(run))}; resume with the family that it belongs to"
-        )
-    for name in MAY_CHANGE_ON_RESUME:  # of which earlier versions told some
-        saved.pop(f"--{name}", None)
+    step, identifier, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
     tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:
         unsaid = None if tells_objective and name.startswith("objective.") else defaults.get(name, run.get(name))
@@ -153,13 +161,7 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
                 f"{json.dumps(run.get(name))} in this run; resume with the same, or start from its weights with "
                 f"--pretrained_model_name_or_path {checkpoint} (in Python: give the objective networks loaded from it)"
             )
-    return step
-
-
-def _networks(run: dict[str, Any]) -> list[str]:
-    """Names of the networks whose configurations are among a run's properties."""
-    names = {name.partition(".")[0] for name in run if "." in name and not name.startswith("--")}
-    return sorted(names - {"objective"})
+    return step, identifier
 
 
 def network_folder(checkpoint: Path) -> Path:
@@ -173,22 +175,30 @@ def network_folder(checkpoint: Path) -> Path:
     return averages if all((averages / path.name).is_dir() for path in networks.iterdir()) else networks
 
 
-def _read_whole(checkpoint: Path, option: str) -> tuple[int, dict[str, Any]]:
-    """Step and run of a checkpoint whose files are all as they were written; `option` is what it was named by."""
+def _read_whole(checkpoint: Path, option: str) -> tuple[int, str | None, dict[str, Any]]:
+    """Step, identifier and run of a checkpoint whose files are all as written; `option` is what it was named by."""
     try:
         manifest = read_json(checkpoint / MANIFEST)
-        step, saved, files = int(manifest["step"]), dict(manifest["run"]), dict(manifest["files"])
-        expected = {checkpoint / name: about for name, about in files.items()}
-        expected |= {checkpoint.parent / FROZEN / name: about for name, about in manifest.get(FROZEN, {}).items()}
-    except (UserError, KeyError, TypeError, ValueError):
-        raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {_earlier(checkpoint, option)}") from None
-    for path, about in expected.items():
-        if not path.is_file() or path.stat().st_size != about["size"] or sha256(path) != about["sha256"]:
-            raise UserError(f"{path} is damaged or missing; {_earlier(checkpoint, option)}")
-    return step, saved
+        step, saved = int(manifest["step"]), dict(manifest["run"])
+        identifier = None if manifest.get("id") is None else str(manifest["id"])
+        expected = {
+            folder / name: (int(about["size"]), str(about["sha256"]))
+            for folder, files in (
+                (checkpoint, manifest["files"]),
+                (checkpoint.parent / FROZEN, manifest.get(FROZEN, {})),
+            )
+            for name, about in dict(files).items()
+        }
+    except (UserError, AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {earlier(checkpoint, option)}") from None
+    for path, (size, digest) in expected.items():
+        if not path.is_file() or path.stat().st_size != size or sha256(path) != digest:
+            raise UserError(f"{path} is damaged or missing; {earlier(checkpoint, option)}")
+    return step, identifier, saved
 
 
-def _earlier(checkpoint: Path, option: str) -> str:
+def earlier(checkpoint: Path, option: str = "--resume_from_checkpoint") -> str:
+    """The end of an error about a checkpoint: which one came before it, as `option` names it."""
     siblings = list_checkpoints(checkpoint.parent)
-    earlier = siblings[: siblings.index(checkpoint)] if checkpoint in siblings else []
-    return f"the one before it: {option} {earlier[-1]}" if earlier else "there is no earlier checkpoint"
+    before = siblings[: siblings.index(checkpoint)] if checkpoint in siblings else []
+    return f"the one before it: {option} {before[-1]}" if before else "there is no earlier checkpoint"

@@ -12,6 +12,7 @@ from hf_genmodels.data import evaluation_batches
 from hf_genmodels.objectives.closed_form import ClosedFormObjective, Fit
 
 from .run import Run, noise_seed
+from .together import together
 
 
 class ClosedFormFit(Run):
@@ -23,10 +24,13 @@ class ClosedFormFit(Run):
 
     objective: ClosedFormObjective
 
-    def learn(self, resume_from: Path | None) -> None:
-        """Fit, and log the figures of the fit's steps, however many they were."""
+    def prepare(self, resume_from: Path | None) -> None:
+        """Fit: the data decide whether that can be done."""
         started = time.monotonic()
-        found: list[Fit] = [self._fit()] if self.accelerator.is_main_process else [Fit({})]
+        found = [Fit({})]
+        with together(self.accelerator):
+            if self.accelerator.is_main_process:
+                found = [self._fit()]
         weights = [{name: network.state_dict() for name, network in self.networks.items()}]
         broadcast_object_list(found)
         broadcast_object_list(weights)
@@ -34,11 +38,15 @@ class ClosedFormFit(Run):
             network.load_state_dict(weights[0][name])
             network.to(self.accelerator.device)
         self.seconds = time.monotonic() - started
-        for values in zip(*found[0].figures.values(), strict=True):
+        (self.found,) = found
+
+    def learn(self) -> None:
+        """Log the figures of the fit's steps, however many they were."""
+        for values in zip(*self.found.figures.values(), strict=True):
             self.step += 1
-            self.log(dict(zip(found[0].figures, values, strict=True)))
+            self.log(dict(zip(self.found.figures, values, strict=True)))
         self.total_steps = self.step
-        self.warning = found[0].warning
+        self.warning = self.found.warning
         if self.warning is not None:
             self.accelerator.print(f"warning: {self.warning}")
 

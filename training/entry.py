@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import sys
 import time
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin, LoggerType, ProjectConfiguration
 
-from hf_genmodels.data import LoadedData, load_data
+from hf_genmodels.data import DataArguments, LoadedData, load_data
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES, Family, get_family
 from hf_genmodels.folders import resolve_folder
@@ -29,17 +28,13 @@ from .arguments import TrainingArguments, check_arguments, check_finite, command
 from .checks import check_fit_options, check_launch
 from .closed_form import ClosedFormFit
 from .loop import TrainingLoop
-from .outputs import (
-    check_output_dir,
-    make_output_dir,
-    networks_named,
-    push,
-    save_arguments,
-    save_results,
-)
+from .output_folder import check_output_dir, check_unoccupied, check_ways, clear, occupied
+from .outputs import networks_named, push, save_arguments, save_results
+from .resuming import checkpoint_to_resume
 from .run import Run
-from .state import identity, plain_values
+from .state import plain_values
 from .stopping import Stopped
+from .together import together, writes_alone
 
 if TYPE_CHECKING:
     from hf_genmodels.pipelines.base import GenerativePipeline
@@ -72,15 +67,8 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
             "pretrained_model_name_or_path is for the scripts; load the networks by their from_pretrained, and give "
             "them to the objective"
         )
-    is_fitted = isinstance(objective, ClosedFormObjective)
-    check_output_dir(
-        Path(args.output_dir), bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=not is_fitted
-    )
     family = family_of(objective)
-    if is_fitted:
-        check_fit_options(family.name, data.arguments, args)
-        args.mixed_precision = "no"
-    accelerator = make_accelerator(args)
+    accelerator = make_ready(family.name, isinstance(objective, ClosedFormObjective), data.arguments, args)
     torch.manual_seed(args.seed)
     of_data = {**vars(data.arguments), "validation_split": data.validation_split}
     run = make_run(objective, data, args, accelerator, of_data)
@@ -111,14 +99,7 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     family = get_family(family_name)
     argv = sys.argv[1:] if argv is None else argv
     data_args, args, family_args = parse(argv, family.arguments, f"Train: {family.title}.", family.name)
-    output_dir = Path(args.output_dir)
-    if family.is_fitted:
-        check_fit_options(family.name, data_args, args)
-        args.mixed_precision = "no"
-    check_output_dir(
-        output_dir, bool(args.resume_from_checkpoint), args.overwrite_output_dir, resumable=not family.is_fitted
-    )
-    accelerator = make_accelerator(args)
+    accelerator = make_ready(family.name, family.is_fitted, data_args, args)
     with accelerator.main_process_first():
         data = load_data(data_args, args.seed, family.layout(family_args))
     data_args.validation_split = data.validation_split  # the card says which split was held out
@@ -139,7 +120,24 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
         accelerator.end_training()
         raise
     accelerator.end_training()
-    return output_dir
+    return Path(args.output_dir)
+
+
+def make_ready(family_name: str, is_fitted: bool, data_args: DataArguments, args: TrainingArguments) -> Accelerator:
+    """Refuse what can be refused without data, and make the `Accelerator`.
+
+    Raises:
+        UserError: Options that a fit does not have, a folder in use, or see `make_accelerator`.
+    """
+    if is_fitted:
+        check_fit_options(family_name, data_args, args)
+        args.mixed_precision = "no"
+    accelerator = make_accelerator(args)
+    with together(accelerator):
+        check_output_dir(args, resumable=not is_fitted)
+        if accelerator.is_main_process:
+            check_unoccupied(Path(args.output_dir))
+    return accelerator
 
 
 def make_run(
@@ -191,21 +189,48 @@ def carry_out(
     resume_from = None
     if args.resume_from_checkpoint is not None and isinstance(run, TrainingLoop):
         resume_from = checkpoint_to_resume(run, args.resume_from_checkpoint, defaults)
-    accelerator.wait_for_everyone()  # all have looked at the folder before one writes into it
-    if accelerator.is_main_process:
-        make_output_dir(run.output_dir, args.overwrite_output_dir)
-        if resume_from is None:  # left by a run that was stopped before its first checkpoint
-            shutil.rmtree(run.output_dir / checkpointing.FROZEN, ignore_errors=True)
-        with checkpointing.writing("the options", run.output_dir):
-            save_arguments(run.output_dir, family, command, options)
-    accelerator.wait_for_everyone()
     accelerator.print(first_line(family, run))
-    for note in run.objective.notes:
-        accelerator.print(note)
+    run.prepare(resume_from)
+    with ExitStack() as stack:
+        with together(accelerator):
+            if accelerator.is_main_process:
+                stack.enter_context(occupied(run.output_dir))
+        run.writes = writes_alone(accelerator, run.output_dir)
+        with together(accelerator):
+            if run.writes:
+                if not accelerator.is_main_process:
+                    stack.enter_context(occupied(run.output_dir))
+                check_output_dir(args, resumable=isinstance(run, TrainingLoop))  # another run may have come and gone
+                check_ways(run.output_dir, parts_of(run), args.overwrite_output_dir, options)
+        with together(accelerator):
+            if run.writes:
+                begin_output_dir(run, is_resumed=resume_from is not None)
+                save_arguments(run.output_dir, family, command, options)
+        follow(run, family, options)
+
+
+def parts_of(run: Run) -> list[str]:
+    """The folders that the run's pipeline is saved in."""
+    pipeline = run.objective.pipeline(run.networks)
+    return [] if pipeline is None else [name for name, part in pipeline.components.items() if part is not None]
+
+
+def begin_output_dir(run: Run, is_resumed: bool) -> None:
+    """Remove from the folder what is not to stay there."""
+    if run.args.overwrite_output_dir:
+        clear(run.output_dir)
+    frozen = run.output_dir / checkpointing.FROZEN
+    if not is_resumed and frozen.is_dir():  # left by a run that was stopped before its first checkpoint
+        checkpointing.remove(frozen)
+
+
+def follow(run: Run, family: Family, options: dict[str, Any]) -> None:
+    """Run to the end, save and publish, in a folder that is ready."""
+    args, accelerator = run.args, run.accelerator
     accelerator.init_trackers(args.tracker_project_name, config=tracked_options(options))
     try:
         with run.stop_signals if isinstance(run, TrainingLoop) else nullcontext():
-            results = run.run(resume_from)
+            results = run.complete()
             if accelerator.is_main_process:
                 finish(run, family, results)
             accelerator.wait_for_everyone()
@@ -254,25 +279,6 @@ def saved_networks(name_or_path: str) -> Path:
     """The folder of `--pretrained_model_name_or_path`: a model's, or that of the networks in a checkpoint."""
     folder = resolve_folder(name_or_path, with_training_networks=True)
     return checkpointing.network_folder(folder) if (folder / checkpointing.MANIFEST).is_file() else folder
-
-
-def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]) -> Path | None:
-    """The checkpoint that `name` stands for, found to be whole and of this run; None where there is none yet.
-
-    Raises:
-        UserError: It is damaged, of another run, or beyond the last step of this one.
-    """
-    checkpoint = checkpointing.find(loop.output_dir, name)
-    if checkpoint is None:
-        loop.accelerator.print(f"there is no checkpoint in {loop.output_dir} yet: starting from the beginning")
-        return None
-    step = checkpointing.verify(checkpoint, identity(loop), defaults)
-    if step > loop.total_steps:
-        raise UserError(
-            f"{checkpoint} has been trained for {step} steps, this run has only {loop.total_steps}; "
-            "give a larger --max_train_steps (or --num_train_epochs), or an earlier checkpoint"
-        )
-    return checkpoint
 
 
 def make_accelerator(args: TrainingArguments) -> Accelerator:

@@ -6,6 +6,7 @@ batch: a resumed run, N processes, or N accumulated micro-batches see the number
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Sequence
@@ -36,6 +37,7 @@ from .run import Run, noise_seed
 from .schedules import learning_rate_factor
 from .state import as_built, restore, save_checkpoint
 from .stopping import Stopped
+from .together import together
 
 
 class TrainingLoop(Run):
@@ -176,8 +178,6 @@ class TrainingLoop(Run):
 
     def prepare(self, resume_from: Path | None) -> None:
         """Place, restore, wrap and compile the networks; make the optimisers."""
-        for warning in schedule_warnings(self.objective, self.total_steps):
-            self.accelerator.print(f"warning: {warning}")
         for name, network in self.networks.items():
             network.to(self.accelerator.device).train(name not in self.objective.frozen)
             if self.args.sync_bn:
@@ -190,13 +190,19 @@ class TrainingLoop(Run):
             if name not in self.objective.frozen
         }
         self.optimizers = {name: make_optimizer(self.objective, name, self.args) for name in self.trained}
+        if self.accelerator.process_index > 0:  # what dropout leaves out is each process's own
+            torch.manual_seed(noise_seed(self.args.seed, self.accelerator.process_index))
         if resume_from is not None:
-            restore(self, resume_from)
+            with together(self.accelerator):
+                restore(self, resume_from)
             self.saved_step = self.step
-        elif self.args.pretrained_model_name_or_path is None:
+        batches = self.batches.start(self.consumed)
+        with together(self.accelerator):  # what cannot be read is to be refused before anything is written
+            first = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
+        self.stream = itertools.chain(first, batches)
+        if resume_from is None and self.args.pretrained_model_name_or_path is None:
             noise = Noise(self.noise_generator.manual_seed(noise_seed(self.args.seed)))
-            first = self.batches.start(0)
-            whole = [self.to_device(next(first)) for _ in range(self.args.gradient_accumulation_steps)]
+            whole = [self.to_device(batch) for batch in first]
             batch = {name: torch.cat([micro[name] for micro in whole]) for name in whole[0]}
             self.objective.initialize(batch, noise, self.accelerator.gather)
         self.parameters = {
@@ -214,7 +220,6 @@ class TrainingLoop(Run):
                 self.accelerator.print(f"phase {phase.name} differentiates a gradient: it is not compiled")
             trained = self.wrapped if phase.double_backward or not compiled else compiled
             self.views[phase.name] = {**self.networks, **{name: trained[name] for name in phase.trains}}
-        self.stream = self.batches.start(self.consumed)
         self.next_log = self.find_next_log()
 
     def _wrap(self, name: str) -> torch.nn.Module:
@@ -299,8 +304,9 @@ class TrainingLoop(Run):
         steps = [each for each in (self.args.log_steps, self.args.checkpointing_steps) if each]
         return min(self.total_steps, *((self.step // each + 1) * each for each in steps))
 
-    def learn(self, resume_from: Path | None) -> None:
-        self.prepare(resume_from)
+    def learn(self) -> None:
+        for warning in schedule_warnings(self.objective, self.total_steps):
+            self.accelerator.print(f"warning: {warning}")
         try:
             self.train_until(self.total_steps)
             self.stop_if_told()

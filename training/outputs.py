@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,8 +13,6 @@ from PIL import Image
 from torch import Tensor
 
 import hf_genmodels
-from hf_genmodels.cards import component_folders, load_card
-from hf_genmodels.errors import UserError
 from hf_genmodels.families import Family
 from hf_genmodels.files import replacing
 from hf_genmodels.hub import publish, write_card
@@ -23,75 +20,10 @@ from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
 from . import checkpointing
 from .health import is_gradient_norm
+from .output_folder import OPTIONS
 
 if TYPE_CHECKING:
     from .run import Run
-
-WRITTEN = ("samples", "training_networks", checkpointing.FROZEN, "logs", "metrics.json", "losses.png")
-MODEL_WITHOUT_PIPELINE = ("config.json", "diffusion_pytorch_model.safetensors")
-
-
-def check_output_dir(output_dir: Path, resume: bool, overwrite: bool, resumable: bool = True) -> None:
-    """Refuse a folder that is not empty, unless its run is resumed or to be overwritten.
-
-    Args:
-        output_dir: The folder.
-        resume: Its run is to go on.
-        overwrite: Its run is to be removed.
-        resumable: Runs of this family can go on.
-
-    Raises:
-        UserError: The folder is in use, is no folder, or has a card that cannot be read.
-    """
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError(f"--output_dir {output_dir} is a file")
-    if output_dir.is_dir() and any(output_dir.iterdir()) and not (resume or overwrite):
-        go_on = "--resume_from_checkpoint latest to go on, " if resumable else ""
-        raise UserError(
-            f"--output_dir {output_dir} is not empty; use {go_on}--overwrite_output_dir to start anew, "
-            "or another folder"
-        )
-    if (output_dir / "README.md").is_file():
-        load_card(output_dir / "README.md")  # which the card will be written into
-
-
-def make_output_dir(output_dir: Path, overwrite: bool) -> None:
-    """Create the folder; with `overwrite`, remove what an earlier run of ours left in it (and nothing else).
-
-    Raises:
-        UserError: It cannot be created or written to.
-    """
-    try:
-        output_dir.mkdir(parents=True, exist_ok=True)
-        if overwrite:
-            for path in left_by_earlier_run(output_dir):
-                if path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-        probe = output_dir / ".write-test"
-        probe.touch()
-        probe.unlink()
-    except OSError as error:
-        raise UserError(f"--output_dir {output_dir} cannot be written: {error.strerror}") from None
-
-
-def left_by_earlier_run(output_dir: Path) -> list[Path]:
-    """What a run of ours wrote into its output folder.
-
-    `training_args.json`, which a run writes first and by which it is known, comes last. The card is not among them: it
-    is written anew with what its user added.
-    """
-    options, index = output_dir / "training_args.json", output_dir / "model_index.json"
-    if not options.is_file():
-        return []
-    written = [*checkpointing.list_checkpoints(output_dir), *output_dir.glob(".partial-checkpoint-*")]
-    written += [output_dir / name for name in WRITTEN]
-    if index.is_file():
-        written += [index, *component_folders(output_dir).values()]
-    else:
-        written += [output_dir / name for name in MODEL_WITHOUT_PIPELINE]
-    return [*written, options]
 
 
 def draw(picture: Tensor) -> Image.Image:
@@ -115,7 +47,7 @@ def save_arguments(output_dir: Path, family: Family, command: str | None, option
     """Write `training_args.json`: the options without the access token, and the command that repeats them, if any."""
     arguments = {name: value for name, value in options.items() if name != "hub_token"}
     content = {"family": family.name, **({} if command is None else {"command": command}), "arguments": arguments}
-    with replacing(output_dir / "training_args.json") as temporary:
+    with replacing(output_dir / OPTIONS) as temporary:
         temporary.write_text(json.dumps(content, indent=2), encoding="utf-8")
 
 

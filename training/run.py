@@ -23,6 +23,7 @@ from .arguments import TrainingArguments
 from .health import is_gradient_norm
 from .outputs import save_model, save_sample_grid
 from .stopping import StopSignals
+from .together import together
 
 NUM_SAMPLES_SHOWN = 32
 NUM_POINTS_SHOWN = 2000  # a cloud of points has a shape only when there are many
@@ -44,6 +45,7 @@ class Run(ABC):
         seconds: Time that learning has taken, before a resumption too.
         warning: What must be said of the result, if anything.
         stop_signals: Whether it has been told to stop.
+        writes: Whether this process writes what is written once on every disk.
     """
 
     def __init__(
@@ -57,21 +59,35 @@ class Run(ABC):
         self.seconds = 0.0
         self.warning: str | None = None
         self.stop_signals = StopSignals(accelerator)
+        self.writes = accelerator.is_main_process
 
     @abstractmethod
-    def learn(self, resume_from: Path | None) -> None:
-        """Bring the networks from where they are, or from a checkpoint, to the end of the run."""
+    def prepare(self, resume_from: Path | None) -> None:
+        """Do all that can fail for the user's data or options, from where the networks are or from a checkpoint.
+
+        Nothing is written.
+        """
+
+    @abstractmethod
+    def learn(self) -> None:
+        """Bring the prepared networks to the end of the run."""
 
     def run(self, resume_from: Path | None = None) -> dict[str, dict[str, float]]:
+        """`prepare` and `complete`."""
+        self.prepare(resume_from)
+        return self.complete()
+
+    def complete(self) -> dict[str, dict[str, float]]:
         """Learn, save the networks, measure held-out data, draw: what comes later cannot lose what was learnt.
 
         Returns:
             {"train": last means of the losses and other figures, "validation": held-out figures}.
         """
-        self.learn(resume_from)
-        if self.accelerator.is_main_process:
-            with checkpointing.writing("the trained model", self.output_dir):
-                save_model(self)
+        self.learn()
+        with together(self.accelerator):
+            if self.accelerator.is_main_process:
+                with checkpointing.writing("the trained model", self.output_dir):
+                    save_model(self)
         validation = self.evaluate()
         self.log({f"validation/{name}": value for name, value in validation.items()})
         self.save_samples()

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
 from diffusers import SchedulerMixin
+from torch import Tensor
 
+from hf_genmodels.errors import UserError
+from hf_genmodels.files import read_json
 from hf_genmodels.loading import load_network
 from hf_genmodels.losses.gan import GANLoss
 from hf_genmodels.objectives.base import Objective
@@ -17,6 +23,7 @@ from hf_genmodels.objectives.base import Objective
 from . import checkpointing
 from .arguments import MAY_CHANGE_ON_RESUME, TrainingArguments
 from .optimizers import parameter_groups
+from .together import of_main, together
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
@@ -43,7 +50,6 @@ def identity(loop: TrainingLoop) -> dict[str, Any]:
         **options,
         **{f"objective.{name}": value for name, value in loop.numbers.items()},
         "fingerprint of the data": loop.data.spec.fingerprint,
-        "files of the data": loop.data.spec.files,
     }
     as_saved: dict[str, Any] = json.loads(json.dumps(everything))
     return as_saved
@@ -87,75 +93,171 @@ def as_built(objective: Objective, args: TrainingArguments) -> dict[str, Any]:
 
 
 def save_checkpoint(loop: TrainingLoop) -> None:
-    """Write `checkpoint-<step>`; whatever stops it leaves the earlier ones whole."""
-    accelerator, step = loop.accelerator, loop.step
-    with checkpointing.writing(f"checkpoint-{step}", loop.output_dir):
-        folder = checkpointing.partial_folder(loop.output_dir, step)
-        if accelerator.is_main_process:
-            checkpointing.begin(loop.output_dir, step)
-            for name, network in loop.networks.items():
-                if name in loop.objective.frozen:
-                    checkpointing.save_once(network, loop.output_dir / checkpointing.FROZEN / name)
-                else:
-                    network.save_pretrained(str(folder / "networks" / name))
-            for name, average in loop.averages.items():
-                average.network.save_pretrained(str(folder / "ema" / name))
-            state = {
-                "optimizers": {name: optimizer.state_dict() for name, optimizer in loop.optimizers.items()},
-                "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
-                "scaler": accelerator.scaler.state_dict() if accelerator.scaler is not None else None,
-                "step": step,
-                "consumed": loop.consumed,
-                "history": loop.history,
-                "seconds": loop.seconds,
-            }
-            save_state(state, folder / "state.pt")
-        accelerator.wait_for_everyone()
-        mine = {
-            "random": random_state(),
-            "objective": loop.objective.state_dict(),
-            # of the steps since the last log, where a signal has stopped the run between two
-            "recorded": {name: torch.stack(values).cpu() for name, values in loop.recorded.items()},
-            "recorded_steps": loop.recorded_steps,
-            "gradient_norms": {name: norm.cpu() for name, norm in loop.gradient_norms.items()},
-        }
-        save_state(mine, folder / f"process-{accelerator.process_index}.pt")
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            checkpointing.finish(folder, loop.output_dir, step, identity(loop))
-            checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
-        accelerator.wait_for_everyone()
+    """Write `checkpoint-<step>`; whatever stops it leaves the earlier ones whole.
+
+    Every process writes its own state, and one process on every disk all the rest (`TrainingLoop.writes`).
+    """
+    accelerator, step, output_dir = loop.accelerator, loop.step, loop.output_dir
+    identifier = of_main(accelerator, uuid.uuid4().hex)
+    folder = checkpointing.partial_folder(output_dir, step)
+    for stage in (_write_shared, _write_own, _finish):
+        with together(accelerator), checkpointing.writing(f"checkpoint-{step}", output_dir):
+            stage(loop, folder, identifier)
+
+
+def _write_shared(loop: TrainingLoop, folder: Path, _: str) -> None:
+    if not loop.writes:
+        return
+    checkpointing.begin(loop.output_dir, loop.step)
+    for name, network in loop.networks.items():
+        if name in loop.objective.frozen:
+            checkpointing.save_once(network, loop.output_dir / checkpointing.FROZEN / name)
+        else:
+            network.save_pretrained(str(folder / "networks" / name))
+    for name, average in loop.averages.items():
+        average.network.save_pretrained(str(folder / "ema" / name))
+    scaler = loop.accelerator.scaler
+    state = {
+        "optimizers": {name: optimizer.state_dict() for name, optimizer in loop.optimizers.items()},
+        "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
+        "scaler": scaler.state_dict() if scaler is not None else None,
+        "step": loop.step,
+        "consumed": loop.consumed,
+        "history": loop.history,
+        "seconds": loop.seconds,
+    }
+    save_state(state, folder / "state.pt")
+
+
+def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
+    mine = {
+        "random": random_state(),
+        "objective": loop.objective.state_dict(),
+        # of the steps since the last log, where a signal has stopped the run between two
+        "recorded": {name: torch.stack(values).cpu() for name, values in loop.recorded.items()},
+        "recorded_steps": loop.recorded_steps,
+        "gradient_norms": {name: norm.cpu() for name, norm in loop.gradient_norms.items()},
+    }
+    save_state(mine, own_file(loop, folder))
+
+
+def _finish(loop: TrainingLoop, folder: Path, identifier: str) -> None:
+    if loop.writes:
+        checkpointing.finish(folder, loop.output_dir, loop.step, identifier, identity(loop))
+        checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
+
+
+def own_file(loop: TrainingLoop, checkpoint: Path) -> Path:
+    """Where the state lies that each process has of its own."""
+    return checkpoint / f"process-{loop.accelerator.process_index}.pt"
 
 
 def restore(loop: TrainingLoop, checkpoint: Path) -> None:
-    """Continue where `checkpoint` was written; `checkpointing.verify` has found it whole and of this run."""
+    """Continue where `checkpoint` was written; `checkpointing.verify` has found it whole and of this run.
+
+    Raises:
+        UserError: A file does not hold what a checkpoint of this run holds, or belongs to another process.
+    """
     for name, network in loop.networks.items():
-        saved = load_network(type(network), checkpointing.folder_of(checkpoint, name))
-        network.load_state_dict(saved.state_dict())
-    state = torch.load(checkpoint / "state.pt", map_location="cpu", weights_only=True)
+        folder = checkpointing.folder_of(checkpoint, name)
+        with holding_state(folder, checkpoint):
+            network.load_state_dict(load_network(type(network), folder).state_dict())
     for name, average in loop.averages.items():
-        average.network.load_state_dict(load_network(type(average.network), checkpoint / "ema" / name).state_dict())
-        average.average.optimization_step = state["ema_steps"][name]
+        folder = checkpoint / "ema" / name
+        with holding_state(folder, checkpoint):
+            average.network.load_state_dict(load_network(type(average.network), folder).state_dict())
+    with holding_state(checkpoint / "state.pt", checkpoint):
+        state = load_state(checkpoint / "state.pt")
+        if state["step"] != read_json(checkpoint / checkpointing.MANIFEST)["step"]:
+            raise ValueError(f"its step is {state['step']}")
+        _restore_shared(loop, state)
+    with holding_state(own_file(loop, checkpoint), checkpoint):
+        _restore_own(loop, load_state(own_file(loop, checkpoint)))
+
+
+@contextmanager
+def holding_state(path: Path, checkpoint: Path) -> Iterator[None]:
+    """Turn what a file of another content makes of the block into one line; its content is checked by its use.
+
+    Raises:
+        UserError: Names the file and the checkpoint before this one.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {checkpointing.earlier(checkpoint)}") from None
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        said = " ".join(f"{type(error).__name__} {error}".split())[:200]
+        raise UserError(
+            f"{path} does not hold what a checkpoint of this run holds ({said}); {checkpointing.earlier(checkpoint)}"
+        ) from None
+
+
+def _restore_shared(loop: TrainingLoop, state: dict[str, Any]) -> None:
+    for name, average in loop.averages.items():
+        average.average.optimization_step = _whole(state["ema_steps"][name])
     for name, optimizer in loop.optimizers.items():
-        optimizer.load_state_dict(state["optimizers"][name])
+        _restore_optimizer(optimizer, state["optimizers"][name])
     if loop.accelerator.scaler is not None:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
-    process_file = checkpoint / f"process-{loop.accelerator.process_index}.pt"
-    mine = torch.load(process_file, map_location="cpu", weights_only=True)
+    loop.step, loop.consumed = _whole(state["step"]), _whole(state["consumed"])
+    loop.history = {
+        str(name): [(_whole(step), float(value)) for step, value in points]
+        for name, points in state["history"].items()
+    }
+    loop.seconds = float(state["seconds"])
+
+
+def _restore_own(loop: TrainingLoop, mine: dict[str, Any]) -> None:
     loop.objective.load_state_dict(mine["objective"])
     set_random_state(mine["random"])
     device = loop.accelerator.device
     loop.recorded = {name: list(values.to(device)) for name, values in mine.get("recorded", {}).items()}
     loop.recorded_steps = mine.get("recorded_steps", {})
     loop.gradient_norms = mine.get("gradient_norms", {})
-    loop.step, loop.consumed = state["step"], state["consumed"]
-    loop.history, loop.seconds = state["history"], state["seconds"]
+
+
+def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
+    """`load_state_dict`, which looks neither at the shapes of moments nor at the types of options."""
+    options = [{name: type(value) for name, value in group.items()} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, types in zip(optimizer.param_groups, options, strict=True):
+        for name, kind in types.items():
+            if not isinstance(group[name], kind):
+                raise TypeError(f"{name} is {type(group[name]).__name__}")
+        for parameter in group["params"]:
+            for name, value in optimizer.state[parameter].items():
+                if not isinstance(value, Tensor) or value.shape not in ((), parameter.shape):
+                    raise ValueError(f"{name} is no tensor of shape {tuple(parameter.shape)}")
+
+
+def _whole(number: Any) -> int:
+    if not isinstance(number, int) or number < 0:
+        raise ValueError(f"{number!r} is no whole number")
+    return number
 
 
 def save_state(state: dict[str, Any], path: Path) -> None:
     """`torch.save` into a file of Python's: given a path, torch would not tell why a write failed."""
     with path.open("wb") as file:
         torch.save(state, file)
+
+
+def load_state(path: Path) -> dict[str, Any]:
+    """What `save_state` wrote: tensors and plain values, no code.
+
+    Raises:
+        ValueError: The file holds something else.
+    """
+    try:
+        state: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # a forged file makes torch raise anything, and advise to let its code run
+        raise ValueError(f"{type(error).__name__} in torch.load") from None
+    if not isinstance(state, dict):
+        raise ValueError(f"it holds a {type(state).__name__}")
+    return state
 
 
 def random_state() -> dict[str, Any]:

@@ -86,6 +86,9 @@ class AutoencoderObjective(Objective):
         self.corruption, self.corruption_level = corruption, corruption_level
         self.classification_weight = classification_weight
         double = regularizer == "contractive"
+        if (head := getattr(autoencoder, "classifier", None)) is not None:
+            # several processes would wait for the gradients of a head that is called and judged by nothing
+            head.requires_grad_(classification_weight > 0)
         self.phases = (Phase("reconstruction", trains=("autoencoder",), double_backward=double),)
 
     # pictures and held-out figures -----------------------------------------------------------------------------------

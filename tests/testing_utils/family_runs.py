@@ -80,7 +80,8 @@ def train(name: str, folder: Path) -> None:
     )
     objective = build(name, data.spec)
     run = make_run(objective, data, args, accelerator, {})
-    run.learn(None)
+    run.prepare(None)
+    run.learn()
     if accelerator.is_main_process:
         folder.mkdir(parents=True)
         for name, network in run.networks.items():

@@ -162,7 +162,8 @@ def test_starting_from_a_checkpoint(
     # the classifier has no such options
     left_out = {"latent_dim": None, "norm": None} if name == "classifier" else {}
     changes = {"max_train_steps": 4, "checkpointing_steps": 2, **left_out}
-    train(options(tmp_path / "first", **changes, use_ema=use_ema, ema_max_decay=0.9))
+    averaged = {"use_ema": True, "ema_max_decay": 0.9} if use_ema else {}
+    train(options(tmp_path / "first", **changes, **averaged))
     checkpoint = tmp_path / "first" / "checkpoint-4"
     start = {**changes, "max_train_steps": 1, "learning_rate": 1e-12, "seed": 3, "block_out_channels": None}
     train(options(tmp_path / "second", **start, pretrained_model_name_or_path=checkpoint))

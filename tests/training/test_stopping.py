@@ -11,17 +11,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 from PIL import Image
 
-from hf_genmodels import DataArguments, TrainingArguments, load_data, train
 from hf_genmodels.training.entry import script
 from hf_genmodels.training.stopping import Stopped
 from tests.families import CASES
-from tests.testing_utils.adversaries import Adversaries
+from tests.testing_utils.told import trained
 from tests.testing_utils.training import (
     DEADLINE_SECONDS,
     ROOT,
@@ -51,41 +48,6 @@ def others() -> Iterator[list[int]]:
     assert all(signal.getsignal(number) is handler for number in SIGNALS)
     for number, former in before.items():
         signal.signal(number, former)
-
-
-class Told(Adversaries):
-    """Is sent signals at a moment of its training."""
-
-    def __init__(self, moment: str = "", *numbers: int) -> None:
-        super().__init__(dropout=0.1)
-        self._moment, self._numbers = moment, numbers
-
-    def _tell(self, moment: str) -> None:
-        numbers, self._numbers = (self._numbers, ()) if moment == self._moment else ((), self._numbers)
-        for number in numbers:
-            signal.raise_signal(number)
-
-    def before_step(self, step: int) -> None:
-        super().before_step(step)
-        self._tell(f"step {step}")
-
-    def state_dict(self) -> dict[str, Any]:
-        self._tell(f"saving {self.step}")  # the networks have been written by then
-        return super().state_dict()
-
-    def evaluate(self, *arguments: Any) -> dict[str, Any]:
-        self._tell("held-out data")
-        return super().evaluate(*arguments)
-
-
-def trained(folder: Path, *told: Any, **changes: Any) -> None:
-    """Ten steps with dropout, averages, a log every fourth step and a checkpoint every fifth."""
-    torch.manual_seed(0)
-    objective = Told(*told)
-    chosen: dict[str, Any] = {"train_batch_size": 8, "max_train_steps": 10, "log_steps": 4, "checkpointing_steps": 5}
-    chosen |= {"learning_rate": 0.01, "use_ema": True, "num_threads": 1, **changes}
-    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=64), 0)
-    train(objective, data, TrainingArguments(output_dir=str(folder), **chosen))
 
 
 def checkpoints(folder: Path) -> list[str]:
@@ -242,7 +204,7 @@ def test_the_command_passes_it_on(tmp_path: Path) -> None:
 def test_twenty_signals_at_random_moments(tmp_path: Path, family: str) -> None:
     """Sent to `hf-genmodels train`, in turn SIGTERM and SIGINT, each run resuming the one before."""
     words = CASES[family].options.split()
-    steps = 4000
+    steps = 900
     words += ["--dataset_name", "builtin:digits", "--max_train_samples", "64", "--train_batch_size", "8"]
     words += ["--max_train_steps", str(steps), "--checkpointing_steps", "3", "--checkpoints_total_limit", "2"]
     words += ["--log_steps", "50", "--num_threads", "1", "--eval_batch_size", "1000"]

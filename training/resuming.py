@@ -1,0 +1,68 @@
+"""From which checkpoint a run goes on: all processes from the same one, whole and of this run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+
+from hf_genmodels.errors import UserError
+
+from . import checkpointing
+from .state import identity, own_file
+from .together import together
+
+if TYPE_CHECKING:
+    from .loop import TrainingLoop
+
+
+def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]) -> Path | None:
+    """The checkpoint that `name` stands for, found to be whole and of this run; None where there is none yet.
+
+    Raises:
+        UserError: It is damaged, of another run, beyond the last step of this one, or not the same one everywhere.
+    """
+    accelerator = loop.accelerator
+    with together(accelerator):
+        checkpoint = checkpointing.find(loop.output_dir, name)
+    if name == "latest":
+        checkpoint = newest_of_all(loop)
+    if checkpoint is None:
+        accelerator.print(f"there is no checkpoint in {loop.output_dir} yet: starting from the beginning")
+        return None
+    with together(accelerator):
+        step, identifier = checkpointing.verify(checkpoint, identity(loop), defaults)
+        if step > loop.total_steps:
+            raise UserError(
+                f"{checkpoint} has been trained for {step} steps, this run has only {loop.total_steps}; "
+                "give a larger --max_train_steps (or --num_train_epochs), or an earlier checkpoint"
+            )
+        if not own_file(loop, checkpoint).is_file():
+            raise UserError(
+                f"{own_file(loop, checkpoint)} is missing: each machine must keep the checkpoints that it wrote itself"
+            )
+    seen: list[tuple[int, str | None]] = gather_object([(step, identifier)])
+    for process, other in enumerate(seen):
+        if other != seen[0]:
+            raise UserError(
+                f"{checkpoint} is another one for process {process} (step {other[0]}) than for process 0 (step "
+                f"{seen[0][0]}): give all machines checkpoints that they wrote together"
+            )
+    return checkpoint
+
+
+def newest_of_all(loop: TrainingLoop) -> Path | None:
+    """The newest checkpoint that every process finds in the output folder, maybe on a disk of each machine."""
+    held: list[list[str]] = gather_object([[path.name for path in checkpointing.list_checkpoints(loop.output_dir)]])
+    common = [name for name in held[0] if all(name in names for names in held)]
+    if common:
+        return loop.output_dir / common[-1]
+    for process, names in enumerate(held):
+        if names:
+            lacking = next(other for other, found in enumerate(held) if names[-1] not in found)
+            raise UserError(
+                f"process {process} has {', '.join(names)} in {loop.output_dir}, of which process {lacking} has none: "
+                "give all machines checkpoints that they wrote together, or start anew in another folder"
+            )
+    return None
