@@ -58,8 +58,7 @@ class Offloadable(DiffusionPipeline):
         super().enable_sequential_cpu_offload(*args, **kwargs)
         for network in _own_networks(self):
             remove_hook_from_module(network, recurse=True)
-            hook = AlignDevicesHook(self._offload_device, offload=True, offload_buffers=True, place_submodules=True)
-            add_hook_to_module(network, hook)
+            add_hook_to_module(network, AlignDevicesHook(self._offload_device, offload=True, place_submodules=True))
             _hook_methods(network)
 
     def remove_all_hooks(self) -> None:

@@ -16,7 +16,7 @@ from diffusers.utils import BaseOutput
 
 import hf_genmodels.blocks
 import hf_genmodels.models
-from hf_genmodels import VAE, TexturePipeline, VAEPipeline
+from hf_genmodels import NICE, VAE, FlowPipeline, Glow, RealNVP, TexturePipeline, VAEPipeline
 from tests.families import TINY
 from tests.testing_utils.networks import tiny_autoencoding, tiny_resnet
 from tests.testing_utils.offloading import Elsewhere, call, offload_in_parts, public_methods
@@ -62,6 +62,28 @@ def test_the_exemplar_of_an_offloaded_texture():
     expected = pipeline.exemplar
     offload_in_parts(pipeline)
     assert isinstance(pipeline, TexturePipeline) and torch.equal(pipeline.exemplar, expected)
+
+
+@pytest.mark.parametrize(
+    "flow",
+    [
+        lambda: RealNVP(1, 8, 256, hidden_channels=4, num_blocks=1, num_scales=1),
+        lambda: Glow(1, 8, hidden_channels=4, num_flow_steps=1, num_scales=1),
+        lambda: NICE(1, 8, 256, hidden_dims=(8,)),
+    ],
+    ids=["RealNVP", "Glow", "NICE"],
+)
+def test_flows_with_buffers_inside(flow):
+    """Some are saved and some are not."""
+    torch.manual_seed(0)
+    pipeline = FlowPipeline(flow().eval())
+    latents = torch.randn(2, pipeline.latent_dim)
+    expected = pipeline.decode(latents, output_type="pt").images
+    for _ in range(2):
+        offload_in_parts(pipeline)
+        assert torch.equal(pipeline.decode(latents, output_type="pt").images, expected)
+    pipeline.remove_all_hooks()
+    assert torch.equal(pipeline.decode(latents, output_type="pt").images, expected)
 
 
 class PlainVAE(VAE):
