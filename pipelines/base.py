@@ -392,7 +392,7 @@ class GenerativePipeline(Offloadable):
 
         See `images.to_network` for what they may be.
         """
-        return to_network(images, self.sample_shape).to(self._execution_device, dtype)
+        return to_network(images, self.sample_shape, self.config.value_scale).to(self._execution_device, dtype)
 
     def finish(
         self, samples: Tensor, output_type: str | None, return_dict: bool = True

@@ -57,9 +57,10 @@ class CycleGANPipeline(TranslationPipeline):
 
         Args:
             image: One or a list of PIL images, arrays (height, width[, channels]) or tensors (channels, height, width)
-                in [0, 1], all of one size; the sides must be multiples of what the network halves.
+                in [0, 1], all of one size; without tiles the sides must be multiples of what the network halves.
             direction: "a_to_b" or "b_to_a".
-            tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
+            tile_size: Translate tiles of this side one by one, for images that are too large for the memory, or whose
+                sides are no such multiples. Images smaller than a tile are extended to one and cut again.
             tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
                 most 32.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
@@ -73,7 +74,8 @@ class CycleGANPipeline(TranslationPipeline):
         network = self.generator_ab if direction == "a_to_b" else self.generator_ba
         if network is None:
             raise UserError("this model has no generator_ba; only direction='a_to_b' can be translated")
-        sample = self.translate(network, image, tile_size=tile_size, tile_overlap=tile_overlap)
-        scale = self.config.value_scale if direction == "a_to_b" else self.config.source_value_scale
-        images = from_network(sample, output_type, scale)
+        scales = [self.config.source_value_scale, self.config.value_scale]
+        taken, made = scales if direction == "a_to_b" else scales[::-1]
+        sample = self.translate(network, image, value_scale=taken, tile_size=tile_size, tile_overlap=tile_overlap)
+        images = from_network(sample, output_type, made)
         return GenerativePipelineOutput(images=images) if return_dict else (images,)

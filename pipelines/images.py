@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 from numbers import Real
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 SampleShape = tuple[int, ...]
 
 
-def to_network(images: Any, shape: SampleShape) -> Tensor:
+def to_network(images: Any, shape: SampleShape, value_scale: float = 255.0) -> Tensor:
     """Images as users give them -> float32 (batch, channels, height, width) in [-1, 1]; vectors stay as they are.
 
     Args:
-        images: One or a list of: PIL image; array (height, width[, channels]) or, as a whole batch, (batch, height,
-            width[, channels]), in [0, 1] if float, else uint8 or uint16; or a tensor ([batch,] channels, height,
-            width) in [0, 1]. A vector is an array or tensor ([batch,] dim), or a list of numbers.
+        images: One or a list of: PIL image, turned as its EXIF orientation says; array (height, width[, channels]) or,
+            as a whole batch, (batch, height, width[, channels]); or a tensor ([batch,] channels, height, width).
+            Floats are in [0, 1], of booleans True is white, of uint8 255; of uint16 it is `value_scale` where the data
+            have more than 8 bits, else 65535. A vector is an array or tensor ([batch,] dim), or a list of numbers.
         shape: What the network takes: (channels, height, width) or (dim,).
+        value_scale: What 1 stands for in the data that it was trained on.
 
     Raises:
         UserError: Another mode, size, type or range; the message says which was expected.
@@ -30,20 +35,20 @@ def to_network(images: Any, shape: SampleShape) -> Tensor:
     if isinstance(images, (list, tuple)) and images:
         if len(shape) == 1 and all(isinstance(number, Real) for number in images):
             return to_network(torch.tensor(images, dtype=torch.float32), shape)
-        return torch.cat([to_network(image, shape) for image in images])
+        return torch.cat([to_network(image, shape, value_scale) for image in images])
     if isinstance(images, Image.Image):
-        batch = _from_pil(images, shape)
+        batch = _from_array(_from_pil(images, shape), shape, value_scale)
     elif isinstance(images, Tensor):
         batch = images if images.ndim == len(shape) + 1 else images[None]
+        if len(shape) == 3:
+            batch = _in_units(batch, str(batch.dtype).removeprefix("torch."), "tensors", value_scale)
     elif isinstance(images, np.ndarray):
-        batch = _from_array(images, shape)
+        batch = _from_array(images, shape, value_scale)
     else:
         what = "an empty list" if isinstance(images, (list, tuple)) else type(images).__name__
         raise UserError(f"images must be PIL images, arrays, tensors or a list of them, got {what}")
     if tuple(batch.shape[1:]) != shape:
-        raise UserError(
-            f"the network takes images of shape {shape}, got {tuple(batch.shape[1:])}; resize or convert them"
-        )
+        raise UserError(_misfit(tuple(batch.shape[1:]), shape))
     if not batch.numel():
         raise UserError(f"there are no images: the batch is empty, {tuple(batch.shape)}")
     batch = batch.float()
@@ -56,22 +61,60 @@ def to_network(images: Any, shape: SampleShape) -> Tensor:
     return batch * 2 - 1
 
 
-def _from_pil(image: Image.Image, shape: SampleShape) -> Tensor:
+def turned(image: Image.Image) -> Image.Image:
+    """A picture as its EXIF orientation says, which is how training sees it."""
+    return ImageOps.exif_transpose(image)
+
+
+def _misfit(got: SampleShape, shape: SampleShape) -> str:
+    """What is said of images of another shape."""
+    advice = ""
+    if len(got) == len(shape) == 3:
+        same_size = got[1:] == shape[1:]
+        advice = (
+            f": {got[0]} channels instead of {shape[0]}" if same_size else "; resize them, as PIL.ImageOps.fit does"
+        )
+    return f"the network takes {'vectors' if len(shape) == 1 else 'images'} of shape {shape}, got {got}{advice}"
+
+
+def _from_pil(image: Image.Image, shape: SampleShape) -> np.ndarray:
     wanted = {1: ("L", "1", "I;16"), 3: ("RGB",)}.get(shape[0], ()) if len(shape) == 3 else ()
+    if not wanted:
+        what = f"images of {shape[0]} channels: give arrays or tensors" if len(shape) == 3 else "vectors"
+        raise UserError(f"a PIL image of mode {image.mode} does not fit a network that takes {what}")
     if image.mode not in wanted:
-        raise UserError(f"a PIL image of mode {image.mode} does not fit a network that takes samples of shape {shape}")
-    if image.mode == "1":
-        image = image.convert("L")
-    return _from_array(np.array(image), shape)
+        kind = "grey" if shape[0] == 1 else "RGB"
+        raise UserError(
+            f"a PIL image of mode {image.mode} does not fit a network that takes {kind} images: give "
+            f"image.convert({wanted[0]!r})"
+        )
+    image = turned(image)
+    return np.array(image.convert("L") if image.mode == "1" else image)
 
 
-def _from_array(array: np.ndarray, shape: SampleShape) -> Tensor:
+def _in_units(images: Any, dtype: str, what: str, value_scale: float) -> Any:
+    """An array or a tensor of an image's values, in [0, 1]."""
+    if dtype in ("bool", "uint8", "uint16"):
+        images = images.float() if isinstance(images, Tensor) else images.astype(np.float32)
+        if dtype == "bool":
+            return images
+        if dtype == "uint8" and 0 not in images.shape and images.max() == 1:
+            logger.warning(
+                "images of uint8 hold nothing but 0 and 1, which is 1/255 of white; give masks as booleans or floats"
+            )
+        white = 255.0 if dtype == "uint8" else value_scale if value_scale > 255 else 65535.0
+        return images / white
+    if not dtype.startswith(("float", "bfloat")) and dtype != "longdouble":
+        raise UserError(f"{what} of images must be float in [0, 1], uint8 or uint16, got {dtype}")
+    return images
+
+
+def _from_array(array: np.ndarray, shape: SampleShape, value_scale: float) -> Tensor:
     is_image = len(shape) == 3
-    if is_image and array.dtype in (np.uint8, np.uint16):
-        array = array / np.float32(np.iinfo(array.dtype).max)
-    elif not np.issubdtype(array.dtype, np.floating if is_image else np.number) or np.iscomplexobj(array):
-        allowed = "of images must be float in [0, 1], uint8 or uint16" if is_image else "of vectors must hold numbers"
-        raise UserError(f"arrays {allowed}, got {array.dtype}")
+    if is_image:
+        array = _in_units(array, array.dtype.name, "arrays", value_scale)
+    elif not np.issubdtype(array.dtype, np.number) or np.iscomplexobj(array):
+        raise UserError(f"arrays of vectors must hold numbers, got {array.dtype}")
     # a copy: torch takes neither flipped views nor long doubles
     batch = torch.from_numpy(array.astype(np.float32))
     if not is_image:
@@ -90,9 +133,9 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
 
     Args:
         samples: (batch, channels, height, width) in [-1, 1] (clamped here), or (batch, dim).
-        output_type: "pil": list of PIL images (mode L, RGB, or I;16 where `value_scale` is 65535). "np": array (batch,
-            height, width, channels) in [0, 1]. "pt": tensor (batch, channels, height, width) in [0, 1]. None: "pil"
-            where that exists. Vectors come as (batch, dim), unchanged.
+        output_type: "pil": list of PIL images (mode L, RGB, or grey I;16 where `value_scale` is over 255). "np": array
+            (batch, height, width, channels) in [0, 1]. "pt": tensor (batch, channels, height, width) in [0, 1]. None:
+            "pil" where that exists. Vectors come as (batch, dim), unchanged.
         value_scale: What 1 stands for in the data: 255, 65535, ...
 
     Raises:
@@ -121,7 +164,7 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
         return array
     if not is_picture:
         raise UserError(f"samples of shape {shape} are no grey or RGB pictures; call with output_type='np' or 'pt'")
-    if value_scale == 65535 and shape[0] == 1:
-        return [Image.fromarray((image[..., 0] * 65535).round().astype(np.uint16)) for image in array]
+    if value_scale > 255 and shape[0] == 1:
+        return [Image.fromarray((image[..., 0] * value_scale).round().astype(np.uint16)) for image in array]
     pixels = (array * 255).round().astype(np.uint8)
     return [Image.fromarray(image.squeeze(-1) if shape[0] == 1 else image) for image in pixels]

@@ -196,7 +196,7 @@ class InverseProblemPipeline(IterativePipeline):
         """User's measurements -> (n, *shape) float32 on this pipeline's device."""
         if not isinstance(measurement, Tensor):
             try:
-                measurement = (to_network(measurement, shape) + 1) / 2
+                measurement = (to_network(measurement, shape, self.config.value_scale) + 1) / 2
             except UserError as error:
                 raise UserError(
                     f"measurement: {error} (here the network's images are the operator's output)"

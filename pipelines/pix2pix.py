@@ -51,10 +51,11 @@ class Pix2PixPipeline(TranslationPipeline):
 
         Args:
             image: One or a list of PIL images, arrays (height, width[, channels]) or tensors (channels, height, width)
-                in [0, 1], all of one size; the sides must be multiples of what the network halves.
+                in [0, 1], all of one size; without tiles the sides must be multiples of what the network halves.
             stochastic: Keep dropout, the paper's only noise (Isola et al. 2017, section 2.1), so that each call gives
                 another translation.
-            tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
+            tile_size: Translate tiles of this side one by one, for images that are too large for the memory, or whose
+                sides are no such multiples. Images smaller than a tile are extended to one and cut again.
             tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
                 most 32.
             generator: For dropout, with `stochastic`: one for all, or a sequence with one for each image.
@@ -67,6 +68,7 @@ class Pix2PixPipeline(TranslationPipeline):
         sample = self.translate(
             self.generator,
             image,
+            value_scale=self.config.source_value_scale,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
             stochastic=stochastic,

@@ -80,7 +80,7 @@ class PixelwisePipeline(GenerativePipeline):
             UserError: Values, mask or latents do not fit the network or each other, a known value lies outside of
                 [0, 1], a mask has no known pixel, or another argument is impossible.
         """
-        known_values, known = _prepare(values, mask, self.sample_shape)
+        known_values, known = _prepare(values, mask, self.sample_shape, self.config.value_scale)
         known_values, known = (
             each.to(self._execution_device).repeat_interleave(num_samples, dim=0) for each in (known_values, known)
         )
@@ -105,9 +105,9 @@ class PixelwisePipeline(GenerativePipeline):
         return latents
 
 
-def _prepare(values: Any, mask: Any, shape: SampleShape) -> tuple[Tensor, Tensor]:
+def _prepare(values: Any, mask: Any, shape: SampleShape, value_scale: float) -> tuple[Tensor, Tensor]:
     """What the user knows -> y in [-1, 1], 0 where nothing is known, and M (batch, 1, height, width), float32."""
-    batch, out_of_range = _read(values, shape)
+    batch, out_of_range = _read(values, shape, value_scale)
     known = _read_mask(mask, shape)
     if len(known) not in (1, len(batch)):
         raise UserError(f"{len(known)} masks for {len(batch)} maps of values; give one mask for all, or one for each")
@@ -119,10 +119,10 @@ def _prepare(values: Any, mask: Any, shape: SampleShape) -> tuple[Tensor, Tensor
     return batch * known, known
 
 
-def _read(values: Any, shape: SampleShape) -> tuple[Tensor, Tensor]:
+def _read(values: Any, shape: SampleShape, value_scale: float) -> tuple[Tensor, Tensor]:
     """Images -> (batch, *shape) in [-1, 1], and where they lie outside of [0, 1], which the mask may excuse."""
     if isinstance(values, (list, tuple)) and values:
-        batches, outside = zip(*(_read(image, shape) for image in values), strict=True)
+        batches, outside = zip(*(_read(image, shape, value_scale) for image in values), strict=True)
         return torch.cat(batches), torch.cat(outside)
     if isinstance(values, Tensor) and values.is_floating_point():
         fine = (values >= 0) & (values <= 1)
@@ -131,7 +131,7 @@ def _read(values: Any, shape: SampleShape) -> tuple[Tensor, Tensor]:
         inside = (values >= 0) & (values <= 1)
         clean, outside_map = np.where(inside, values, 0), np.where(inside, 0.0, 1.0)
         return to_network(clean, shape), to_network(outside_map, shape) > 0
-    batch = to_network(values, shape)
+    batch = to_network(values, shape, value_scale)
     return batch, torch.zeros_like(batch, dtype=torch.bool)
 
 

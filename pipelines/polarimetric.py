@@ -118,10 +118,11 @@ class PolarimetricPipeline(TranslationPipeline):
 
         Args:
             image: One or a list of PIL images, arrays (height, width[, channels]) or tensors (channels, height, width)
-                in [0, 1], all of one size; the sides must be multiples of what the network halves.
+                in [0, 1], all of one size; without tiles the sides must be multiples of what the network halves.
             project: Replace every pixel by A Pi(B y), with Pi the projection onto the cone S0^2 >= S1^2 + S2^2:
                 physically admissible whatever the network says. A pixel with an intensity above 1 is dimmed.
-            tile_size: Translate tiles of this side one by one, for images that are too large for the memory.
+            tile_size: Translate tiles of this side one by one, for images that are too large for the memory, or whose
+                sides are no such multiples. Images smaller than a tile are extended to one and cut again.
             tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
                 most 32.
             output_type: "np" (the default) or "pt".
@@ -134,7 +135,13 @@ class PolarimetricPipeline(TranslationPipeline):
         output_type = output_type or "np"
         if output_type not in ("np", "pt"):
             raise UserError(f"output_type must be 'np' or 'pt', got {output_type!r}: four angles are no picture")
-        sample = self.translate(self.generator_ab, image, tile_size=tile_size, tile_overlap=tile_overlap)
+        sample = self.translate(
+            self.generator_ab,
+            image,
+            value_scale=self.config.source_value_scale,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+        )
         intensities: Tensor = from_network(sample, "pt", self.config.value_scale)
         if project:
             if not passes_no_more_than_there_is(self.matrices()[0]):
@@ -162,7 +169,7 @@ class PolarimetricPipeline(TranslationPipeline):
             "C1": ||y - A B y|| / (||y|| + ||A B y||) of each image; "C2", "C3": the share of its pixels with S0^2 <
             S1^2 + S2^2, with S0 < 0. (batch,) float32.
         """
-        images = (to_network(intensities, (4, *image_size(intensities, 4))) + 1) / 2
+        images = (to_network(intensities, (4, *image_size(intensities, 4)), self.config.value_scale) + 1) / 2
         images = images.to(self._execution_device)
         calibration, inverse = self.matrices()
         return {
@@ -184,7 +191,9 @@ class PolarimetricPipeline(TranslationPipeline):
         """
         if self.generator_ba is None:
             raise UserError("this model has no generator_ba; it translates to polarimetric images alone")
-        sample = self.translate(self.generator_ba, intensities, tile_size=None, tile_overlap=0)
+        sample = self.translate(
+            self.generator_ba, intensities, value_scale=self.config.value_scale, tile_size=None, tile_overlap=0
+        )
         images = from_network(sample, output_type, self.config.source_value_scale)
         return GenerativePipelineOutput(images=images)
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.sizes import sample_shape
+from hf_genmodels.sizes import height_width, sample_shape
 
 from .base import GenerativePipeline, Generators
-from .images import SampleShape, to_network
+from .images import SampleShape, to_network, turned
 from .offloading import weights_of
 
 MOST_OVERLAP = 32
@@ -37,6 +38,7 @@ class TranslationPipeline(GenerativePipeline):
         network: Any,
         image: Any,
         *,
+        value_scale: float,
         tile_size: int | None,
         tile_overlap: int | None,
         stochastic: bool = False,
@@ -47,6 +49,7 @@ class TranslationPipeline(GenerativePipeline):
         Args:
             network: The translator.
             image: One or a list of PIL images, arrays or tensors, see `images.to_network`; all of one size.
+            value_scale: What 1 stands for in the data that the network takes.
             tile_size: Side of the tiles to translate one by one; None for all at once.
             tile_overlap: Pixels by which neighbouring tiles overlap; there the two are blended linearly. By default a
                 quarter of a tile, at most 32.
@@ -57,7 +60,8 @@ class TranslationPipeline(GenerativePipeline):
             UserError: The images, tiles or dropout do not fit the network.
         """
         channels = network.config.in_channels
-        sample = to_network(image, (channels, *image_size(image, channels))).to(self._execution_device, network.dtype)
+        shape = (channels, *image_size(image, channels))
+        sample = to_network(image, shape, value_scale).to(self._execution_device, network.dtype)
         if stochastic and not any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules()):
             raise UserError("stochastic=True needs a network with dropout, and this one has none; leave it out")
 
@@ -70,7 +74,9 @@ class TranslationPipeline(GenerativePipeline):
                 return run(part) if tile_size is None else tiled(run, part, tile_size, overlap)
 
         overlap = 0
-        if tile_size is not None:
+        if tile_size is None:
+            check_sides(network, shape[1:])
+        else:
             check_tile(network, tile_size)
             overlap = min(MOST_OVERLAP, tile_size // 4) if tile_overlap is None else tile_overlap
         if not isinstance(generator, Sequence):
@@ -91,14 +97,43 @@ def check_tile(network: Any, tile_size: int) -> None:
         raise UserError(f"tile_size {tile_size} must be a multiple of {multiple}, as the network halves its images")
 
 
-def image_size(image: Any, channels: int) -> tuple[int, int]:
-    """Height and width of the first of a user's images, which are to have so many channels.
+def check_sides(network: Any, size: tuple[int, int]) -> None:
+    """Refuse images that the network cannot take at once.
 
     Raises:
-        UserError: There is none, or it is no image.
+        UserError: One line with what would do.
     """
-    first = image[0] if isinstance(image, (list, tuple)) and image else image
+    multiple = getattr(network, "size_multiple", 1)
+    if any(side % multiple for side in size):
+        tile = max(multiple, min(height_width(network.config.sample_size)) // multiple * multiple)
+        raise UserError(
+            f"the image is {size[0]}x{size[1]} (height x width), and {type(network).__name__} takes multiples of "
+            f"{multiple}: give tile_size={tile}, or resize it (in a command: --resolution)"
+        )
+
+
+def image_size(image: Any, channels: int) -> tuple[int, int]:
+    """Height and width of a user's images, which are to have so many channels.
+
+    Raises:
+        UserError: There is none, they are no images, or of different sizes.
+    """
+    if not isinstance(image, (list, tuple)) or not image:
+        return _size(image, channels)
+    sizes = [_size(each, channels) for each in image]
+    for number, size in enumerate(sizes):
+        if size != sizes[0]:
+            raise UserError(
+                f"image {number} is {size[0]}x{size[1]} (height x width), image 0 {sizes[0][0]}x{sizes[0][1]}: give "
+                "images of one size in one call"
+            )
+    return sizes[0]
+
+
+def _size(first: Any, channels: int) -> tuple[int, int]:
+    """`image_size` of one image, or of one array or tensor of several."""
     if isinstance(first, Image.Image):
+        first = turned(first)
         return first.height, first.width
     shape = tuple(getattr(first, "shape", ()))
     if isinstance(first, Tensor) and len(shape) in (3, 4):
@@ -141,7 +176,8 @@ def dropout_as_noise(network: nn.Module, wanted: bool, generator: torch.Generato
 def tiled(network: Any, sample: Tensor, size: int, overlap: int) -> Tensor:
     """Translate square tiles one by one and blend them, so that memory is needed for one alone.
 
-    Instance norms see a tile instead of the image, so the result is not that of the image at once.
+    Instance norms see a tile instead of the image, so the result is not that of the image at once. An image that is
+    smaller than a tile is extended to one by repeating its last row and column, and the result is cut again.
 
     Args:
         network: (batch, channels, size, size) -> the same with its own channels.
@@ -153,11 +189,14 @@ def tiled(network: Any, sample: Tensor, size: int, overlap: int) -> Tensor:
         (batch, channels of the network, height, width).
 
     Raises:
-        UserError: A tile is larger than the image, or the overlap is more than half a tile.
+        UserError: A tile has no pixel, or the overlap is more than half a tile.
     """
     height, width = sample.shape[2:]
-    if not 0 < size <= min(height, width):
-        raise UserError(f"tile_size {size} must lie between 1 and the image's shorter side, {min(height, width)}")
+    if size < 1:
+        raise UserError(f"tile_size {size} must be at least 1")
+    if min(height, width) < size:
+        extended = F.pad(sample, (0, max(0, size - width), 0, max(0, size - height)), mode="replicate")
+        return tiled(network, extended, size, overlap)[:, :, :height, :width]
     if not 0 <= overlap <= size // 2:
         raise UserError(f"tile_overlap {overlap} must lie between 0 and half of tile_size {size}")
     ramp = torch.ones(size, device=sample.device)

@@ -188,7 +188,7 @@ def test_projected_figures_stand_beside_the_others(polarimetric, tmp_path):
         (
             ["mse"],
             {"data": DataArguments(dataset_name="builtin:edges", resolution=18)},
-            "multiples of 4, got a sample",
+            r"the image is 18x18 .* takes multiples of 4: .* \(in a command: --resolution\)",
         ),
     ],
 )

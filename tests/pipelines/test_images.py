@@ -9,7 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
+from hf_genmodels.data.decoding import Encoded, opened
 from hf_genmodels.pipelines.images import from_network, to_network
+from hf_genmodels.pipelines.translation import image_size
 from tests.testing_utils.refusals import refused
 
 GREY, COLOUR, VECTOR = (1, 2, 3), (3, 2, 3), (4,)
@@ -37,6 +39,55 @@ def test_black_and_white_pictures_are_grey_ones():
     picture = Image.fromarray(np.array([[True, False, True], [False] * 3]))
     assert picture.mode == "1"
     assert to_network(picture, GREY).flatten().tolist() == [1, -1, 1, -1, -1, -1]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, bool])
+def test_whole_numbers_mean_the_same_in_arrays_and_in_tensors(dtype):
+    values = np.array([[0, 1, 1], [0, 0, 1]]).astype(dtype) * np.array(200 if dtype is np.uint8 else 1, dtype)
+    array, tensor = to_network(values, GREY), to_network(torch.from_numpy(values)[None], GREY)
+    assert torch.equal(array, tensor) and array.dtype == tensor.dtype == torch.float32
+    white = {np.uint8: 200 / 255, np.uint16: 1 / 65535, bool: 1}[dtype]
+    assert array.max().item() == pytest.approx(2 * white - 1, abs=1e-6)
+
+
+@pytest.mark.parametrize("form", [np.asarray, lambda values: torch.from_numpy(values)[None], Image.fromarray])
+def test_masks_of_eight_bits_are_told_of(form, caplog):
+    values = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
+    assert to_network(form(values), GREY).max().item() == pytest.approx(2 / 255 - 1, abs=1e-6)
+    assert "0 and 1, which is 1/255 of white; give masks as booleans" in caplog.text
+    caplog.clear()
+    for harmless in (values * 2, values * 0, values.astype(bool), values.astype(np.float32)):
+        to_network(harmless, GREY)
+    assert not caplog.records
+
+
+def test_sixteen_bits_are_in_units_of_the_data():
+    counts = np.array([[0, 1, 4095], [2048, 257, 1000]], np.uint16)
+    expected = torch.from_numpy(counts / 4095 * 2 - 1).float()
+    for form in (counts, Image.fromarray(counts), torch.from_numpy(counts)[None]):
+        torch.testing.assert_close(to_network(form, GREY, 4095.0)[0, 0], expected)
+    # of 8-bit data and of floats they are not told
+    of_type = torch.from_numpy(counts / 65535 * 2 - 1).float()
+    for scale in (255.0, 1.0, 16.0):
+        torch.testing.assert_close(to_network(counts, GREY, scale)[0, 0], of_type)
+    (picture,) = from_network(to_network(counts, GREY, 4095.0), "pil", 4095.0)
+    assert picture.mode == "I;16" and np.array_equal(np.asarray(picture), counts)
+    with refused("images must lie in"):
+        to_network(counts + np.uint16(9), GREY, 4095.0)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_are_turned_as_in_training(orientation, tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 3) if orientation < 5 else (3, 2, 3), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(tmp_path / "1.png", exif=exif)
+    with opened(Encoded(None, str(tmp_path / "1.png"))) as (header, read):
+        trained = read()
+    picture = Image.open(tmp_path / "1.png")
+    assert image_size(picture, 3) == (header.height, header.width) == (2, 3)
+    shown = (to_network(picture, COLOUR)[0].permute(1, 2, 0) + 1) * 127.5
+    assert np.array_equal(shown.round().byte().numpy(), trained)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, np.longdouble])
@@ -75,11 +126,27 @@ def test_vectors_pass_unchanged():
 @pytest.mark.parametrize(
     ("images", "shape", "message"),
     [
-        (Image.new("RGB", (3, 2)), GREY, "mode RGB does not fit a network that takes samples of shape (1, 2, 3)"),
-        (Image.new("RGBA", (3, 2)), COLOUR, "mode RGBA does not fit"),
-        (Image.new("P", (3, 2)), COLOUR, "mode P does not fit"),
-        (Image.new("CMYK", (3, 2)), (4, 2, 3), "mode CMYK does not fit"),
-        (Image.new("L", (3, 2)), VECTOR, "mode L does not fit"),
+        (
+            Image.new("RGB", (3, 2)),
+            GREY,
+            "takes grey images: give image.convert('L')",
+        ),
+        (
+            Image.new("RGBA", (3, 2)),
+            COLOUR,
+            "mode RGBA does not fit a network that takes RGB images: give image.conv",
+        ),
+        (
+            Image.new("P", (3, 2)),
+            COLOUR,
+            "takes RGB images: give image.convert('RGB')",
+        ),
+        (
+            Image.new("CMYK", (3, 2)),
+            (4, 2, 3),
+            "takes images of 4 channels: give arrays or tensors",
+        ),
+        (Image.new("L", (3, 2)), VECTOR, "mode L does not fit a network that takes vectors"),
         (Image.new("L", (2, 3)), GREY, "takes images of shape (1, 2, 3), got (1, 3, 2)"),
         (torch.zeros(2, 3), GREY, "got (2, 3)"),
         (torch.zeros(5), VECTOR, "got (5,)"),
@@ -88,6 +155,7 @@ def test_vectors_pass_unchanged():
         (np.zeros(6), GREY, "must be ([batch,] height, width[, channels]), got shape (6,)"),
         (np.zeros((1, 1, 2, 3, 1)), GREY, "got shape (1, 1, 2, 3, 1)"),
         (np.zeros((2, 3), np.int64), GREY, "must be float in [0, 1], uint8 or uint16, got int64"),
+        (torch.zeros(1, 2, 3, dtype=torch.int64), GREY, "tensors of images must be float in [0, 1], uint8 or uint16"),
         (np.zeros((2, 4), complex), VECTOR, "arrays of vectors must hold numbers, got complex128"),
         (np.full((2, 3), 255.0), GREY, "images must lie in [0, 1], got [255, 255]"),
         (torch.full((1, 2, 3), -0.5), GREY, "images must lie in [0, 1], got [-0.5, -0.5]"),

@@ -117,8 +117,7 @@ def test_a_translator_without_norm_is_the_same_away_from_the_ends_of_tiles():
 @pytest.mark.parametrize(
     ("size", "overlap", "message"),
     [
-        (17, 0, "tile_size 17 must lie between 1 and the image's shorter side, 16"),
-        (0, 0, "tile_size 0 must lie between 1 and the image's shorter side, 16"),
+        (0, 0, "tile_size 0 must be at least 1"),
         (16, 9, "tile_overlap 9 must lie between 0 and half of tile_size 16"),
         (16, -1, "tile_overlap -1 must lie between 0 and half of tile_size 16"),
     ],
@@ -127,6 +126,27 @@ def test_tiles_that_do_not_fit(size, overlap, message):
     with pytest.raises(UserError) as error:
         tiled(lambda x: x, images(16, 24), size, overlap)
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(("height", "width"), [(5, 7), (3, 40), (15, 16), (16, 1)])
+def test_images_smaller_than_a_tile(height, width):
+    sample, seen = images(height, width), []
+
+    def network(x):
+        seen.append(tuple(x.shape[2:]))
+        return x.sin()
+
+    made = tiled(network, sample, 16, 4)
+    torch.testing.assert_close(made, sample.sin(), rtol=0, atol=1e-6)
+    assert set(seen) == {(16, 16)}
+
+
+def test_an_image_of_any_size_is_translated_in_tiles():
+    pipeline = Pix2PixPipeline(UNetTranslator(3, 3, 8, width=2, num_downs=2).eval())
+    with refused(r"image is 7x13 \(height x width\), and UNetTranslator takes multiples of 4: give tile_size=8, or"):
+        pipeline(Image.new("RGB", (13, 7)))
+    (picture,) = pipeline(Image.new("RGB", (13, 7)), tile_size=8).images
+    assert picture.size == (13, 7)
 
 
 # dropout -------------------------------------------------------------------------------------------------------------
@@ -198,3 +218,15 @@ def test_the_size_of_grey_arrays():
 def test_what_is_no_image(image):
     with refused(r"image must be PIL images, arrays .* got "):
         image_size(image, 3)
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        [Image.new("RGB", (12, 8)), Image.new("RGB", (12, 8)), Image.new("RGB", (8, 12))],
+        [np.zeros((8, 12, 3)), np.zeros((2, 8, 12, 3)), np.zeros((12, 8, 3))],
+    ],
+)
+def test_images_of_several_sizes(pictures):
+    with refused(r"image 2 is 12x8 \(height x width\), image 0 8x12: give images of one size in one call"):
+        image_size(pictures, 3)
