@@ -39,6 +39,9 @@ EXTRAS = {
     "builtin": ["scikit-image>=0.25", "scikit-learn>=1.7"],
     "demo": ["tensorboard>=2.18"],
     "test": [
+        "onnx>=1.23",
+        "onnxruntime>=1.32",
+        "onnxscript>=0.7.2",
         "pytest>=9",
         "pytest-timeout>=2.3",
         "pytest-xdist>=3.6",

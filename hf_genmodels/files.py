@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-
 from .errors import UserError
 
 # The libraries whose classes a model's files may name.
@@ -83,6 +81,8 @@ def filling(folder: Path) -> Iterator[Path]:
     Raises:
         UserError: A write of the block failed (disk full, no permission), or `folder` is a file.
     """
+    from safetensors import SafetensorError  # which takes its time
+
     absent = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -51,6 +51,7 @@ def publish(
     revision: str | None = None,
     create_pr: bool = False,
     license: str | None = None,
+    subfolder: str | None = None,
 ) -> str:
     """Upload a model's folder with its card, in one commit. `published_files` lists what is uploaded.
 
@@ -70,14 +71,20 @@ def publish(
         revision: Branch to commit to, created if it does not exist; the main one by default.
         create_pr: Open a pull request instead of committing to the branch.
         license: Identifier of the weights' licence, such as "apache-2.0".
+        subfolder: Folder of the repository to put the model into, without a card: the repository's is of all that is
+            in it.
 
     Returns:
         URL of the commit, or of the pull request.
 
     Raises:
-        UserError: The folder holds no whole model, or the Hub cannot be reached or refuses.
+        UserError: The folder holds no whole model, `subfolder` is none inside a repository, or the Hub cannot be
+            reached or refuses.
     """
     folder = Path(folder)
+    prefix = "" if subfolder is None else f"{subfolder.strip('/')}/"
+    if subfolder is not None and not {"", ".", ".."}.isdisjoint(prefix[:-1].split("/")):
+        raise UserError(f"subfolder must be a folder inside the repository, got {subfolder!r}")
     make_card(folder, repo_id=repo_id)  # what is wrong with the folder shows before a repository is made
     if not any(name.endswith(".safetensors") for name in published_files(folder)):
         raise UserError(f"{folder} holds no safetensors weights in its networks' folders; there is nothing to publish")
@@ -87,10 +94,14 @@ def publish(
         if revision is not None:
             api.create_branch(repo_id, branch=revision, exist_ok=True)
         present = api.list_repo_files(repo_id, revision=revision)
-        card = _published_card(api, repo_id, revision) if "README.md" in present else None
+        if prefix:
+            files = {name: path for name, path in published_files(folder).items() if not _is_of_card(name)}
+        else:
+            card = _published_card(api, repo_id, revision) if "README.md" in present else None
+            files = _write_and_choose(folder, repo_id, license, present, card)
         commit = api.create_commit(
             repo_id,
-            _changes(_write_and_choose(folder, repo_id, license, present, card), present),
+            _changes(files, present, prefix),
             commit_message=commit_message or "Upload with hf_genmodels",
             revision=revision,
             create_pr=create_pr,
@@ -117,18 +128,21 @@ def _write_and_choose(
         shows_training = any(name in CARD_FILES[1:] or _is_picture(name) for name in present)
         if shows_training and not {"metrics.json", "losses.png"} <= files.keys():
             logger.warning("%s is no training output: the card of %s is left as it is", folder, repo_id)
-            return {name: path for name, path in files.items() if not (name in CARD_FILES or _is_picture(name))}
+            return {name: path for name, path in files.items() if not _is_of_card(name)}
     write_card(folder, repo_id=repo_id, license=license, published=card)
     return published_files(folder)
 
 
-def _changes(files: dict[str, Path], present: list[str]) -> list[CommitOperationAdd | CommitOperationDelete]:
-    """Delete what lies in the folders of `files` and is not among them; add the files."""
-    folders = {name.split("/")[0] for name in files if "/" in name}
-    stale = [name for name in present if name.split("/")[0] in folders and name not in files]
+def _changes(
+    files: dict[str, Path], present: list[str], prefix: str
+) -> list[CommitOperationAdd | CommitOperationDelete]:
+    """Delete what lies in the folders of `files` and is not among them; add the files, their names after a prefix."""
+    folders = tuple({f"{prefix}{name.split('/')[0]}/" for name in files if "/" in name})
+    added = {prefix + name: path for name, path in files.items()}
+    stale = [name for name in present if name.startswith(folders) and name not in added]
     return [
         *(CommitOperationDelete(path_in_repo=name) for name in stale),
-        *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=_content(path)) for name, path in files.items()),
+        *(CommitOperationAdd(path_in_repo=name, path_or_fileobj=_content(path)) for name, path in added.items()),
     ]
 
 
@@ -195,6 +209,10 @@ def copy_descriptions(source: Path, target: Path) -> None:
         is_network = path.suffix == ".safetensors" or name.startswith(f"{TRAINING_NETWORKS}/")
         if not is_network and not (target / name).exists():
             copy_file(path, target / name)
+
+
+def _is_of_card(name: str) -> bool:
+    return name in CARD_FILES or _is_picture(name)
 
 
 def _is_picture(name: str) -> bool:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 import torch
 from diffusers import ModelMixin
 from safetensors import SafetensorError, safe_open
 
+from .choices import PredictionType
 from .configs import check_types, shorten
 from .errors import UserError
 from .files import read_json
@@ -130,9 +132,29 @@ def load_scheduler(scheduler_class: Any, folder: Path) -> Any:
     if config.get("num_train_timesteps", 1) < 1:
         raise UserError(f"{path}: num_train_timesteps must be at least 1, got {config['num_train_timesteps']}")
     try:
-        return scheduler_class.from_pretrained(str(folder))
+        scheduler = scheduler_class.from_pretrained(str(folder))
     except (*BAD_VALUES, *BAD_FILES) as error:
         raise _impossible(path, error) from error
+    check_noise(str(path), scheduler)
+    return scheduler
+
+
+def check_noise(where: str, scheduler: Any) -> None:
+    """Refuse noise and predictions that schedulers take, and fail at later or not at all.
+
+    Args:
+        where: What its configuration is called in the message.
+        scheduler: Any; those with another kind of noise have no `betas`.
+
+    Raises:
+        UserError: There are no time steps, betas outside (0, 1], or an unknown `prediction_type`.
+    """
+    betas, predicts = getattr(scheduler, "betas", None), scheduler.config.get("prediction_type", "epsilon")
+    if betas is not None and (not len(betas) or not (betas > 0).all() or not (betas <= 1).all()):
+        raise UserError(f"{where} has an impossible value: there must be betas, all in (0, 1]")
+    if predicts not in get_args(PredictionType):
+        known = ", ".join(get_args(PredictionType))
+        raise UserError(f"{where}: prediction_type must be one of {known}, got {shorten(repr(predicts))}")
 
 
 # weights -------------------------------------------------------------------------------------------------------------
@@ -183,7 +205,7 @@ def check_shards(folder: Path, variant: str | None) -> None:
                 raise UserError(
                     f"{path} names {shorten(name)}, which is no safetensors file of its folder; nothing else is loaded"
                 )
-            if is_read and not (folder / shard).is_file():
+            if is_read and shard not in os.listdir(folder):
                 raise UserError(f"{path} names {shard}, which is not there; copy or download the whole folder")
 
 

@@ -33,6 +33,9 @@ class AAEPipeline(EncodingPipeline):
 
     model_cpu_offload_seq = "encoder->decoder"
 
+    tasks = ("reconstruct", "encode", "score")
+    scores = ("anomaly_score",)
+
     def __init__(
         self,
         encoder: Encoder,

@@ -22,6 +22,8 @@ class AutoencoderPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"reconstructions"})
+    tasks = ("reconstruct", "denoise", "encode", "score")
+    scores = ("anomaly_score",)
     model_cpu_offload_seq = "autoencoder"
     autoencoder: AutoencoderNetwork
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import logging
+import math
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -34,6 +35,7 @@ DType = torch.dtype | str
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Direction = Literal["a_to_b", "b_to_a"]
 Measure = Literal["samples", "reconstructions", "likelihood", "translations", "violations", "completions"]
+Task = Literal["translate", "reconstruct", "denoise", "encode", "score"]
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
 
 
@@ -69,6 +71,9 @@ class GenerativePipeline(Offloadable):
             or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
             give "reconstructions", `reconstruct(images, output_type="pt")`; "likelihood", `log_likelihood(images,
             generator=)`; and "violations" of translations, `violations(images)` as in `PolarimetricPipeline`.
+        tasks: What `hf-genmodels apply` can do to images with it, the first by default: "translate", a call
+            `(image=)`; "reconstruct", "denoise", "encode", methods of these names; "score", those of `scores`.
+        scores: Methods that give one number for each image, `(images)` or `(images, generator=)`.
         data_layout: What an example of the data that it is measured on consists of, see `Layout`. With "domains" it is
             measured on pairs where both are columns of one data set.
         sampling_options: Further arguments of a call that may be passed on to it.
@@ -79,6 +84,8 @@ class GenerativePipeline(Offloadable):
 
     loads_from: ClassVar[tuple[str, ...]] = ()
     measures: ClassVar[frozenset[Measure]] = frozenset({"samples"})
+    tasks: ClassVar[tuple[Task, ...]] = ()
+    scores: ClassVar[tuple[str, ...]] = ()
     data_layout: ClassVar[LayoutKind] = "image"
     sampling_options: ClassVar[frozenset[str]] = frozenset()
     default_direction: ClassVar[Direction | None] = None
@@ -99,6 +106,12 @@ class GenerativePipeline(Offloadable):
         super().register_modules(**kwargs)
         for name, module in kwargs.items():
             self._record_public_name(name, module)
+
+    def register_to_config(self, **kwargs: Any) -> None:
+        for name in ("value_scale", "source_value_scale"):
+            if name in kwargs and not 0 < kwargs[name] < math.inf:
+                raise UserError(f"{name} must be the value that means white, above 0 and finite, got {kwargs[name]}")
+        super().register_to_config(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
         super().__setattr__(name, value)
@@ -232,7 +245,10 @@ class GenerativePipeline(Offloadable):
                 arguments[name] = load_component(folder, name, entry, parts[name], how, given)
             elif name in index:
                 arguments[name] = None if entry == [None, None] else entry
-        pipeline = cls(**arguments)
+        try:
+            pipeline = cls(**arguments)
+        except UserError as error:
+            raise UserError(f"{folder}: {error}") from None
         pipeline._source = folder
         return pipeline
 
@@ -302,6 +318,8 @@ class GenerativePipeline(Offloadable):
         variant: str | None = None,
         revision: str | None = None,
         license: str | None = None,
+        safe_serialization: bool = True,
+        subfolder: str | None = None,
     ) -> str:
         """Publish the pipeline with a model card.
 
@@ -317,14 +335,20 @@ class GenerativePipeline(Offloadable):
             variant: Upload the weights under this variant's file names too, beside the plain ones.
             revision: Branch to commit to, created if it does not exist; the main one by default.
             license: Identifier of the weights' licence, such as "apache-2.0".
+            safe_serialization: As for `save_pretrained`.
+            subfolder: Folder of the repository to put the pipeline into, without a card;
+                `from_pretrained(repo_id, subfolder=...)` loads it from there.
 
         Returns:
             URL of the commit.
+
+        Raises:
+            UserError: As of `save_pretrained` and `hub.publish`.
         """
         from hf_genmodels.hub import copy_card_files, publish
 
         with tempfile.TemporaryDirectory() as folder:
-            self.save_pretrained(folder)
+            self.save_pretrained(folder, safe_serialization)
             if variant is not None:
                 self.save_pretrained(folder, variant=variant)
             if self._source is not None:
@@ -338,6 +362,7 @@ class GenerativePipeline(Offloadable):
                 revision=revision,
                 create_pr=create_pr,
                 license=license,
+                subfolder=subfolder,
             )
 
     # what sampling needs ---------------------------------------------------------------------------------------------

@@ -29,6 +29,8 @@ class LikelihoodPipeline(DenoisingPipeline):
     """A denoising pipeline of the data themselves, with the variational bound of their likelihood."""
 
     measures = frozenset({"samples", "reconstructions", "likelihood"})
+    tasks = ("reconstruct", "encode", "score")
+    scores = ("log_likelihood",)
 
     @torch.no_grad()
     def log_likelihood(

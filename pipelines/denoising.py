@@ -39,6 +39,7 @@ class DenoisingPipeline(IterativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions"})
+    tasks = ("reconstruct", "encode")
     sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
     model_cpu_offload_seq = "unet"
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "denoised"]
@@ -93,9 +94,9 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: It is impossible.
         """
-        if trained_schedule is not None:
-            training_scheduler(trained_schedule)
         schedule = schedule_of(self.scheduler) if trained_schedule is None else dict(trained_schedule)
+        if schedule is not None:
+            training_scheduler(schedule)
         self.register_to_config(trained_schedule=schedule)
 
     def trained_schedule(self) -> DDPMScheduler:

@@ -25,6 +25,7 @@ class EncodingPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions"})
+    tasks = ("reconstruct", "encode")
     encoder: Any
     decoder: Any
 

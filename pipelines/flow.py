@@ -33,6 +33,8 @@ class FlowPipeline(GenerativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions", "likelihood"})
+    tasks = ("encode", "reconstruct", "score")
+    scores = ("log_likelihood",)
     sampling_options = frozenset({"temperature", "class_labels"})
     likelihood_draws = 1
     model_cpu_offload_seq = "flow"

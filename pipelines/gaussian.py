@@ -18,6 +18,8 @@ class DensityPipeline(GenerativePipeline):
     """Likelihoods under a pipeline's only component, a `DensityModel`."""
 
     measures = frozenset({"samples", "likelihood"})
+    tasks = ("score",)
+    scores = ("log_likelihood", "anomaly_score")
 
     @property
     def density(self) -> DensityModel:
@@ -68,6 +70,7 @@ class GaussianPipeline(DensityPipeline, EncodingPipeline):
     """
 
     measures = frozenset({"samples", "reconstructions", "likelihood"})
+    tasks = ("reconstruct", "encode", "score")
     model_cpu_offload_seq = "gaussian"
     gaussian: GaussianModel
 

@@ -8,6 +8,7 @@ from typing import Any
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.loading import check_noise
 
 # What of a scheduler's configuration says how a network was trained.
 OF_TRAINING = (
@@ -40,8 +41,7 @@ def training_scheduler(schedule: Mapping[str, Any]) -> DDPMScheduler:
         scheduler = DDPMScheduler(**schedule)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"trained_schedule has an impossible value: {' '.join(str(error).split())}") from error
-    if not len(scheduler.betas):
-        raise UserError("trained_schedule has an impossible value: there are no time steps")
+    check_noise("trained_schedule", scheduler)
     return scheduler
 
 

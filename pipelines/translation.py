@@ -26,6 +26,7 @@ class TranslationPipeline(GenerativePipeline):
     """Base of the pipelines whose networks make an image of an image."""
 
     measures = frozenset({"translations"})
+    tasks = ("translate",)
 
     @property
     def sample_shape(self) -> SampleShape:

@@ -30,6 +30,8 @@ class VAEPipeline(EncodingPipeline):
     """
 
     measures = frozenset({"samples", "reconstructions", "likelihood"})
+    tasks = ("reconstruct", "encode", "score")
+    scores = ("log_likelihood",)
     likelihood_draws = 100
     model_cpu_offload_seq = "vae"
     vae: Any

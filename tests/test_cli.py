@@ -208,3 +208,52 @@ def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixtu
         error = capsys.readouterr().err.splitlines()
         assert [line for line in error if line.startswith("error: ")] == error[-1:], arguments
         assert not any("Traceback" in line for line in error)
+
+
+@pytest.mark.parametrize("place", ["", " ", "a\0b"])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["card", "{}"],
+        ["sample", "{}"],
+        ["sample", "model", "--output_dir", "{}"],
+        ["evaluate", "{}", "--dataset_name", "builtin:digits", "--metrics", "mse"],
+        ["evaluate", "model", "--dataset_name", "builtin:digits", "--metrics", "fid", "--extractor", "{}"],
+        ["apply", "model", "{}", "--output_dir", "out"],
+        ["apply", "model", "images", "--output_dir", "{}"],
+        ["convert", "pix2pix", "{}", "out"],
+        ["quickstart", "--output_dir", "{}"],
+    ],
+    ids=" ".join,
+)
+def test_no_name_is_not_the_current_folder(
+    arguments: list[str],
+    place: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([argument.replace("{}", place) for argument in arguments]) == 1
+    error = capsys.readouterr().err
+    assert error.endswith(f"{place!r} is no name of a file or folder\n") and error.count("\n") == 1
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.json", "{", "metrics.json cannot be read as JSON"),
+        ("metrics.json", '{"evaluation": 3}', "metrics.json: evaluation must be a list"),
+        ("README.md", "---\nlicense: mit: x\n---\n", "README.md: the card's metadata cannot be read"),
+    ],
+)
+def test_evaluate_looks_at_what_it_writes_to_first(
+    name: str, content: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / name).write_text(content)
+    arguments = ["--dataset_name", "builtin:digits", "--metrics", "mse", "--output_dir", str(tmp_path / "out")]
+    assert main(["evaluate", str(tmp_path / "no model"), *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert (tmp_path / "out" / name).read_text() == content

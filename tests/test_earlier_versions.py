@@ -24,6 +24,8 @@ ARCHIVES = sorted(str(path.relative_to(FOLDER)).removesuffix(".tar.xz") for path
 TRAINED = [name for name in ARCHIVES if Path(name).name not in FITTED]
 RUN = Path("run")
 OPTIONS = RUN / "training_args.json"
+# What an autoencoder's weights were called: a layer `code` cannot be exported.
+RENAMED = {"code.weight": "to_latents.weight", "code.bias": "to_latents.bias"}
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +57,7 @@ def model_weights(folder: Path) -> dict[str, Tensor]:
     tensors: dict[str, Tensor] = {}
     for file in weight_files(folder):
         parent = file.relative_to(folder).parent
-        tensors |= {f"{parent}: {name}": value for name, value in load_file(file).items()}
+        tensors |= {f"{parent}: {RENAMED.get(name, name)}": value for name, value in load_file(file).items()}
     return tensors
 
 

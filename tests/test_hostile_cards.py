@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard
 from hf_genmodels.card_text import cell, code, escape, python_string, shell_word
 from hf_genmodels.cards import KEEP_MARKER, make_card, write_card
 from hf_genmodels.cli import main
+from hf_genmodels.training.output_folder import check_ways
 from tests.testing_utils.model_folders import METRICS, TRAINING, write_json, write_model, write_trained_model
 from tests.testing_utils.refusals import refused
 
@@ -196,4 +197,6 @@ def test_a_readme_with_broken_metadata(readme: str | bytes, tmp_path: Path) -> N
     (folder / "README.md").write_bytes(content)
     with refused(f"{folder / 'README.md'}: the card's metadata cannot be read"):
         write_card(folder)
+    with refused("the card's metadata cannot be read"):  # before a training run, whose card it would be
+        check_ways(folder, [], True, {})
     assert (folder / "README.md").read_bytes() == content

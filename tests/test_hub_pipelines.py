@@ -121,6 +121,39 @@ def test_what_people_wrote_on_the_card_stays(hub: tuple[HubServer, Path], tmp_pa
     assert server.files("tester/edited")["README.md"] == b"Only ours."
 
 
+def test_a_folder_of_a_repository(hub: tuple[HubServer, Path], tmp_path: Path) -> None:
+    """It gets the model alone, in place of an earlier one there; what lies beside it stays."""
+    server, folder = hub
+    push = """
+from hf_genmodels.errors import UserError
+pipe = draw("VAEPipeline", sys.argv[1])
+from huggingface_hub import HfApi
+HfApi().create_repo("tester/many")
+for name in ("README.md", "models/vae/README.md", "models/vae/vae/stale.safetensors", "models/other.json", "vae/a"):
+    HfApi().upload_file(path_or_fileobj=b"mine", path_in_repo=name, repo_id="tester/many")
+for subfolder in ("..", "a/../b", "/", ""):
+    try:
+        pipe.push_to_hub("tester/many", subfolder=subfolder)
+    except UserError as error:
+        print(error)
+pipe.push_to_hub("tester/many", subfolder="models/vae", safe_serialization=True)
+draw("AutoPipeline", "tester/many", subfolder="models/vae")
+"""
+    expected, *refusals, loaded = run_client(DRAW + push, server, tmp_path, str(folder)).splitlines()
+    assert loaded == expected
+    assert refusals == [
+        f"subfolder must be a folder inside the repository, got {name!r}" for name in ("..", "a/../b", "/", "")
+    ]
+    files = server.files("tester/many")
+    assert {name for name, content in files.items() if content == b"mine"} == {
+        *("README.md", "models/vae/README.md", "models/other.json", "vae/a"),
+    }
+    assert {name for name, content in files.items() if content != b"mine"} == {
+        *("models/vae/model_index.json", "models/vae/vae/config.json"),
+        "models/vae/vae/diffusion_pytorch_model.safetensors",
+    }
+
+
 def test_the_cards_snippet_runs_as_pasted(hub: tuple[HubServer, Path], tmp_path: Path) -> None:
     server, _ = hub
     text = server.files("tester/vae")["README.md"].decode()

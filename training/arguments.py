@@ -24,6 +24,7 @@ MAY_CHANGE_ON_RESUME = (
     *("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "report_to", "tracker_project_name"),
     *("log_steps", "sample_steps", "checkpointing_steps", "checkpoints_total_limit"),
     *("checkpoint_on_stop", "num_threads", "dataloader_num_workers", "eval_batch_size", "validation_split"),
+    "on_bad_image",
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
 )
 

@@ -23,6 +23,8 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.files import CHECKPOINT_MANIFEST as MANIFEST
 from hf_genmodels.files import read_json, sha256
 
+from .arguments import MAY_CHANGE_ON_RESUME
+
 FROZEN = "frozen"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
@@ -151,6 +153,13 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
         UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
     step, identifier, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
+    if _networks(saved) != _networks(run):
+        raise UserError(
+            f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
+            f"{', '.join(_networks(run))}; resume with the family that it belongs to"
+        )
+    for name in MAY_CHANGE_ON_RESUME:  # of which earlier versions told some
+        saved.pop(f"--{name}", None)
     tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:
         unsaid = None if tells_objective and name.startswith("objective.") else defaults.get(name, run.get(name))
@@ -162,6 +171,12 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
                 f"--pretrained_model_name_or_path {checkpoint} (in Python: give the objective networks loaded from it)"
             )
     return step, identifier
+
+
+def _networks(run: dict[str, Any]) -> list[str]:
+    """Names of the networks whose configurations are among a run's properties."""
+    names = {name.partition(".")[0] for name in run if "." in name and not name.startswith("--")}
+    return sorted(names - {"objective"})
 
 
 def network_folder(checkpoint: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from hf_genmodels.cards import component_folders
+from hf_genmodels.cards import component_folders, load_card
 from hf_genmodels.errors import UserError
 
 from . import checkpointing
@@ -92,13 +92,15 @@ def check_ways(output_dir: Path, parts: Iterable[str], overwrite: bool, inputs: 
         inputs: The run's options by name; what they name is not to be removed.
 
     Raises:
-        UserError: Something is in the way, or would be removed.
+        UserError: Something is in the way, cannot be read, or would be removed.
     """
     for names, is_right, kind in (((*FOLDERS, *parts), Path.is_dir, "folder"), (FILES, Path.is_file, "file")):
         for path in (output_dir / name for name in names):
             is_link_to_remove = overwrite and path.is_symlink() and path.name in FOLDERS
             if os.path.lexists(path) and not is_right(path) and not is_link_to_remove:
                 raise UserError(f"{path} is no {kind}, and the run has to write a {kind} there: move it away")
+    if (output_dir / "README.md").is_file():
+        load_card(output_dir / "README.md")  # which the card will be written into
     if not overwrite:
         return
     left = left_by_earlier_run(output_dir)

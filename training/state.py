@@ -50,6 +50,7 @@ def identity(loop: TrainingLoop) -> dict[str, Any]:
         **options,
         **{f"objective.{name}": value for name, value in loop.numbers.items()},
         "fingerprint of the data": loop.data.spec.fingerprint,
+        "files of the data": loop.data.spec.files,
     }
     as_saved: dict[str, Any] = json.loads(json.dumps(everything))
     return as_saved

@@ -126,9 +126,11 @@ def pack(sample: Tensor, packing: int) -> Tensor:
     Raises:
         UserError: `packing` does not divide the batch.
     """
-    if len(sample) % packing:
-        raise UserError(f"a batch of {len(sample)} samples cannot be packed by {packing}; use a multiple of {packing}")
-    return sample.reshape(len(sample) // packing, packing * sample.shape[1], *sample.shape[2:])
+    if sample.shape[0] % packing:
+        raise UserError(
+            f"a batch of {sample.shape[0]} samples cannot be packed by {packing}; use a multiple of {packing}"
+        )
+    return sample.reshape(sample.shape[0] // packing, packing * sample.shape[1], *sample.shape[2:])
 
 
 class DiscriminatorHead(nn.Module):

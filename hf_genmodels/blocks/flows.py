@@ -60,14 +60,14 @@ class FlowSequence(FlowLayer):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = sample.new_zeros(len(sample), dtype=torch.float32)
+        log_det = sample.new_zeros(sample.shape[0], dtype=torch.float32)
         for layer in self.layers:
             sample, change = layer(sample)
             log_det = log_det + change
         return sample, log_det
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        log_det = latents.new_zeros(len(latents), dtype=torch.float32)
+        log_det = latents.new_zeros(latents.shape[0], dtype=torch.float32)
         for layer in reversed(self.layers):
             latents, change = layer.inverse(latents)  # type: ignore[operator]
             log_det = log_det + change
@@ -125,7 +125,7 @@ class ActNorm(FlowLayer):
     def log_det(self, sample: Tensor) -> Tensor:
         """log|det dz/dx| of a batch like `sample`, (batch,)."""
         positions = sample[0, 0].numel()
-        return (self.log_scale.float().sum() * positions).expand(len(sample))
+        return (self.log_scale.float().sum() * positions).expand(sample.shape[0])
 
     @staticmethod
     def along_channels(values: Tensor, sample: Tensor) -> Tensor:
@@ -197,7 +197,7 @@ class FlowModel(ModelMixin, ConfigMixin):
             UserError: The sample has another shape than the network was built for, or labels are missing or too many.
         """
         check_sample(sample, self.config.in_channels, self.config.sample_size)
-        self.check_labels(labels, len(sample))
+        self.check_labels(labels, sample.shape[0])
         latents, log_det = self.encode(sample, labels)
         output = FlowOutput(latents, log_det, standard_normal_log_density(latents) + log_det)
         return output if return_dict else output.to_tuple()
@@ -210,7 +210,7 @@ class FlowModel(ModelMixin, ConfigMixin):
         """
         if latents.ndim != 2 or latents.shape[1] != self.dim:
             raise UserError(f"latents must be (batch, {self.dim}), got {tuple(latents.shape)}")
-        self.check_labels(labels, len(latents))
+        self.check_labels(labels, latents.shape[0])
         return self.decode(latents, labels)
 
     @property

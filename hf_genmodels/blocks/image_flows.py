@@ -38,10 +38,10 @@ class Squeeze(FlowLayer):
     """
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        return F.pixel_unshuffle(sample, 2), sample.new_zeros(len(sample), dtype=torch.float32)
+        return F.pixel_unshuffle(sample, 2), sample.new_zeros(sample.shape[0], dtype=torch.float32)
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        return F.pixel_shuffle(latents, 2), latents.new_zeros(len(latents), dtype=torch.float32)
+        return F.pixel_shuffle(latents, 2), latents.new_zeros(latents.shape[0], dtype=torch.float32)
 
 
 class InvertibleConv1x1(FlowLayer):
@@ -88,7 +88,7 @@ class InvertibleConv1x1(FlowLayer):
     def factors(self) -> tuple[Tensor, Tensor]:
         """L without its ones, and U + diag(s), float32."""
         diagonal = self.sign.float() * torch.exp(self.log_diagonal.float())
-        return torch.tril(self.lower.float(), -1), torch.triu(self.upper.float(), 1).diagonal_scatter(diagonal)
+        return torch.tril(self.lower.float(), -1), torch.triu(self.upper.float(), 1) + torch.diag(diagonal)
 
     def weight(self) -> Tensor:
         """W, float32."""
@@ -111,7 +111,7 @@ class InvertibleConv1x1(FlowLayer):
 
     def log_det(self, sample: Tensor) -> Tensor:
         """log|det dz/dx| of a batch like `sample`, (batch,)."""
-        return (self.log_diagonal.float().sum() * sample[0, 0].numel()).expand(len(sample))
+        return (self.log_diagonal.float().sum() * sample[0, 0].numel()).expand(sample.shape[0])
 
 
 def mix_channels(sample: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -122,7 +122,7 @@ def mix_channels(sample: Tensor, weight: Tensor, bias: Tensor | None = None) -> 
         weight: W, (channels, channels).
         bias: b, (channels,).
     """
-    pixels, weight = sample.flatten(2), weight.to(sample.dtype).expand(len(sample), -1, -1)
+    pixels, weight = sample.flatten(2), weight.to(sample.dtype).expand(sample.shape[0], -1, -1)
     if bias is None:
         return torch.bmm(weight, pixels).view_as(sample)
     return torch.baddbmm(bias.to(sample.dtype)[:, None], weight, pixels).view_as(sample)

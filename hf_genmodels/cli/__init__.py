@@ -1,4 +1,4 @@
-"""The command `hf-genmodels`: quickstart, list, train, sample, evaluate, convert, card.
+"""The command `hf-genmodels`: quickstart, list, train, sample, apply, evaluate, convert, card.
 
 Only argparse and the registry are imported at the top, so that help comes at once; each handler imports what it runs.
 """
@@ -13,12 +13,25 @@ from typing import Any
 
 from .. import __version__
 from ..errors import UserError
+from .apply import add_arguments as add_apply_arguments
+from .apply import apply
 from .evaluate import add_arguments as add_evaluate_arguments
 from .evaluate import evaluate
 from .others import add_card_arguments, add_convert_arguments, card, convert, list_families, quickstart
 from .sample import add_arguments as add_sample_arguments
 from .sample import sample
 from .train import missing_launch_options, train
+
+# Arguments that say where something is, and what they are called.
+PLACES = {
+    "model": "MODEL",
+    "folder": "FOLDER",
+    "checkpoint": "CHECKPOINT",
+    "reverse": "--reverse",
+    "extractor": "--extractor",
+    "cache_dir": "--cache_dir",
+    "output_dir": "OUTPUT_DIR",
+}
 
 __all__ = ["main", "missing_launch_options"]
 
@@ -35,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if arguments[:1] == ["train"]:
             return train(arguments[1:])
         parsed = _parser().parse_args(arguments)
+        _check_places(parsed)
         parsed.handler(parsed)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -42,6 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 128 + signal.SIGINT
     return 0
+
+
+def _check_places(parsed: argparse.Namespace) -> None:
+    """Refuse what names no place; an empty name would be taken for the current folder."""
+    for name in PLACES:
+        value = getattr(parsed, name, None)
+        if value is not None and (not value.strip() or "\0" in value):
+            raise UserError(f"{PLACES[name]} {value!r} is no name of a file or folder")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -53,6 +75,7 @@ def _parser() -> argparse.ArgumentParser:
     _command(commands, "list", list_families, "the families of models")
     commands.add_parser("train", help="train a family: train FAMILY [options] [-- launcher options]")
     add_sample_arguments(_command(commands, "sample", sample, "draw samples from a model"))
+    add_apply_arguments(_command(commands, "apply", apply, "translate, encode, score ... the images of a folder"))
     add_evaluate_arguments(_command(commands, "evaluate", evaluate, "measure a model on held-out data"))
     add_convert_arguments(
         _command(commands, "convert", convert, "make a pipeline of published pix2pix or CycleGAN weights")

@@ -33,17 +33,23 @@ def evaluate(args: argparse.Namespace) -> None:
     The figures and a new card go into --output_dir, by default into the model's folder if it is local; those of a
     folder of images, without a card, nowhere else than into --output_dir.
     """
+    from ..cards import load_card
     from ..data import DataArguments
     from ..evaluation import evaluate_pipeline
     from ..evaluation.folder import FolderOfImages, is_folder_of_images
     from ..hub import copy_descriptions, write_card
-    from ..metrics.record import write_evaluation
+    from ..metrics.record import read_metrics, write_evaluation
 
+    model, target = Path(args.model), Path(args.output_dir or args.model)
     if args.output_dir is not None:
-        check_output_dir(Path(args.output_dir))
+        check_output_dir(target)
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
     are_images = is_folder_of_images(args.model)
-    pipeline = FolderOfImages(Path(args.model), data) if are_images else load_pipeline(args.model)
+    if args.output_dir is not None or not are_images:
+        read_metrics(target)  # what cannot be added to shows before anything is measured
+    if not are_images and (target / "README.md").is_file():
+        load_card(target / "README.md")
+    pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model)
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     if "translations" in pipeline.measures and pipeline.default_direction is None and args.direction is not None:
         data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that
@@ -71,7 +77,6 @@ def evaluate(args: argparse.Namespace) -> None:
             write_evaluation(args.output_dir, results)
             print(f"written to {Path(args.output_dir) / 'metrics.json'}")
         return
-    model, target = Path(args.model), Path(args.output_dir or args.model)
     if args.output_dir is None and not model.is_dir():
         return
     is_elsewhere = target.resolve() != model.resolve()

@@ -31,6 +31,9 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "streaming": {"action": "store_true", "help": "read the data set without downloading it first"},
     "on_bad_image": {"default": "error", "choices": ["error", "skip"], "help": "(default: error)"},
     "resolution": {"type": int, "nargs": "+", "help": "make images cover this size (H, or H W), and crop the middle"},
+    "crop_size": {"type": int, "nargs": "+", "help": "crop the middle of this size instead (H, or H W)"},
+    "convert": {"choices": ["rgb", "grey"], "help": "make all images RGB or grey"},
+    "value_range": {"type": float, "nargs": 2, "help": "stored values that mean black and white"},
 }
 
 # The options of `sample` and `evaluate` that go to the call of the pipelines that know them.

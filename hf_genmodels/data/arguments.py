@@ -1,12 +1,16 @@
 """The options every training script takes about its data. Their names are those of diffusers' example scripts."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 from typing import TYPE_CHECKING, Literal
 
-from ..sizes import height_width
+from ..errors import UserError
+from ..sizes import as_option, height_width
 
 # The parser of options knows no `int | list[int]`; in Python one number will do.
 if TYPE_CHECKING:
+    from .conversion import Conversion
+
     Size = int | list[int]
 else:
     Size = list[int]
@@ -16,7 +20,7 @@ else:
 class DataArguments:
     """Which images to learn from, and their size. Exactly one of `dataset_name` and `train_data_dir` is given.
 
-    `resolution` becomes one number where its two are equal.
+    `resolution` and `crop_size` become one number where their two are equal.
     """
 
     dataset_name: str | None = field(
@@ -117,6 +121,26 @@ class DataArguments:
             "proportions, until they cover it, then crop. Default: keep them as they are; all must have one size."
         },
     )
+    crop_size: Size | None = field(
+        default=None,
+        metadata={
+            "help": "Size to cut out of the images, one number or height and width: without --resolution at full "
+            "resolution, with a larger one after resizing (286 and 256 are pix2pix's jitter). Default: --resolution."
+        },
+    )
+    convert: Literal["rgb", "grey"] | None = field(
+        default=None,
+        metadata={
+            "help": "Make all images RGB or grey, in their own precision and without alpha. Default: keep their modes."
+        },
+    )
+    value_range: list[float] | None = field(
+        default=None,
+        metadata={
+            "help": "Stored values that mean black and white, such as `0 4095` of 12-bit data; those beyond are cut. "
+            "Default: 0 and the largest of 8 or 16 bits, or 1 of floats."
+        },
+    )
     center_crop: bool = field(
         default=False, metadata={"help": "Crop training images at the centre. Default: at a random place."}
     )
@@ -136,11 +160,46 @@ class DataArguments:
     )
 
     def __post_init__(self) -> None:
-        if isinstance(self.resolution, (list, tuple)):
-            sides = list(self.resolution)
-            self.resolution = sides[0] if len(set(sides)) == 1 and len(sides) < 3 else sides
+        for name in ("resolution", "crop_size"):
+            size = getattr(self, name)
+            if isinstance(size, (list, tuple)):
+                setattr(self, name, size[0] if len(set(size)) == 1 and len(size) < 3 else list(size))
+        if self.value_range is not None:
+            self.value_range = list(self.value_range)
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """`resolution` as (height, width)."""
-        return None if self.resolution is None else height_width(self.resolution, "--resolution")
+        """(height, width) that is asked for, None for the images' own."""
+        size = self.resolution if self.crop_size is None else self.crop_size
+        return None if size is None else height_width(size)
+
+    @property
+    def conversion(self) -> "Conversion":
+        """What is done to modes and values."""
+        from .conversion import Conversion
+
+        low_and_high = None if self.value_range is None else (self.value_range[0], self.value_range[1])
+        return Conversion(self.convert, low_and_high)
+
+    def check_images(self) -> None:
+        """Refuse impossible sizes and ranges.
+
+        Raises:
+            UserError: One line that names the option.
+        """
+        sizes = {name: getattr(self, name) for name in ("resolution", "crop_size")}
+        sides = {name: height_width(size, f"--{name}") for name, size in sizes.items() if size is not None}
+        if len(sides) == 2 and any(c > r for r, c in zip(sides["resolution"], sides["crop_size"], strict=True)):
+            raise UserError(
+                f"--crop_size {as_option(*sides['crop_size'])} is larger than --resolution "
+                f"{as_option(*sides['resolution'])}: give a smaller one"
+            )
+        if self.convert not in (None, "rgb", "grey"):
+            raise UserError(f"--convert {self.convert} is neither rgb nor grey")
+        if self.value_range is not None:
+            numbers = [value for value in self.value_range if isinstance(value, (int, float)) and isfinite(value)]
+            if len(numbers) != 2 or len(self.value_range) != 2 or numbers[0] >= numbers[1]:
+                given = " ".join(map(str, self.value_range))
+                raise UserError(
+                    f"--value_range {given} is no range: give the values of black and white, the lower first"
+                )

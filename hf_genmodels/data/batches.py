@@ -72,8 +72,12 @@ class TrainingBatches:
         self.seed = seed
         self.num_workers = 0 if dataset.in_memory else num_workers
         self.global_batch_size = accumulation * world_size * batch_size
-        if dataset.spec.num_examples is not None and dataset.spec.num_examples < self.global_batch_size:
-            self._too_large(dataset.spec.num_examples)
+        count = dataset.spec.num_examples
+        if count is None:
+            assert isinstance(dataset, StreamedDataset)
+            count = sum(1 for _ in itertools.islice(dataset.examples(), self.global_batch_size))
+        if count < self.global_batch_size:
+            self._too_large(count)
 
     def _too_large(self, num_examples: int) -> None:
         raise UserError(
@@ -131,10 +135,8 @@ class TrainingBatches:
         batch = 0
         for epoch in itertools.count():
             groups = _grouped(self.dataset.shuffled(self.seed, epoch), self.global_batch_size)
-            for number, group in enumerate(groups):
+            for group in groups:
                 if len(group) < self.global_batch_size:
-                    if number == 0:
-                        self._too_large(len(group))
                     break
                 for micro in range(self.accumulation):
                     if batch >= position:

@@ -13,8 +13,10 @@ import datasets
 import numpy as np
 
 from ..errors import UserError
+from ..sizes import height_width
 from . import builtin
 from .arguments import DataArguments
+from .conversion import warn_of_dark
 from .decoding import Header, Reader, resize
 from .features import (
     HalvedColumn,
@@ -27,6 +29,7 @@ from .features import (
     unlabelled,
 )
 from .folders import Domain
+from .glances import digest
 from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
 from .sources import Source, open_source
 from .spec import DataSpec, fingerprint
@@ -122,7 +125,7 @@ def _excluded(args: DataArguments, class_names: tuple[str, ...] | None) -> int |
 
 
 def _refuse_image_options(args: DataArguments, name: str) -> None:
-    for option in ("resolution", "random_flip"):
+    for option in ("resolution", "crop_size", "convert", "value_range", "random_flip"):
         if getattr(args, option):
             raise UserError(f"{name} holds vectors, not images: leave out --{option}")
 
@@ -154,6 +157,17 @@ def _spec(
     )
 
 
+def _reader(args: DataArguments, expected: Expected, role: Role) -> Reader:
+    return Reader(
+        expected.kind,
+        expected.size,
+        None if args.resolution is None else height_width(args.resolution),
+        None if args.crop_size is None else height_width(args.crop_size),
+        args.center_crop or role != "training",
+        args.conversion,
+    )
+
+
 class BuiltinOrigin:
     """A set that comes with the library."""
 
@@ -171,6 +185,9 @@ class BuiltinOrigin:
         for option in ("image_columns", "side_by_side"):
             if getattr(args, option):
                 raise UserError(f"{self.name} holds whole images: leave out --{option}")
+        for option in ("convert", "value_range"):
+            if getattr(args, option) is not None:
+                raise UserError(f"{self.name} has modes and values of its own: leave out --{option}")
 
     def _content(self, split: str) -> builtin.BuiltinSplit:
         if split not in self._contents:
@@ -199,11 +216,17 @@ class BuiltinOrigin:
         pixels = columns[column][rows]
         if pixels.ndim == 2:
             _refuse_image_options(args, self.name)
-        elif args.size is not None:
-            images = [resize(np.moveaxis(image, 0, 2), args.size, content.value_scale) for image in pixels]
+        elif args.resolution is not None:
+            resolution = height_width(args.resolution)
+            images = [resize(np.moveaxis(image, 0, 2), resolution, content.value_scale) for image in pixels]
             pixels = np.moveaxis(np.stack(images), 3, 1)
         config, scale, stored = args.dataset_config_name, content.value_scale, pixels.shape[1:]
         shape = stored if args.size is None else (stored[0], *args.size)
+        if any(side < wanted for side, wanted in zip(stored[1:], shape[1:], strict=True)):
+            raise UserError(
+                f"{self.name} has images of {stored[1]}x{stored[2]} (height x width), too small to cut "
+                f"{shape[1]}x{shape[2]} out of them: give a smaller --crop_size, or --resolution to enlarge them"
+            )
         spec = _spec(self.name, config, split, shape, scale, content.class_names, pixels, stored)
         spec = dataclasses.replace(spec, mirrored_channels=content.mirrored_channels.get(column))
         labels = None if content.labels is None else content.labels[rows]
@@ -258,11 +281,11 @@ class SourceOrigin:
         names = None if column is None else column.class_names
         survey = Survey(args, images)
         headers = survey.headers(rows)
-        rows = np.array([row for row in rows if row in headers])
+        listed, rows = rows, np.array([row for row in rows if row in headers])
         expected = expected or survey.expected(headers)
         if expected.kind.vector:
             _refuse_image_options(args, self.source.name)
-        reader = Reader(expected.kind, expected.size, args.size, args.center_crop or role != "training")
+        reader = _reader(args, expected, role)
         rows = survey.matching(rows, headers, reader)
         shapes = {reader.target_shape(headers[row]) for row in rows.tolist()}
         shape = next(iter(shapes))
@@ -273,12 +296,22 @@ class SourceOrigin:
             rows, pixels = survey.decode(rows, reader, shape)
             survey.report()
             spec = _spec(*described, reader.shape, expected.kind.value_scale, names, pixels, shape)
+            if role == "training":
+                warn_of_dark(pixels, expected.kind, self._place(split))
             dataset: ImageDataset = ArrayDataset(pixels, spec, None if labels is None else labels[rows], flip)
             return Loaded(dataset, rows, expected, headers, images)
+        glances = survey.glances(listed)
         if args.on_bad_image == "skip":
             rows = survey.readable(rows, reader)
+        else:
+            survey.whole(rows, reader, glances)
         survey.report()
+        if role == "training":
+            warn_of_dark(survey.some(rows, reader), expected.kind, self._place(split))
         spec = _spec(*described, reader.shape, expected.kind.value_scale, names, len(rows))
+        # Of all images, bad ones as well: a run that stopped at one may go on without it.
+        known_by = fingerprint(*described, spec.shape, len(listed))
+        spec = dataclasses.replace(spec, fingerprint=known_by, files=digest(glances.values()))
         dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
         return Loaded(dataset, rows, expected, headers, images)
 
@@ -295,7 +328,7 @@ class SourceOrigin:
         kind = expected.kind
         if kind.vector:
             _refuse_image_options(args, self.source.name)
-        reader = Reader(kind, expected.size, args.size, args.center_crop or role != "training")
+        reader = _reader(args, expected, role)
         dataset = StreamedDataset(
             images,
             None if labels is None else labels.column,

@@ -8,22 +8,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from tokenize import TokenError
 from typing import IO, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from .conversion import AS_STORED, BadImage, Conversion, Kind
 from .listing import UNREADABLE
 
 # Formats Pillow decodes by itself. Others, such as EPS, would start a program on the file's content.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000")
 
 EXIF_ORIENTATION = 0x0112
-
-
-class BadImage(Exception):
-    """An image that cannot be used. Its text continues the sentence "<file> ..." and says what to do about it."""
 
 
 @dataclass(frozen=True)
@@ -47,24 +45,6 @@ class Half:
 
     whole: Encoded | np.ndarray
     right: bool
-
-
-class Kind(NamedTuple):
-    """What the values of an image are. All images of a data set have the same kind.
-
-    Attributes:
-        label: Words for an error message.
-        channels: Number of channels; the dimension of a vector.
-        value_scale: The stored value that means white.
-        dtype: Name of the numpy type the values are kept in.
-        vector: Whether it is no image at all.
-    """
-
-    label: str
-    channels: int
-    value_scale: float
-    dtype: str
-    vector: bool = False
 
 
 # An image column holds files; an array column holds arrays; several columns hold the channels of one image.
@@ -91,47 +71,71 @@ PILLOW_KINDS = {
     "I": _GREY16,
     "F": Kind("float grey (F)", 1, 1.0, "float32"),
 }
+# Of more than 8 bits, which Pillow would cut to 8.
+DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
-def _pillow_kind(image: Image.Image) -> Kind:
-    if "transparency" in image.info or "A" in image.getbands():
-        raise BadImage(f"has an alpha channel (mode {image.mode}): save it without transparency")
-    if image.mode not in PILLOW_KINDS:
-        raise BadImage(f"has mode {image.mode}: save it as grey or RGB")
+def _pillow_kind(image: Image.Image, conversion: Conversion) -> Kind:
+    if conversion.mode is None:
+        if "transparency" in image.info or "A" in image.getbands():
+            raise BadImage(
+                f"has an alpha channel (mode {image.mode}): save it without transparency, or give --convert rgb"
+            )
+        if image.mode not in PILLOW_KINDS:
+            raise BadImage(f"has mode {image.mode}: save it as grey or RGB, or give --convert rgb")
     raw_mode = image.tile[0][3] if image.tile else ""  # type: ignore[attr-defined]
     if image.mode == "RGB" and "16" in str(raw_mode if isinstance(raw_mode, str) else raw_mode[0]):
         raise BadImage("is 16-bit RGB, which Pillow would cut to 8 bits: save it as .npy")
+    if conversion.mode is not None and image.mode not in DEEP_MODES:
+        return PILLOW_KINDS["RGB" if conversion.mode == "rgb" else "L"]
     return PILLOW_KINDS[image.mode]
 
 
-def _pillow_pixels(image: Image.Image, turned: bool) -> np.ndarray:
+def _pillow_pixels(image: Image.Image, turned: bool, conversion: Conversion) -> np.ndarray:
     if turned:
         image = ImageOps.exif_transpose(image)
-    if image.mode in ("1", "P"):
+    if conversion.mode is not None and image.mode not in DEEP_MODES:
+        image = image.convert("RGB" if conversion.mode == "rgb" else "L")
+    elif image.mode in ("1", "P"):
         image = image.convert("L" if image.mode == "1" else "RGB")
     pixels = np.asarray(image)
-    if image.mode == "I" and (pixels.min() < 0 or pixels.max() > 65535):
-        raise BadImage(f"holds values from {pixels.min()} to {pixels.max()}, not 0 to 65535: save it as 16-bit grey")
+    if image.mode == "I" and conversion.value_range is None and (pixels.min() < 0 or pixels.max() > 65535):
+        raise BadImage(
+            f"holds values from {pixels.min()} to {pixels.max()}, not 0 to 65535: save it as 16-bit grey, or give "
+            "--value_range"
+        )
     return pixels if pixels.ndim == 3 else pixels[:, :, None]
 
 
-def _array_header(array: np.ndarray) -> Header:
+def _array_header(array: np.ndarray, conversion: Conversion) -> Header:
     if array.ndim not in (1, 2, 3) or array.size == 0:
         raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
     if array.ndim == 1:
         return Header(Kind(f"a vector of {len(array)} values", len(array), 1.0, "float32", True), 0, 0)
-    if array.dtype.kind not in "bf" and array.dtype not in (np.uint8, np.uint16):
-        raise BadImage(f"holds {array.dtype} values: store uint8, uint16 or float in [0, 1]")
+    allowed = "bf" if conversion.value_range is None else "bfiu"
+    if array.dtype.kind not in allowed and array.dtype not in (np.uint8, np.uint16):
+        raise BadImage(f"holds {array.dtype} values: store uint8, uint16 or float in [0, 1], or give --value_range")
     channels = 1 if array.ndim == 2 else array.shape[2]
     if array.dtype in (np.uint8, np.uint16):
         kind = Kind(f"a {array.dtype} array with {channels} channel(s)", channels, 0.0, array.dtype.name)
         kind = kind._replace(value_scale=float(np.iinfo(array.dtype).max))
+    elif array.dtype.kind in "iu":
+        kind = Kind(f"a {array.dtype} array with {channels} channel(s)", channels, 1.0, "float32")
     else:
         kind = Kind(f"a float array with {channels} channel(s)", channels, 1.0, "float32")
     return Header(kind, array.shape[0], array.shape[1])
 
 
-def _file(record: Encoded) -> IO[bytes]:
+def _stored_array(path: str) -> np.ndarray:
+    """The array of a `.npy` file, of which only the header is read so far."""
+    try:
+        return np.lib.format.open_memmap(path, mode="r")
+    except (TokenError, TypeError, OverflowError, MemoryError, RecursionError) as error:
+        # What numpy lets through of reading the header as a piece of Python, and of mapping the size it tells.
+        raise BadImage(f"cannot be read (its header is damaged: {_first_line(error)}): save it again") from error
+
+
+def stored_file(record: Encoded) -> IO[bytes]:
     if record.data is not None:
         return pa.BufferReader(record.data)
     if record.path is None:
@@ -146,7 +150,7 @@ def _file(record: Encoded) -> IO[bytes]:
 
 
 @contextmanager
-def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
+def opened(record: Record, conversion: Conversion = AS_STORED) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
     """Opens an image: `(header, pixels)`, where `pixels()` is `(height, width, channels)`, or `(dim,)` for a vector.
 
     Raises:
@@ -154,36 +158,36 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
     """
     if isinstance(record, Stack):
         with ExitStack() as files:
-            parts = [files.enter_context(_opened_part(part)) for part in record.parts]
+            parts = [files.enter_context(_opened_part(part, conversion)) for part in record.parts]
             header = _stacked_header([header for header, _ in parts])
             yield header, lambda: np.concatenate([pixels() for _, pixels in parts], axis=2)
         return
     if isinstance(record, Half):
-        with opened(record.whole) as (header, whole):
+        with opened(record.whole, conversion) as (header, whole):
             half = _half_header(header)
             begin = half.width if record.right else 0
             yield half, lambda: whole()[:, begin : begin + half.width]
         return
     if isinstance(record, np.ndarray):
         array = record
-        yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
+        yield _converted(_array_header(array, conversion), lambda: _with_channels(array), conversion)
         return
     try:
         if record.data is None and record.path is not None and record.path.lower().endswith(".npy"):
-            array = np.load(record.path, mmap_mode="r", allow_pickle=False)
+            array = _stored_array(record.path)
             if array.ndim == 1:
                 raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
-            yield _array_header(array), lambda: array if array.ndim != 2 else array[:, :, None]
+            yield _converted(_array_header(array, conversion), lambda: _with_channels(array), conversion)
             return
-        with _file(record) as file, Image.open(file, formats=FORMATS) as image:
+        with stored_file(record) as file, Image.open(file, formats=FORMATS) as image:
             # Pillow looks for the orientation of a PNG in its whole data; where it is in the header, `info` has it.
             # A photograph of some cameras holds a small one for its preview (MPO).
             if getattr(image, "is_animated", False) and image.format != "MPO":
                 raise BadImage("holds several pictures, of which only the first would be read: save each as a file")
             turn = image.getexif().get(EXIF_ORIENTATION, 1) if "exif" in image.info else 1
             width, height = image.size if turn < 5 else image.size[::-1]
-            header = Header(_pillow_kind(image), height, width)
-            yield header, lambda: _pillow_pixels(image, turned=turn != 1)
+            header = Header(_pillow_kind(image, conversion), height, width)
+            yield _converted(header, lambda: _pillow_pixels(image, turn != 1, conversion), conversion)
     except UnidentifiedImageError as error:
         if isinstance(record.path, str) and record.path.lower().endswith(UNREADABLE):
             raise BadImage("is an image of a kind that is not read: save it as .png, .jpg or .npy") from error
@@ -192,11 +196,23 @@ def opened(record: Record) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
         raise BadImage(f"cannot be read ({_first_line(error)}): remove it, or save it again") from error
 
 
+def _with_channels(array: np.ndarray) -> np.ndarray:
+    return array if array.ndim != 2 else array[:, :, None]
+
+
+def _converted(
+    header: Header, load: Callable[[], np.ndarray], conversion: Conversion
+) -> tuple[Header, Callable[[], np.ndarray]]:
+    return header._replace(kind=conversion.kind(header.kind)), lambda: conversion.pixels(header.kind, load)
+
+
 @contextmanager
-def _opened_part(part: Encoded | np.ndarray) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
+def _opened_part(
+    part: Encoded | np.ndarray, conversion: Conversion
+) -> Iterator[tuple[Header, Callable[[], np.ndarray]]]:
     """`opened` of one image of a stack; says which file is bad."""
     try:
-        with opened(part) as found:
+        with opened(part, conversion) as found:
             yield found
     except BadImage as error:
         if isinstance(part, Encoded) and part.path is not None:
@@ -278,37 +294,55 @@ class Reader:
         kind: What every image must be.
         size: (height, width) every image must have; None with `resolution`, and for vectors.
         resolution: (height, width) that images are made to cover; None keeps the size.
-        center_crop: Whether to cut out the middle of that size. Otherwise an image stays as large as it comes.
+        crop_size: (height, width) that is cut out of them; None for `resolution`.
+        center_crop: Whether to cut out the middle. Otherwise an image stays as large as it comes.
+        conversion: What is done to modes and values.
     """
 
     kind: Kind
     size: tuple[int, int] | None
     resolution: tuple[int, int] | None
+    crop_size: tuple[int, int] | None
     center_crop: bool
+    conversion: Conversion = AS_STORED
+
+    @property
+    def cropped(self) -> tuple[int, int] | None:
+        """(height, width) that is cut out, None where nothing is."""
+        return self.crop_size or self.resolution
 
     @property
     def shape(self) -> tuple[int, ...]:
         """Shape of an example, once it is cropped: `(channels, height, width)`, or `(dim,)` for vectors."""
-        return (self.kind.channels, *(self.resolution or self.size or ()))
+        return (self.kind.channels, *(self.cropped or self.size or ()))
 
     def check(self, header: Header) -> None:
         """Raises BadImage if an image with this header does not fit the others."""
         if header.kind != self.kind:
-            raise BadImage(f"is {header.kind.label} where {self.kind.label} is expected: convert or remove it")
+            raise BadImage(
+                f"is {header.kind.label} where {self.kind.label} is expected: convert it (--convert rgb or grey) or "
+                "remove it"
+            )
+        height, width = self.crop_size or (0, 0)
+        if self.resolution is None and (header.height < height or header.width < width):
+            raise BadImage(
+                f"is {header.height}x{header.width} (height x width), too small to cut {height}x{width} out of it: "
+                "give a smaller --crop_size, or --resolution to enlarge it"
+            )
         if self.size is not None and (header.height, header.width) != self.size:
             raise BadImage(
                 f"is {header.height}x{header.width} (height x width) where {self.size[0]}x{self.size[1]} is expected: "
-                "pass --resolution to bring all images to one size"
+                "pass --resolution or --crop_size to bring all images to one size"
             )
 
     def target_shape(self, header: Header) -> tuple[int, ...]:
         """Shape of what `read` returns for an image with this header."""
         if self.kind.vector:
             return (self.kind.channels,)
+        if self.center_crop and self.cropped is not None:
+            return (self.kind.channels, *self.cropped)
         if self.resolution is None:
             return (self.kind.channels, header.height, header.width)
-        if self.center_crop:
-            return (self.kind.channels, *self.resolution)
         return (self.kind.channels, *resized_shape(header.height, header.width, self.resolution))
 
     def read(self, record: Record) -> np.ndarray:
@@ -317,7 +351,7 @@ class Reader:
         Raises:
             BadImage: It cannot be read, does not fit the others, or holds NaN or values out of range.
         """
-        with opened(record) as (header, load):
+        with opened(record, self.conversion) as (header, load):
             self.check(header)
             pixels = load().astype(self.kind.dtype, copy=False)
         if self.kind.dtype == "float32":
@@ -326,8 +360,8 @@ class Reader:
             return pixels
         if self.resolution is not None:
             pixels = resize(pixels, self.resolution, self.kind.value_scale)
-            if self.center_crop:
-                pixels = center(pixels, self.resolution)
+        if self.center_crop and self.cropped is not None:
+            pixels = center(pixels, self.cropped)
         return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
 
     @staticmethod
@@ -335,7 +369,10 @@ class Reader:
         if not np.isfinite(pixels).all():
             raise BadImage("holds NaN or infinite values: repair or remove it")
         if pixels.ndim > 1 and (pixels.min() < 0 or pixels.max() > 1):
-            raise BadImage(f"holds values from {pixels.min():.4g} to {pixels.max():.4g}: scale float images to [0, 1]")
+            raise BadImage(
+                f"holds values from {pixels.min():.4g} to {pixels.max():.4g}: scale float images to [0, 1], or give "
+                "--value_range"
+            )
 
 
 __all__ = [

@@ -68,7 +68,7 @@ def image_folder(
     Raises:
         UserError: It cannot be told what is a split, metadata cannot be used, or a part of the folder cannot be read.
     """
-    _tell_passed_over(listing, skip_problems)
+    tell_passed_over(listing, skip_problems)
     tops = _split_tops(listing) if domain is None else _domain_tops(listing, domain)
     images = {split: _below(listing.images, top) for split, top in tops.items()}
     metadata = {split: _below(listing.metadata, top) for split, top in tops.items()}
@@ -94,7 +94,7 @@ def _below(paths: list[str], top: str) -> list[str]:
     return [path for path in paths if path.startswith(f"{top}/")] if top else paths
 
 
-def _tell_passed_over(listing: Listing, skip_problems: bool) -> None:
+def tell_passed_over(listing: Listing, skip_problems: bool) -> None:
     """Names what is not read, or refuses to go on without it."""
     problems = listing.problems
     if problems and not skip_problems:

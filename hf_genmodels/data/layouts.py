@@ -41,8 +41,12 @@ class TwoImageDataset:
         self.names = BATCH_NAMES[layout.kind]
         self.in_memory = first.in_memory and second.in_memory
         described = f"{layout.kind} {first.spec.fingerprint} {second.spec.fingerprint}"
+        files = [side.spec.files for side in (first, second) if side.spec.files is not None]
         self.spec: DataSpec = dataclasses.replace(
-            first.spec, other=second.spec, fingerprint=hashlib.sha256(described.encode()).hexdigest()[:12]
+            first.spec,
+            other=second.spec,
+            fingerprint=hashlib.sha256(described.encode()).hexdigest()[:12],
+            files=" ".join(files) or None,
         )
 
     def __len__(self) -> int:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from ..sizes import height_width
 from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
 from .layouts import RESERVED_EVERY, TwoImageDataset
@@ -93,8 +92,7 @@ def _check(args: DataArguments, layout: Layout) -> None:
         raise UserError("give exactly one of --dataset_name and --train_data_dir")
     if args.dataset_name_b is not None and args.train_data_dir_b is not None:
         raise UserError("give at most one of --dataset_name_b and --train_data_dir_b")
-    if args.resolution is not None:
-        height_width(args.resolution, "--resolution")
+    args.check_images()
     if args.max_train_samples is not None and args.max_train_samples < 1:
         raise UserError(f"--max_train_samples {args.max_train_samples} is not a positive number")
     if args.dataloader_num_workers < 0:
@@ -145,6 +143,7 @@ class _Loader:
 
     def __init__(self, args: DataArguments, layout: Layout) -> None:
         _check(args, layout)
+        self.args = args
         self.layout = layout
         image = Choice((args.image_column,), "image_column")
         stacked = None if args.image_columns is None else Choice(tuple(args.image_columns), "image_columns")
@@ -203,9 +202,9 @@ class _Loader:
                 both = np.intersect1d(first.rows, second.rows)
                 if len(both) == 0:
                     raise UserError(f"no pair is left in split {split!r}: of each, one image is bad")
-                first = self.first.load(self.choices[0], split, role, both, first.expected)
-                second = self.second.load(self.choices[1], split, role, both, second.expected)
-            _check_sizes(first, second)
+                first = _among(first, self.first.load(self.choices[0], split, role, both, first.expected))
+                second = _among(second, self.second.load(self.choices[1], split, role, both, second.expected))
+            _check_sizes(first, second, self.args)
         a, b = first.dataset, second.dataset
         assert not isinstance(a, StreamedDataset) and not isinstance(b, StreamedDataset)  # `_check`
         if self.layout.mirrored_channels is not None:
@@ -235,6 +234,14 @@ class _Loader:
                 )
 
 
+def _among(all_rows: Loaded, some_rows: Loaded) -> Loaded:
+    """Some rows of a side, known by all of them where these are not decoded."""
+    if not some_rows.dataset.in_memory:
+        known_by = {"fingerprint": all_rows.dataset.spec.fingerprint, "files": all_rows.dataset.spec.files}
+        some_rows.dataset.spec = dataclasses.replace(some_rows.dataset.spec, **known_by)
+    return some_rows
+
+
 def _second(args: DataArguments) -> DataArguments:
     """The options of the second data set."""
     return dataclasses.replace(
@@ -257,16 +264,25 @@ def _reserve(rows: np.ndarray, split: str) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[count:]), np.sort(order[:count])
 
 
-def _check_sizes(first: Loaded, second: Loaded) -> None:
+def _where(side: Loaded, row: int) -> str:
+    assert side.images is not None
+    (record,) = side.images.fetch(np.array([row]))
+    return side.images.where(row, record)
+
+
+def _check_sizes(first: Loaded, second: Loaded, args: DataArguments) -> None:
     """The two images of a pair must show the same part of the scene, at the same size."""
     for row in first.rows.tolist() if first.images and second.images else ():
         a, b = first.headers[row], second.headers[row]
         if a.height * b.width != a.width * b.height:
-            assert first.images is not None
-            (record,) = first.images.fetch(np.array([row]))
             raise UserError(
-                f"{first.images.where(row, record)} is {a.height}x{a.width} (height x width), its target "
+                f"{_where(first, row)} is {a.height}x{a.width} (height x width), its target "
                 f"{b.height}x{b.width}: the two images of a pair must have the same proportions"
+            )
+        if args.crop_size is not None and args.resolution is None and a.height != b.height:
+            raise UserError(
+                f"{_where(first, row)} is {a.height}x{a.width} (height x width), its target {b.height}x{b.width}: "
+                "crops of both would not show the same; pass --resolution to bring both to one size"
             )
     if first.dataset.spec.size != second.dataset.spec.size:
         raise UserError(

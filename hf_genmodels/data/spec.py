@@ -32,6 +32,8 @@ class DataSpec:
         other: The second image of an example, see `Layout`; None where an example has one image.
         mirrored_channels: The channels in the order they have in an image that is mirrored left to right; None where
             they keep theirs. Light seen through a polariser at 45 degrees is seen at 135 degrees in a mirror.
+        files: 12 hexadecimal digits that stand for the sizes and parts of the stored images where these are decoded
+            one by one; None where `fingerprint` knows their content, and where they are streamed.
     """
 
     name: str
@@ -43,6 +45,7 @@ class DataSpec:
     fingerprint: str
     other: DataSpec | None = None
     mirrored_channels: tuple[int, ...] | None = None
+    files: str | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:

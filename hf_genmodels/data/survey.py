@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +17,20 @@ from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import BadImage, Header, Kind, Reader, Record, opened
 from .features import ImageColumn, Images
+from .glances import Glance, glance
 from .sets import SKIP_HINT
 
 logger = logging.getLogger(__name__)
 
 # Images of a stream that are looked at to learn what the others should be.
 STREAM_PREVIEW = 100
+# Images whose values are looked at where not all are decoded.
+FEW = 16
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What every image must be: of the kind and, unless `--resolution` is given, the size that most have."""
+    """What every image must be: of the kind and, unless one is asked for, the size that most have."""
 
     kind: Kind
     size: tuple[int, int] | None
@@ -61,7 +65,7 @@ class Survey:
         headers = {}
         for row, record in self._records(rows, "Looking at images"):
             try:
-                with opened(record) as (header, _):
+                with opened(record, self.args.conversion) as (header, _):
                     headers[row] = header
             except BadImage as error:
                 self._bad(row, record, error)
@@ -97,6 +101,23 @@ class Survey:
         """The rows whose image can be decoded."""
         return self._read(rows, reader, None)
 
+    def glances(self, rows: np.ndarray) -> dict[int, Glance]:
+        """A glance at each image."""
+        return {row: glance(record) for row, record in self._records(rows, "Checking images")}
+
+    def whole(self, rows: np.ndarray, reader: Reader, glances: Mapping[int, Glance]) -> None:
+        """Finds images that are cut off, and values that cannot be used, before training meets them.
+
+        What a glance shows to be whole is not decoded, floats apart, whose values may be anything.
+
+        Raises:
+            UserError: There is one.
+        """
+        floats = reader.kind.dtype == "float32"
+        doubtful = [row for row in rows.tolist() if floats or not glances[row].whole]
+        if doubtful:
+            self._read(np.array(doubtful), reader, None)
+
     def _read(self, rows: np.ndarray, reader: Reader, into: np.ndarray | None) -> np.ndarray:
         kept: list[int] = []
         for row, record in self._records(rows, "Decoding images"):
@@ -112,6 +133,15 @@ class Survey:
             raise UserError(f"no usable image in {self.images.place}: {self.skipped[-1]}")
         return np.array(kept)
 
+    def some(self, rows: np.ndarray, reader: Reader) -> np.ndarray:
+        """The values of a few images, evenly spread, in one row; a bad one is told of where it is used."""
+        spread = np.unique(np.linspace(0, len(rows) - 1, FEW).round().astype(int))
+        values = [np.zeros(0, reader.kind.dtype)]
+        for record in self.images.fetch(rows[spread]):
+            with contextlib.suppress(BadImage):
+                values.append(reader.read(record).ravel())
+        return np.concatenate(values)
+
     def report(self) -> None:
         """Says how many images were left out."""
         if self.skipped:
@@ -123,7 +153,7 @@ class Survey:
 def expect(headers: list[Header], args: DataArguments) -> Expected:
     """What most of these images are."""
     kind = Counter(header.kind for header in headers).most_common(1)[0][0]
-    if args.resolution is not None or kind.vector:
+    if args.size is not None or kind.vector:
         return Expected(kind, None)
     sizes = Counter((header.height, header.width) for header in headers if header.kind == kind)
     return Expected(kind, sizes.most_common(1)[0][0])
@@ -141,7 +171,7 @@ def preview(args: DataArguments, images: ImageColumn) -> Expected:
     for row, example in enumerate(beginning):
         record = images.record(example[images.column])
         try:
-            with opened(record) as (header, _):
+            with opened(record, args.conversion) as (header, _):
                 headers.append(header)
         except BadImage as error:
             problems.append(f"{images.where(row, record)} {error}")

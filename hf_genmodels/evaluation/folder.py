@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ..data import DataArguments, load_split
 from ..data.listing import OF_A_RUN, list_folder
@@ -20,25 +21,37 @@ def is_folder_of_images(name: str) -> bool:
     return bool(list_folder(folder).images)
 
 
+# Options of both the data and the folder.
+SHARED = ("resolution", "crop_size", "convert", "value_range", "on_bad_image")
+
+
 class FolderOfImages(GenerativePipeline):
-    """The images of a folder as the samples that a pipeline would make.
+    """The images of a folder as the samples that a pipeline would make; see `read`.
 
-    Args:
-        folder: Images of one kind and, without `resolution`, of one size, in sub-folders or not, and no splits.
-        data_args: The data that they are compared with; `resolution` and `on_bad_image` hold for both.
-
-    Raises:
-        UserError: The folder holds no such images.
+    Attributes:
+        name: The folder's.
+        dataset: Its images.
     """
 
-    def __init__(self, folder: Path, data_args: DataArguments) -> None:
-        self.name = folder.resolve().name
-        self.dataset = load_split(
-            DataArguments(
-                train_data_dir=str(folder), resolution=data_args.resolution, on_bad_image=data_args.on_bad_image
-            ),
-            "train",
-        )
+    name: str
+    dataset: Any
+
+    @classmethod
+    def read(cls, folder: Path, data_args: DataArguments) -> FolderOfImages:
+        """Look at a folder.
+
+        Args:
+            folder: Images of one kind and, without `resolution`, of one size, in sub-folders or not, and no splits.
+            data_args: The data that they are compared with; sizes, `convert`, `value_range` and
+                `on_bad_image` hold for both.
+
+        Raises:
+            UserError: The folder holds no such images.
+        """
+        args = DataArguments(train_data_dir=str(folder), **{option: getattr(data_args, option) for option in SHARED})
+        found = cls()
+        found.name, found.dataset = folder.resolve().name, load_split(args, "train")
+        return found
 
     @property
     def sample_shape(self) -> SampleShape:

@@ -88,7 +88,7 @@ class Autoencoder(ModelMixin, ConfigMixin):
             norm=norm,
             activation=activation,
         )
-        self.code = nn.Linear(self.trunk.out_features, latent_dim)
+        self.to_latents = nn.Linear(self.trunk.out_features, latent_dim)
         self.squash = nn.Identity() if latent_activation == "identity" else ACTIVATIONS[latent_activation]()
         self.decoder = build_head(
             architecture,
@@ -101,11 +101,17 @@ class Autoencoder(ModelMixin, ConfigMixin):
             activation=activation,
         )
         self.classifier = None if num_classes is None else nn.Linear(latent_dim, num_classes)
+        self.register_load_state_dict_pre_hook(_rename_old_keys)
+
+    def _fix_state_dict_keys_on_load(self, state_dict: dict[str, Tensor]) -> None:
+        """What diffusers calls with the weights of a file."""
+        super()._fix_state_dict_keys_on_load(state_dict)
+        _rename_old_keys(self, state_dict)
 
     def encode(self, sample: Tensor) -> Tensor:
         """z: (batch, channels, height, width) in [-1, 1] -> (batch, latent_dim)."""
         check_sample(sample, self.config.in_channels, self.config.sample_size)
-        latents: Tensor = self.squash(self.code(self.trunk(sample)))
+        latents: Tensor = self.squash(self.to_latents(self.trunk(sample)))
         if self.config.k_sparse is not None:
             kept = latents.topk(self.config.k_sparse, dim=1)
             latents = torch.zeros_like(latents).scatter(1, kept.indices, kept.values)
@@ -130,3 +136,10 @@ class Autoencoder(ModelMixin, ConfigMixin):
         logits = None if self.classifier is None else self.classifier(latents)
         output = AutoencoderOutput(latents, self.decode(latents), logits)
         return output if return_dict else output.to_tuple()
+
+
+def _rename_old_keys(network: Autoencoder, state_dict: dict[str, Tensor], prefix: str = "", *_: object) -> None:
+    """Read weights of earlier versions, whose layer `code` could not be exported: a `torch.fx.GraphModule` has one."""
+    for name in ("weight", "bias"):
+        if (old := f"{prefix}code.{name}") in state_dict:
+            state_dict[f"{prefix}to_latents.{name}"] = state_dict.pop(old)

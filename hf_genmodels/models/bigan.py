@@ -120,8 +120,8 @@ class BiGANDiscriminator(ModelMixin, ConfigMixin):
         """
         check_sample(sample, self.config.in_channels, self.config.sample_size)
         check_latents(latents, self.config.latent_dim)
-        if len(sample) != len(latents):
-            raise UserError(f"pairs need as many samples as latents, got {len(sample)} and {len(latents)}")
+        if sample.shape[0] != latents.shape[0]:
+            raise UserError(f"pairs need as many samples as latents, got {sample.shape[0]} and {latents.shape[0]}")
         features = self.joint(torch.cat([self.x_net(sample), self.z_net(latents)], dim=1))
         output = DiscriminatorOutput(self.head(features).squeeze(1), features)
         return output if return_dict else output.to_tuple()

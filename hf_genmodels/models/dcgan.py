@@ -133,7 +133,7 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
             UserError: Latents or labels do not fit the network.
         """
         check_latents(latents, self.config.latent_dim)
-        check_class_input(labels, self.config.conditioning, len(latents))
+        check_class_input(labels, self.config.conditioning, latents.shape[0])
         if self.config.conditioning == "concat":
             latents = append_classes(latents, labels, self.config.num_classes)
         hidden = self.project(latents).unflatten(1, (-1, *self.first_size))
@@ -214,7 +214,7 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
         """
         config = self.config
         check_sample(sample, config.in_channels, config.sample_size)
-        check_class_input(labels, config.conditioning, len(sample))
+        check_class_input(labels, config.conditioning, sample.shape[0])
         if config.conditioning == "concat":
             sample = append_classes(sample, labels, config.num_classes)
         hidden = pack(sample, config.packing)

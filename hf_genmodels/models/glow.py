@@ -103,7 +103,7 @@ class Glow(FlowModel):
         if self.config.learned_prior:
             mean, log_std = self.last_prior(labels)
             sample = ((sample - mean) * torch.exp(-log_std)).to(sample.dtype)
-            changes.append(-sum_per_sample(log_std).expand(len(sample)))
+            changes.append(-sum_per_sample(log_std).expand(sample.shape[0]))
         return torch.cat([sample.flatten(1), *reversed(parts)], dim=1), torch.stack(changes).sum(0)
 
     def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -113,7 +113,7 @@ class Glow(FlowModel):
         if self.config.learned_prior:
             mean, log_std = self.last_prior(labels)
             sample = (torch.exp(log_std) * sample + mean).to(sample.dtype)
-            changes.append(sum_per_sample(log_std).expand(len(sample)))
+            changes.append(sum_per_sample(log_std).expand(sample.shape[0]))
         for index in reversed(range(len(self.scales))):
             sample, change = self.scales[index].inverse(sample)  # type: ignore[operator]
             changes.append(change)

@@ -83,7 +83,7 @@ class MLPGenerator(ModelMixin, ConfigMixin):
             UserError: Latents or labels do not fit the network.
         """
         check_latents(latents, self.config.latent_dim)
-        check_class_input(labels, self.config.conditioning, len(latents))
+        check_class_input(labels, self.config.conditioning, latents.shape[0])
         sample = self.layers(append_classes(latents, labels, self.config.num_classes))
         output = GeneratorOutput(sample if self.config.sample_size is None else torch.tanh(sample))
         return output if return_dict else output.to_tuple()
@@ -140,7 +140,7 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
         """
         config = self.config
         check_sample(sample, config.in_channels, config.sample_size)
-        check_class_input(labels, config.conditioning, len(sample))
+        check_class_input(labels, config.conditioning, sample.shape[0])
         features = self.layers(pack(append_classes(sample.flatten(1), labels, config.num_classes), config.packing))
         output = DiscriminatorOutput(self.head(features, labels)[0], features)
         return output if return_dict else output.to_tuple()

@@ -27,10 +27,10 @@ class AdditiveCoupling(HalfCoupling):
         super().__init__(dim, first_changes, build_network, num_outputs=1)
 
     def change(self, kept: Tensor, changing: Tensor) -> tuple[Tensor, Tensor]:
-        return changing + self.network(kept), kept.new_zeros(len(kept), dtype=torch.float32)
+        return changing + self.network(kept), kept.new_zeros(kept.shape[0], dtype=torch.float32)
 
     def restore(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
-        return changed - self.network(kept), kept.new_zeros(len(kept), dtype=torch.float32)
+        return changed - self.network(kept), kept.new_zeros(kept.shape[0], dtype=torch.float32)
 
 
 class DiagonalScaling(FlowLayer):
@@ -41,10 +41,10 @@ class DiagonalScaling(FlowLayer):
         self.log_scale = nn.Parameter(torch.zeros(dim))
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.exp(self.log_scale) * sample, self.log_scale.float().sum().expand(len(sample))
+        return torch.exp(self.log_scale) * sample, self.log_scale.float().sum().expand(sample.shape[0])
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        return torch.exp(-self.log_scale) * latents, -self.log_scale.float().sum().expand(len(latents))
+        return torch.exp(-self.log_scale) * latents, -self.log_scale.float().sum().expand(latents.shape[0])
 
 
 class NICE(FlowModel):

@@ -107,7 +107,7 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
             ("mask", mask, (1, *size)),
             ("latents", latents, self.latent_shape),
         ):
-            expected = (len(values), *shape)
+            expected = (values.shape[0], *shape)
             if tuple(tensor.shape) != expected:
                 raise UserError(f"{name}: the network takes shape {expected}, got {tuple(tensor.shape)}")
         hidden = self.body(torch.cat([values, mask], 1), latents)

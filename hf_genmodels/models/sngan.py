@@ -158,7 +158,7 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
             UserError: Latents or labels do not fit the network.
         """
         check_latents(latents, self.config.latent_dim)
-        check_class_input(labels, self.config.conditioning, len(latents))
+        check_class_input(labels, self.config.conditioning, latents.shape[0])
         if self.config.conditioning == "concat":
             latents = append_classes(latents, labels, self.config.num_classes)
         hidden = self.project(latents).unflatten(1, (-1, *self.first_size))
@@ -236,7 +236,7 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
             UserError: Sample or labels do not fit the network.
         """
         check_sample(sample, self.config.in_channels, self.config.sample_size)
-        check_class_input(labels, self.config.conditioning, len(sample))
+        check_class_input(labels, self.config.conditioning, sample.shape[0])
         features = F.relu(self.blocks(sample))
         logits, class_logits = self.head(features.sum((2, 3)), labels)
         output = DiscriminatorOutput(logits, features, class_logits)

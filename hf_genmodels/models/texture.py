@@ -129,9 +129,9 @@ class StationaryTexture(ModelMixin, ConfigMixin):
         size = height_width(self.config.sample_size)
         if tuple(latents.shape[1:]) != size:
             raise UserError(f"latents must be (batch, {size[0]}, {size[1]}), got {tuple(latents.shape)}")
-        noise = torch.fft.rfft2(latents.float())
+        noise = torch.fft.rfft2(latents[:, None].float())
         if method == "random_phase":
             noise = torch.polar(torch.full_like(noise.real, self.root), noise.angle())  # the root mean square of |W|
-        field = torch.fft.irfft2(torch.fft.rfft2(self.spot.float()) * noise[:, None], s=size)
+        field = torch.fft.irfft2(torch.fft.rfft2(self.spot.float()) * noise, s=size)
         output = TextureOutput((self.mean.float()[:, None, None] + field).to(self.spot.dtype))
         return output if return_dict else output.to_tuple()

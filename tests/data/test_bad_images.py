@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import struct
 import zlib
+from pathlib import Path
 
 import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
@@ -98,17 +102,126 @@ def test_truncated_files_are_found_when_they_are_decoded(folder, arguments, rand
     assert torch.allclose(batch["image"][1, 0].double(), kept, atol=1e-6)
 
 
+def lazy_files(folder, random, ending, **options) -> Path:
+    """Images of several sizes, which are decoded when they are asked for."""
+    root = folder({})
+    for i in range(4):
+        pixels = random.integers(0, 256, (32, 32 + i), dtype=np.uint8)
+        if ending == "npy":
+            np.save(root / f"{i}.npy", pixels / np.float32(255) if options else pixels)
+        else:
+            Image.fromarray(pixels).save(root / f"{i}.{ending}", **options)
+    return root
+
+
 @pytest.mark.parametrize("num_workers", [0, 1])
-def test_truncated_files_of_a_lazy_set(folder, arguments, random, num_workers):
-    files = {f"{i}.png": random.integers(0, 256, (32, 32 + i), dtype=np.uint8) for i in range(4)}
-    root = folder(files)
-    (root / "1.png").write_bytes((root / "1.png").read_bytes()[:500])
+def test_damage_that_only_decoding_finds(folder, arguments, random, num_workers):
+    root = lazy_files(folder, random, "png")
+    content = bytearray((root / "1.png").read_bytes())
+    content[400:500] = bytes(100)
+    (root / "1.png").write_bytes(content)
     data = load_data(arguments(train_data_dir=str(root), resolution=32), seed=0)
     batches = TrainingBatches(data.train, batch_size=4, num_workers=num_workers).start(0)
     assert "1.png" in error_of(next, batches)
     data = load_data(arguments(train_data_dir=str(root), resolution=32, on_bad_image="skip"), seed=0)
     assert isinstance(data.train, LazyDataset) and len(data.train) == data.spec.num_examples == 3
     assert len(next(evaluation_batches(data.train, batch_size=8))["index"]) == 3
+
+
+def preview() -> Image.Exif:
+    """What cameras add to a JPEG: another one, which ends as a JPEG does."""
+    small = io.BytesIO()
+    Image.new("L", (8, 8)).save(small, "JPEG")
+    exif = Image.Exif()
+    exif[0x010E] = small.getvalue().decode("latin1")
+    return exif
+
+
+KINDS = [
+    *[(ending, {}) for ending in ("png", "jpg", "gif", "bmp", "pgm", "tga", "tif", "npy", "jp2")],
+    *[("tif", {"compression": "tiff_lzw"}), ("jpg", {"progressive": True}), ("jpg", {"exif": preview()})],
+    ("webp", {"lossless": True}),
+]
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize(("ending", "options"), KINDS, ids=lambda value: "-".join(value))
+@pytest.mark.parametrize("share", [0.4, 0.7, 0.95, 0.999, 1])
+def test_truncated_files_of_a_lazy_set_are_found_before_training(folder, arguments, random, ending, options, share):
+    root = lazy_files(folder, random, ending, **options)
+    content = (root / f"1.{ending}").read_bytes()
+    (root / f"1.{ending}").write_bytes(content[: int(len(content) * share)])
+    # Every image is decoded where bad ones are to be left out; what is cut off at the very end may show everything.
+    kept = len(load_data(arguments(train_data_dir=str(root), resolution=32, on_bad_image="skip"), seed=0).train)
+    assert kept == 4 if share == 1 else kept == 3 or share > 0.9
+    args = arguments(train_data_dir=str(root), resolution=32)
+    if kept == 4:
+        assert len(load_data(args, seed=0).train) == 4
+    else:
+        assert f"1.{ending}" in error_of(load_data, args, seed=0)
+
+
+@pytest.mark.parametrize("trailing", [b"\0" * 9, b"camera's own" * 999], ids=["short", "long"])
+@pytest.mark.parametrize("ending", ["png", "jpg"])
+def test_what_follows_an_image_does_not_matter(folder, arguments, random, ending, trailing):
+    root = lazy_files(folder, random, ending)
+    with (root / f"1.{ending}").open("ab") as file:
+        file.write(trailing)
+    assert len(load_data(arguments(train_data_dir=str(root), resolution=32), seed=0).train) == 4
+
+
+def test_values_of_a_lazy_set_are_looked_at_before_training(folder, arguments, random):
+    root = lazy_files(folder, random, "npy", floats=True)
+    args = arguments(train_data_dir=str(root), resolution=32)
+    assert len(load_data(args, seed=0).train) == 4
+    np.save(root / "1.npy", np.full((32, 33), np.nan, dtype=np.float32))
+    assert "1.npy holds NaN" in error_of(load_data, args, seed=0)
+
+
+def headed(header: str, version: bytes = b"\1\0") -> bytes:
+    """A `.npy` file with a header of one's own."""
+    text = header.encode("latin1").ljust(117) + b"\n"
+    return b"\x93NUMPY" + version + len(text).to_bytes(2, "little") + text + bytes(200)
+
+
+DAMAGED_ARRAYS = [
+    b"", b"\x93NUMPY", b"PK\5\6" + bytes(18), b"\x80\4pickle", headed("{", b"\t\t"), headed("{"), headed("(" * 99),
+    headed("1"), headed("[" * 90 + "]" * 27),
+    *[
+        headed("{'descr': %s, 'fortran_order': False, 'shape': %s, }" % (kind, shape))  # noqa: UP031
+        for kind, shape in (
+            ("'<f4'", "(9" + "9" * 30 + ",)"), ("'<f4'", "(-1, 6)"), ("'<f4'", "(True, 6)"), ("'<f4'", "('a', 6)"),
+            ("'<f4'", "(1000000, 1000000)"), ("'zzz'", "(6, 6)"), ("['a']", "(6, 6)"), ("{'a': 1}", "(6, 6)"),
+            ("'|O'", "(6, 6)"), ("'<U4'", "(3, 3)"), ("'<M8[s]'", "(2, 2)"), ("'<f4'", "(0, 6)"), ("'<f4'", "()"),
+        )
+    ],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("number", range(len(DAMAGED_ARRAYS)))
+def test_damaged_headers_of_arrays(folder, arguments, number):
+    root = folder({"1.npy": GREY, "2.npy": GREY})
+    (root / "3.npy").write_bytes(DAMAGED_ARRAYS[number])
+    assert "3.npy" in error_of(load_data, arguments(train_data_dir=str(root)), seed=0)
+    assert len(load_data(arguments(train_data_dir=str(root), on_bad_image="skip"), seed=0).train) == 2
+
+
+@pytest.mark.parametrize("path", ["http://127.0.0.1:9/1.png", "ftp://x/1.png", "file:///etc/1.png"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_rows_that_name_addresses_are_bad(tmp_path, arguments, path, streaming):
+    stored = io.BytesIO()
+    Image.fromarray(GREY).save(stored, "PNG")
+    cells = [{"bytes": stored.getvalue(), "path": "1.png"}, {"bytes": None, "path": path}]
+    table = pa.table({"image": pa.array(cells, pa.struct({"bytes": pa.binary(), "path": pa.string()}))})
+    pq.write_table(table, tmp_path / "rows.parquet")
+
+    def count(**options) -> int:
+        args = arguments(dataset_name=str(tmp_path / "rows.parquet"), streaming=streaming, **options)
+        return sum(len(batch["index"]) for batch in evaluation_batches(load_data(args, seed=0).train, batch_size=2))
+
+    message = error_of(count)
+    assert path in message and "nothing is fetched from there" in message
+    assert count(on_bad_image="skip") == 1
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ UNET = SMALL | {"block_out_channels": (8, 8), "ddpm_num_inference_steps": 2, "la
 def latent(objective: DDPMObjective) -> DDPMObjective:
     """Diffusion in the latents of a VAE that has learnt nothing."""
     data = objective.data
-    vae = VAE(data.channels, data.size, latent_dim=2, architecture="mlp", hidden_dims=(8,))
+    vae = VAE(data.channels, data.sample_size, latent_dim=2, architecture="mlp", hidden_dims=(8,))
     return DDPMObjective(*tiny_denoiser((2,), 25, ddpm_beta_schedule="linear"), data, vae=vae)
 
 

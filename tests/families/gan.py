@@ -16,8 +16,8 @@ PAIRS = frozenset({"discriminator/accuracy"})
 def spectral(objective: GANObjective) -> GANObjective:
     """Spectral norm needs convolutions, whose generator has batch norm: here a dense one takes its place."""
     data = objective.data
-    generator = MLPGenerator(2, data.channels, data.size, hidden_dims=(16,))
-    discriminator = DCGANDiscriminator(data.channels, data.size or 0, width=4, norm="spectral")
+    generator = MLPGenerator(2, data.channels, data.sample_size, hidden_dims=(16,))
+    discriminator = DCGANDiscriminator(data.channels, data.sample_size or 0, width=4, norm="spectral")
     return GANObjective(generator, discriminator, data, gan_loss="hinge", critic_updates=2)
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from hf_genmodels import VAE, Autoencoder, UserError
 from hf_genmodels.blocks.autoencoding import dense_layers
 from hf_genmodels.families.vae import BETA_VAE
+from hf_genmodels.loading import load_network
 from tests.testing_utils.models import ModelTesterMixin
 from tests.testing_utils.refusals import refused
 
@@ -95,7 +97,7 @@ def test_beta_vae_is_table_4_2_with_its_reshape_mended():
 def test_k_sparse_keeps_the_largest_entries_and_lets_only_them_learn():
     autoencoder = Autoencoder(sample_size=4, latent_dim=6, architecture="linear", k_sparse=2)
     sample = torch.randn(3, 1, 4, 4)
-    dense = autoencoder.code(autoencoder.trunk(sample))
+    dense = autoencoder.to_latents(autoencoder.trunk(sample))
     latents = autoencoder.encode(sample)
     for code, full in zip(latents, dense, strict=True):
         kept = full.argsort(descending=True)[:2]
@@ -173,3 +175,16 @@ def test_dense_layers_alone_are_checked_too():
         dense_layers([3, 4], "gelu")
     with pytest.raises(UserError, match="hidden_dims must be at least 1, got 0"):
         dense_layers([3, 0], "relu")
+
+
+def test_weights_of_the_layers_earlier_name_are_read(tmp_path):
+    """Version 0.1.0 called the last layer of the encoder `code`."""
+    network = Autoencoder(2, None, latent_dim=1, architecture="linear")
+    old = {name.replace("to_latents", "code"): value for name, value in network.state_dict().items()}
+    assert {"code.weight", "code.bias"} <= old.keys()
+    loaded = Autoencoder(2, None, latent_dim=1, architecture="linear")
+    loaded.load_state_dict(old)
+    network.save_pretrained(str(tmp_path))
+    save_file(old, tmp_path / "diffusion_pytorch_model.safetensors", {"format": "pt"})
+    for again in (loaded, load_network(Autoencoder, tmp_path), Autoencoder.from_pretrained(tmp_path)):
+        torch.testing.assert_close(again.state_dict(), network.state_dict(), rtol=0, atol=0)

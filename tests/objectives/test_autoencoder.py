@@ -82,7 +82,7 @@ def test_contractive_penalty_is_the_squared_jacobian_and_trains_the_encoder(opti
     penalty = sum(jacobian.square().sum().item() for jacobian in jacobians) / 5
     assert losses["regularizer"].item() == pytest.approx(penalty, rel=1e-4)
     assert losses["loss"].item() == pytest.approx(error + 2 * penalty, rel=1e-4)
-    gradient = torch.autograd.grad(losses["regularizer"], network.code.weight)[0]
+    gradient = torch.autograd.grad(losses["regularizer"], network.to_latents.weight)[0]
     assert gradient.abs().max() > 0
 
 

@@ -62,11 +62,11 @@ def draw(pipeline: GenerativePipeline, **options: Any) -> Any:
         shape = (network.config.in_channels, *pipeline.sample_shape[1:])
         return pipeline(image=random_images(shape), **options)
     if "mask" in known:
-        mask = torch.eye(pipeline.sample_shape[-1])
+        mask = torch.eye(*pipeline.sample_shape[1:])
         generator = torch.Generator().manual_seed(0)
         return pipeline(random_images(pipeline.sample_shape), mask, generator=generator, **options)
     if "measurement" in known:
-        operator = Inpainting(torch.eye(pipeline.sample_shape[-1])[None])
+        operator = Inpainting(torch.eye(*pipeline.sample_shape[1:])[None])
         generator = torch.Generator().manual_seed(0)
         measured = operator(random_images(pipeline.sample_shape))
         return pipeline(measured, operator, num_inference_steps=2, generator=generator, **options)

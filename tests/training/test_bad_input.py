@@ -26,6 +26,18 @@ def truncated_png(folder: Path) -> dict[str, Any]:
     return {"says": "013.png"}
 
 
+def truncated_jpeg_among_several_sizes(folder: Path) -> dict[str, Any]:
+    write_pictures(folder)
+    Image.new("L", (10, 8)).save(folder / "wide.jpg")
+    (folder / "wide.jpg").write_bytes((folder / "wide.jpg").read_bytes()[:-20])
+    return {"resolution": 8, "says": "wide.jpg"}
+
+
+def stream_shorter_than_a_batch(folder: Path) -> dict[str, Any]:
+    write_pictures(folder, count=7)
+    return {"streaming": True, "says": "--train_batch_size"}
+
+
 def sixteen_bits_among_rgb(folder: Path) -> dict[str, Any]:
     Image.fromarray(np.zeros((8, 8), dtype=np.uint16)).save(write_pictures(folder, channels=3) / "013.png")
     return {"says": "013.png"}
@@ -76,7 +88,7 @@ def unknown_option_in_the_file(folder: Path) -> dict[str, Any]:
 CASES = [
     *(text_named_png, truncated_png, sixteen_bits_among_rgb, grey_among_rgb, another_size, empty_folder),
     *(missing_folder, batch_larger_than_the_data, resolution_of_no_network, nan_in_the_data),
-    unknown_option_in_the_file,
+    *(unknown_option_in_the_file, truncated_jpeg_among_several_sizes, stream_shorter_than_a_batch),
 ]
 
 

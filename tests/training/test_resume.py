@@ -184,6 +184,14 @@ def test_another_run_cannot_be_resumed(finished: Path, tmp_path: Path, changes: 
     assert [path.name for path in run.iterdir()] == ["checkpoint-10"]
 
 
+def test_a_checkpoint_of_another_family(finished: Path, tmp_path: Path) -> None:
+    run = interrupted(finished, 10, tmp_path / "run")
+    tiny = "--latent_dim 2 --block_out_channels 4 --num_threads 1 --max_train_steps 20 --max_train_samples 99"
+    data = "--dataset_name builtin:digits --resume_from_checkpoint latest"
+    with refused("checkpoint-10 is of another run: its networks are vae, this run's are autoencoder; resume with the"):
+        train_autoencoder([*data.split(), *tiny.split(), "--output_dir", str(run)])
+
+
 def test_what_may_change(finished: Path, tmp_path: Path) -> None:
     run = interrupted(finished, 10, tmp_path / "run")
     changes = {"log_steps": 3, "sample_steps": 15, "checkpointing_steps": 4, "checkpoints_total_limit": 1}

@@ -1,0 +1,72 @@
+"""`hf-genmodels apply`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..checks import check_seed
+from ..errors import UserError
+from .options import SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline
+
+TASKS = ("translate", "reconstruct", "denoise", "encode", "score")
+# Options that go to the pipeline's method, where it knows them.
+METHOD_OPTIONS: dict[str, dict[str, Any]] = {
+    **{name: SAMPLING_OPTIONS[name] for name in ("num_inference_steps", "direction", "project")},
+    "tile_size": {"type": int, "help": "translators: go through images by tiles of this side"},
+    "tile_overlap": {"type": int, "help": "translators: pixels by which tiles overlap"},
+    "stochastic": {"action": "store_true", "default": None, "help": "translators: keep dropout"},
+    "num_samples": {"type": int, "help": "draws for each likelihood of a vae"},
+    "num_timesteps": {"type": int, "help": "time steps for each likelihood of a diffusion model"},
+    "class_labels": {"metavar": "CLASS", "help": "of a conditional model: the class of all images, or its number"},
+}
+
+
+def add_arguments(command: argparse.ArgumentParser) -> None:
+    """The options of `apply`."""
+    command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub")
+    command.add_argument("folder", metavar="FOLDER", help="images, in sub-folders or not")
+    command.add_argument("--output_dir", required=True, help="empty, or of a call of the same to go on with")
+    command.add_argument("--task", choices=TASKS, help="(default: what the model is for)")
+    command.add_argument("--batch_size", type=int, default=8, help="images at a time (default: %(default)s)")
+    command.add_argument("--seed", type=int, default=0, help="of what is drawn at random (default: %(default)s)")
+    command.add_argument(
+        "--resolution", type=int, nargs="+", help="make images cover this size (H, or H W), and crop the middle"
+    )
+    command.add_argument("--on_bad_image", default="error", choices=["error", "skip"], help="(default: error)")
+    command.add_argument(
+        "--scores_format", default="csv", choices=["csv", "jsonl"], help="of --task score (default: csv)"
+    )
+    add_options(command, METHOD_OPTIONS)
+
+
+def apply(args: argparse.Namespace) -> None:
+    """`apply MODEL FOLDER`: translate, reconstruct, denoise, encode or score every image of a folder."""
+    if args.batch_size < 1:
+        raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
+    if args.resolution is not None and (len(args.resolution) > 2 or min(args.resolution) < 1):
+        raise UserError("--resolution takes one or two numbers of pixels, of 1 or more")
+    check_output_dir(Path(args.output_dir))
+    from ..apply import apply_pipeline
+
+    pipeline = load_pipeline(args.model)
+    options = {name: getattr(args, name) for name in METHOD_OPTIONS}
+    if args.class_labels is not None and args.class_labels.isdecimal():
+        options["class_labels"] = int(args.class_labels)
+    check_seed("--seed", args.seed, 1)
+    done = apply_pipeline(
+        pipeline,
+        args.folder,
+        args.output_dir,
+        task=args.task,
+        batch_size=args.batch_size,
+        seed=args.seed,
+        resolution=None if args.resolution is None else (args.resolution[0], args.resolution[-1]),
+        on_bad_image=args.on_bad_image,
+        scores_format=args.scores_format,
+        options=options,
+    )
+    earlier = f", {done.present} were there" if done.present else ""
+    skipped = f", {done.skipped} left out" if done.skipped else ""
+    print(f"{args.output_dir}: {done.written} images done{earlier}{skipped}")
