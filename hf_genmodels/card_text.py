@@ -14,24 +14,18 @@ from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
 
-from .errors import UserError
+from .errors import UserError, one_line
 
 
 class Markdown(str):
     """Text that goes into a card as it is."""
 
 
-_BREAKS = re.compile(r"[\s\x00-\x1f\x7f-\x9f\u200b-\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 # As entities, since a backslash would not keep a backtick from ending a code span.
 _ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "`": "&#96;"}
 # What makes a link or emphasis in some places only is left alone in others, as in `[0] * 16` and `num_samples`; what
 # makes a heading, list or rule does so at the start of a line.
 _SPECIAL = re.compile(r"[&<>`\\]|\](?=[(\[:])|(?<!\s)\*|\*(?!\s)|(?<![^\W_])_|_(?![^\W_])|^[#+=~-]|(?<=^\d)[.)](?=\s)")
-
-
-def one_line(text: str) -> str:
-    """Text without line breaks, control characters, or characters that turn the direction of writing."""
-    return _BREAKS.sub(" ", text)
 
 
 def tidy(value: Any) -> Any:

@@ -14,8 +14,8 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from yaml import YAMLError
 
-from .card_text import Markdown, code, one_line, python_string, render, shell_word, tidy
-from .errors import UserError
+from .card_text import Markdown, code, python_string, render, shell_word, tidy
+from .errors import UserError, one_line
 from .families import FAMILIES, Family, find_family
 from .files import LIBRARIES, read_json, replacing
 from .metrics.record import read_metrics

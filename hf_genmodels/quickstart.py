@@ -74,7 +74,8 @@ def main(output_dir: str) -> None:
     print(f"\nheld-out reconstruction MSE, {LATENT_DIM} latents: VAE {vae_error:.5f}, PCA {pca_error:.5f}")
     for name in (*pictures, "losses.png", "README.md", "model_index.json"):
         print(f"  {folder / name}")
-    print(f'load it with: from hf_genmodels import VAEPipeline; VAEPipeline.from_pretrained("{Path(output_dir)}")')
+    place = str(Path(output_dir))
+    print(f"load it with: from hf_genmodels import VAEPipeline; VAEPipeline.from_pretrained({place!r})")
 
 
 def _all(split: Any) -> dict[str, Tensor]:

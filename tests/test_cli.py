@@ -257,3 +257,10 @@ def test_evaluate_looks_at_what_it_writes_to_first(
     assert main(["evaluate", str(tmp_path / "no model"), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert (tmp_path / "out" / name).read_text() == content
+
+
+@pytest.mark.parametrize("name", ["a\nb\r\nc", "\x1b[31mred", "a\u2028b\u202ec", "\udc80"], ids=ascii)
+def test_odd_names_leave_an_error_on_its_line(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", str(tmp_path / name)]) == 1
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("error: ") and error.isprintable() and "model_index.json is missing" in error
