@@ -30,7 +30,7 @@ from .closed_form import ClosedFormFit
 from .loop import TrainingLoop
 from .output_folder import check_output_dir, check_unoccupied, check_ways, clear, occupied
 from .outputs import networks_named, push, save_arguments, save_results
-from .resuming import checkpoint_to_resume
+from .resuming import check_same_run, checkpoint_to_resume
 from .run import Run
 from .state import plain_values
 from .stopping import Stopped
@@ -187,8 +187,10 @@ def carry_out(
     """
     args, accelerator = run.args, run.accelerator
     resume_from = None
-    if args.resume_from_checkpoint is not None and isinstance(run, TrainingLoop):
-        resume_from = checkpoint_to_resume(run, args.resume_from_checkpoint, defaults)
+    if isinstance(run, TrainingLoop):
+        check_same_run(run)
+        if args.resume_from_checkpoint is not None:
+            resume_from = checkpoint_to_resume(run, args.resume_from_checkpoint, defaults)
     accelerator.print(first_line(family, run))
     run.prepare(resume_from)
     with ExitStack() as stack:

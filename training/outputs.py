@@ -14,7 +14,7 @@ from torch import Tensor
 
 import hf_genmodels
 from hf_genmodels.families import Family
-from hf_genmodels.files import replacing
+from hf_genmodels.files import filling, replacing
 from hf_genmodels.hub import publish, write_card
 from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
@@ -59,11 +59,17 @@ def save_model(run: Run) -> None:
         pipeline.save_pretrained(run.output_dir)
     elif len(networks) == 1:
         (network,) = networks.values()
-        network.save_pretrained(str(run.output_dir))
+        save_network(network, run.output_dir)
         return
     for name, network in networks.items():
         if pipeline is None or name not in pipeline.components:
-            network.save_pretrained(str(run.output_dir / "training_networks" / name))
+            save_network(network, run.output_dir / "training_networks" / name)
+
+
+def save_network(network: ModelMixin, folder: Path) -> None:
+    """Write a network; a failure leaves the folder as it was."""
+    with filling(folder) as temporary:
+        network.save_pretrained(str(temporary))
 
 
 def save_results(run: Run, family: Family, results: dict[str, dict[str, float]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,28 @@ from .together import together
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
+
+
+# Where each machine has its data and its model may differ.
+PLACES = tuple(f"--{name}{b}" for name in ("train_data_dir", "dataset_name") for b in ("", "_b"))
+PLACES += ("--pretrained_model_name_or_path", "data set")
+
+
+def check_same_run(loop: TrainingLoop) -> None:
+    """Refuse processes that would not do the same: machines can be given other options, or hold other data.
+
+    Raises:
+        UserError: Names what differs, in all of them.
+    """
+    mine = {name: value for name, value in identity(loop).items() if name not in PLACES}
+    everyone: list[dict[str, Any]] = gather_object([mine | {"number of steps": loop.total_steps}])
+    for process, other in enumerate(everyone):
+        for name in {**everyone[0], **other}:
+            if everyone[0].get(name) != other.get(name):
+                raise UserError(
+                    f"{name} is {json.dumps(other.get(name))} in process {process} and "
+                    f"{json.dumps(everyone[0].get(name))} in process 0: give all the same options and data"
+                )
 
 
 def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]) -> Path | None:

@@ -39,12 +39,12 @@ class Told(Adversaries):
         return super().evaluate(*arguments)
 
 
-def trained(folder: Path, *told: Any, **changes: Any) -> Told:
+def trained(folder: Path, *told: Any, max_train_samples: int = 64, **changes: Any) -> Told:
     """Ten steps with dropout, averages, a log every fourth step and a checkpoint every fifth."""
     torch.manual_seed(0)
     objective = Told(*told)
     chosen: dict[str, Any] = {"train_batch_size": 8, "max_train_steps": 10, "log_steps": 4, "checkpointing_steps": 5}
     chosen |= {"learning_rate": 0.01, "use_ema": True, "num_threads": 1, **changes}
-    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=64), 0)
+    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=max_train_samples), 0)
     train(objective, data, TrainingArguments(output_dir=str(folder), **chosen))
     return objective

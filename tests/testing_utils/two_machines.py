@@ -43,6 +43,9 @@ def main(folder: Path) -> None:
     dropped = gather_object([torch.cat([each.flatten() for each in whole._dropped])])
     said["masks"] = [bool((dropped[0] == dropped[1]).all()), float(dropped[1].float().mean())]
 
+    said["options"] = refusal(lambda: trained(run, learning_rate=0.01 + rank))
+    said["data"] = refusal(lambda: trained(run, max_train_samples=64 + rank))
+
     try:  # one of them is told
         trained(run, *(("step 5", signal.SIGTERM) if rank == 1 else ()))
     except KeyboardInterrupt:

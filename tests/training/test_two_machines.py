@@ -91,5 +91,7 @@ def test_what_they_do_not_have_together_is_refused_by_both(machines: list[Path],
         )
         assert each["none"].startswith("process 0 has checkpoint-5, checkpoint-7, checkpoint-10 in ")
         assert "of which process 1 has none" in each["none"]
+        assert each["options"].startswith("--learning_rate is 1.01 in process 1 and 0.01 in process 0: ")
+        assert each["data"].startswith("--max_train_samples is 65 in process 1 and 64 in process 0: ")
         assert "another run is at work in --output_dir" in each["occupied"]
         assert "\n" not in "".join(str(value) for value in each.values())
