@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
 from torch import Tensor
 
 from hf_genmodels.losses.latent_prior import check_prior, sample_prior
-from hf_genmodels.losses.reconstruction import mean_squared_error
 from hf_genmodels.roles import Encoder, Generator
 
 from .base import Generators
@@ -33,9 +29,6 @@ class AAEPipeline(EncodingPipeline):
 
     model_cpu_offload_seq = "encoder->decoder"
 
-    tasks = ("reconstruct", "encode", "score")
-    scores = ("anomaly_score",)
-
     def __init__(
         self,
         encoder: Encoder,
@@ -56,12 +49,3 @@ class AAEPipeline(EncodingPipeline):
             return normal
         uniform = self.random_uniform(batch_size, generator)
         return sample_prior(self.config.prior, normal, uniform, self.config.num_components)
-
-    @torch.no_grad()
-    def anomaly_score(self, images: Any) -> Tensor:
-        """Mean squared reconstruction error of each image, (batch,): higher is stranger.
-
-        In units of the [0, 1] scale for images, of the data for vectors.
-        """
-        sample = self.prepare_images(images, self.dtype)
-        return mean_squared_error(self.network_decode(self.network_posterior(sample)[0]), sample)

@@ -7,13 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_genmodels.losses.reconstruction import mean_squared_error
 from hf_genmodels.roles import AutoencoderNetwork
 
-from .base import GenerativePipeline, GenerativePipelineOutput
+from .anomaly import ReconstructingPipeline
+from .base import GenerativePipelineOutput
 
 
-class AutoencoderPipeline(GenerativePipeline):
+class AutoencoderPipeline(ReconstructingPipeline):
     """Codes, reconstructions and anomaly scores of an autoencoder. It has no prior, hence no sampling.
 
     Args:
@@ -21,7 +21,7 @@ class AutoencoderPipeline(GenerativePipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = frozenset({"reconstructions"})
+    measures = frozenset({"reconstructions", "anomalies"})
     tasks = ("reconstruct", "denoise", "encode", "score")
     scores = ("anomaly_score",)
     model_cpu_offload_seq = "autoencoder"
@@ -31,6 +31,9 @@ class AutoencoderPipeline(GenerativePipeline):
         super().__init__()
         self.register_modules(autoencoder=autoencoder)
         self.register_to_config(value_scale=value_scale)
+
+    def network_reconstruct(self, sample: Tensor) -> Tensor:
+        return self.autoencoder.decode(self.autoencoder.encode(sample))
 
     @torch.no_grad()
     def __call__(
@@ -66,12 +69,3 @@ class AutoencoderPipeline(GenerativePipeline):
     def denoise(self, images: Any, output_type: str | None = None) -> GenerativePipelineOutput:
         """The clean image that a denoising autoencoder sees behind a corrupted one: its reconstruction."""
         return self.reconstruct(images, output_type)
-
-    @torch.no_grad()
-    def anomaly_score(self, images: Any) -> Tensor:
-        """Mean squared reconstruction error of each image, (batch,): higher is stranger.
-
-        In units of the [0, 1] scale for images, of the data for vectors.
-        """
-        sample = self.prepare_images(images, self.autoencoder.dtype)
-        return mean_squared_error(self.autoencoder.decode(self.autoencoder.encode(sample)), sample)

@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 DType = torch.dtype | str
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Direction = Literal["a_to_b", "b_to_a"]
-Measure = Literal["samples", "reconstructions", "likelihood", "translations", "violations", "completions"]
+Measure = Literal["samples", "reconstructions", "likelihood", "anomalies", "translations", "violations", "completions"]
 Task = Literal["translate", "reconstruct", "denoise", "encode", "score"]
 PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
 
@@ -70,7 +70,8 @@ class GenerativePipeline(Offloadable):
             `(image=, output_type="pt")` "translations", to compare with the other images of a `data_layout` of two;
             or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
             give "reconstructions", `reconstruct(images, output_type="pt")`; "likelihood", `log_likelihood(images,
-            generator=)`; and "violations" of translations, `violations(images)` as in `PolarimetricPipeline`.
+            generator=)`; "anomalies", as `AnomalyPipeline` has them; and "violations" of translations,
+            `violations(images)` as in `PolarimetricPipeline`.
         tasks: What `hf-genmodels apply` can do to images with it, the first by default: "translate", a call
             `(image=)`; "reconstruct", "denoise", "encode", methods of these names; "score", those of `scores`.
         scores: Methods that give one number for each image, `(images)` or `(images, generator=)`.

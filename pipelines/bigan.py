@@ -12,7 +12,7 @@ from .encoding import EncodingPipeline, check_fit
 
 
 class BiGANPipeline(EncodingPipeline):
-    """Samples, codes and reconstructions of a BiGAN (Donahue et al. 2017, arXiv 1605.09782).
+    """Samples, codes, reconstructions and anomaly scores of a BiGAN (Donahue et al. 2017, arXiv 1605.09782).
 
     Its encoder is deterministic; the prior is N(0, I).
 

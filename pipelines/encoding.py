@@ -10,12 +10,13 @@ from torch import Tensor
 from hf_genmodels.errors import UserError
 from hf_genmodels.sizes import sample_shape
 
-from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .anomaly import ReconstructingPipeline
+from .base import GenerativePipelineOutput, Generators
 from .latents import interpolate_latents
 
 
-class EncodingPipeline(GenerativePipeline):
-    """Samples, codes, reconstructions and paths, in terms of four hooks.
+class EncodingPipeline(ReconstructingPipeline):
+    """Samples, codes, reconstructions, paths and anomaly scores, in terms of four hooks.
 
     `latent_dim`, `network_posterior` and `network_decode` are by default those of components called `encoder` and
     `decoder`; `prior_latents` draws from N(0, I).
@@ -24,8 +25,9 @@ class EncodingPipeline(GenerativePipeline):
     depend on the other images of a call.
     """
 
-    measures = frozenset({"samples", "reconstructions"})
-    tasks = ("reconstruct", "encode")
+    measures = frozenset({"samples", "reconstructions", "anomalies"})
+    tasks = ("reconstruct", "encode", "score")
+    scores = ("anomaly_score",)
     encoder: Any
     decoder: Any
 
@@ -56,6 +58,10 @@ class EncodingPipeline(GenerativePipeline):
     def prior_latents(self, batch_size: int, generator: Generators, latents: Tensor | None) -> Tensor:
         """Latents from the prior, (batch_size, latent_dim), or the given ones after a check of their shape."""
         return self.random_latents(batch_size, (self.latent_dim,), generator, latents, self.dtype)
+
+    def network_reconstruct(self, sample: Tensor) -> Tensor:
+        """The decoded means of q(z|x)."""
+        return self.network_decode(self.network_posterior(sample)[0])
 
     # what users call -------------------------------------------------------------------------------------------------
 

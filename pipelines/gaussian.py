@@ -10,14 +10,15 @@ from torch import Tensor
 from hf_genmodels.losses.dequantization import bits_per_dim
 from hf_genmodels.models.gaussian import DensityModel, GaussianModel
 
-from .base import GenerativePipeline
+from .anomaly import AnomalyPipeline
 from .encoding import EncodingPipeline
 
 
-class DensityPipeline(GenerativePipeline):
+class DensityPipeline(AnomalyPipeline):
     """Likelihoods under a pipeline's only component, a `DensityModel`."""
 
-    measures = frozenset({"samples", "likelihood"})
+    measures = frozenset({"samples", "likelihood", "anomalies"})
+    random_anomaly_scores = True
     tasks = ("score",)
     scores = ("log_likelihood", "anomaly_score")
 
@@ -69,7 +70,7 @@ class GaussianPipeline(DensityPipeline, EncodingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = frozenset({"samples", "reconstructions", "likelihood"})
+    measures = frozenset({"samples", "reconstructions", "likelihood", "anomalies"})
     tasks = ("reconstruct", "encode", "score")
     model_cpu_offload_seq = "gaussian"
     gaussian: GaussianModel

@@ -22,16 +22,15 @@ from .offloading import weights_of
 
 
 class VAEPipeline(EncodingPipeline):
-    """Samples, codes, reconstructions and likelihoods of a VAE.
+    """Samples, codes, reconstructions, likelihoods and anomaly scores of a VAE.
 
     Args:
         vae: The network.
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = frozenset({"samples", "reconstructions", "likelihood"})
-    tasks = ("reconstruct", "encode", "score")
-    scores = ("log_likelihood",)
+    measures = frozenset({"samples", "reconstructions", "likelihood", "anomalies"})
+    scores = ("log_likelihood", "anomaly_score")
     likelihood_draws = 100
     model_cpu_offload_seq = "vae"
     vae: Any

@@ -8,7 +8,7 @@ from .encoding import EncodingPipeline, check_fit
 
 
 class VAEGANPipeline(EncodingPipeline):
-    """Samples, codes and reconstructions of a VAE/GAN (Larsen et al. 2016, arXiv 1512.09300).
+    """Samples, codes, reconstructions and anomaly scores of a VAE/GAN (Larsen et al. 2016, arXiv 1512.09300).
 
     Args:
         encoder: x -> mu(x), with one log sigma for all images (`shared_log_std=True`).

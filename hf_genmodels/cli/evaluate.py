@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from ..errors import UserError
 from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline, print_table
 
 
@@ -13,7 +14,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub; or a folder of images")
     add_options(command, DATA_OPTIONS)
     command.add_argument("--split", default="test", help="split to compare with (default: %(default)s)")
-    command.add_argument("--metrics", nargs="+", required=True, help="such as fid kid precision_recall swd mse ssim")
+    command.add_argument("--metrics", nargs="+", required=True, help="such as fid kid swd mse ssim auroc")
     command.add_argument(
         "--extractor", help="whose features are compared: a classifier's folder or Hub id, inception, pixels"
     )
@@ -33,7 +34,7 @@ def evaluate(args: argparse.Namespace) -> None:
     The figures and a new card go into --output_dir, by default into the model's folder if it is local; those of a
     folder of images, without a card, nowhere else than into --output_dir.
     """
-    from ..cards import load_card
+    from ..cards import load_card, training_arguments
     from ..data import DataArguments
     from ..evaluation import evaluate_pipeline
     from ..evaluation.folder import FolderOfImages, is_folder_of_images
@@ -43,6 +44,8 @@ def evaluate(args: argparse.Namespace) -> None:
     model, target = Path(args.model), Path(args.output_dir or args.model)
     if args.output_dir is not None:
         check_output_dir(target)
+    if args.exclude_label is not None and "auroc" not in args.metrics:
+        raise UserError("--exclude_label has no effect without --metrics auroc; leave it out")
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
     are_images = is_folder_of_images(args.model)
     if args.output_dir is not None or not are_images:
@@ -50,6 +53,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if not are_images and (target / "README.md").is_file():
         load_card(target / "README.md")
     pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model)
+    if "auroc" in args.metrics and data.exclude_label is None and pipeline._source is not None:
+        data.exclude_label = training_arguments(pipeline._source).get("arguments", {}).get("exclude_label")
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     if "translations" in pipeline.measures and pipeline.default_direction is None and args.direction is not None:
         data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that

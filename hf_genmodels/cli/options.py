@@ -27,6 +27,7 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "image_columns": {"nargs": "+", "help": "columns that are the channels of one image (of a target)"},
     "side_by_side": {"action": "store_true", "help": "translators: each image shows A and B beside each other"},
     "label_column": {"default": "label", "help": "column of the labels (default: label)"},
+    "exclude_label": {"help": "auroc: the class that is the anomaly (default: the one that training left out)"},
     "cache_dir": {"help": "where downloaded data sets are kept"},
     "streaming": {"action": "store_true", "help": "read the data set without downloading it first"},
     "on_bad_image": {"default": "error", "choices": ["error", "skip"], "help": "(default: error)"},

@@ -107,13 +107,18 @@ def _choose(
     if role != "evaluation" and args.exclude_label is not None:
         if labels is None:
             raise UserError(f"--exclude_label {args.exclude_label}: the data have no column {args.label_column!r}")
-        rows = rows[labels != _excluded(args, names)]
+        rows = rows[labels != excluded_label(args, names)]
     if role == "training" and args.max_train_samples is not None:
         rows = np.sort(generator(seed, 0, SUBSET).permutation(rows)[: args.max_train_samples])
     return rows
 
 
-def _excluded(args: DataArguments, class_names: tuple[str, ...] | None) -> int | None:
+def excluded_label(args: DataArguments, class_names: tuple[str, ...] | None) -> int | None:
+    """The label that `exclude_label` stands for; None without one.
+
+    Raises:
+        UserError: The data have no such class.
+    """
     if args.exclude_label is None:
         return None
     if class_names is not None and args.exclude_label in class_names:
@@ -337,7 +342,7 @@ class SourceOrigin:
                 self.source.name, args.dataset_config_name, split, reader.shape, kind.value_scale, class_names, None
             ),
             skip_bad=args.on_bad_image == "skip",
-            excluded=None if role == "evaluation" else _excluded(args, class_names),
+            excluded=None if role == "evaluation" else excluded_label(args, class_names),
             limit=args.max_train_samples if role == "training" else None,
             random_flip=args.random_flip and role == "training",
         )

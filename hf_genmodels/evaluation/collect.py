@@ -11,9 +11,9 @@ from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from ..errors import UserError
-from .compared import Answers, completions, real_batches, translations
+from .compared import Answers, completions, labelled_batches, real_batches, translations
 from .folder import FolderOfImages
-from .kinds import DENSITY, ERROR, ERRORS, FEATURES, LIKELIHOOD, TEXTURE
+from .kinds import ANOMALY, DENSITY, ERROR, ERRORS, FEATURES, LIKELIHOOD, TEXTURE
 from .request import Request
 
 
@@ -71,11 +71,17 @@ def collect(request: Request, dataset: Any, where: str) -> tuple[Collected, Coll
 def _collect_real(request: Request, dataset: Any) -> Collected:
     """One pass over the real data: features, reconstruction errors, likelihoods."""
     real = Collected()
-    generators = {kind: request.generator() for kind in (ERROR, LIKELIHOOD)}
+    generators = {kind: request.generator() for kind in (ERROR, LIKELIHOOD, ANOMALY)}
     with tqdm(total=request.num_samples, desc="real", unit="example", disable=not request.progress) as bar:
-        for batch in real_batches(request, dataset):
+        for batch, labels in labelled_batches(request, dataset):
             real.add(batch, request)
             _score_reconstructions(request, batch, generators[ERROR], real)
+            if request.of(ANOMALY):
+                if labels is None:
+                    raise UserError("auroc needs labels, and the data have none; name the column with --label_column")
+                options = {"generator": generators[ANOMALY]} if request.pipeline.random_anomaly_scores else {}
+                real.scores["anomaly score"].append(request.pipeline.anomaly_score(batch, **options).double().cpu())
+                real.scores["is anomaly"].append(labels == request.anomaly)
             if request.of(LIKELIHOOD):
                 log_likelihood = request.pipeline.log_likelihood(batch, generator=generators[LIKELIHOOD])
                 real.scores["nll"].append(-log_likelihood.double().cpu())

@@ -17,7 +17,7 @@ from ..data.sources import has_two_sources
 from ..errors import UserError
 from ..losses.constraints import sample_mask
 from .folder import FolderOfImages
-from .kinds import ERROR, VIOLATIONS
+from .kinds import ANOMALY, ERROR, VIOLATIONS
 from .request import Request
 
 
@@ -63,11 +63,17 @@ def compared_shape(request: Request, dataset: Any) -> tuple[int, ...]:
 
 def real_batches(request: Request, dataset: Any) -> Iterator[Tensor]:
     """As many real examples as asked for, in order: (batch, channels, height, width) in [0, 1], or (batch, dim)."""
+    return (examples for examples, _ in labelled_batches(request, dataset))
+
+
+def labelled_batches(request: Request, dataset: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """`real_batches` with the labels (batch,) of each, where there are any."""
     taken = 0
     for batch in evaluation_batches(dataset, batch_size=request.batch_size):
         examples = batch["image"][: request.num_samples - taken]
         taken += len(examples)
-        yield (examples + 1) / 2 if examples.ndim == 4 else examples
+        labels = batch["label"][: len(examples)] if "label" in batch else None
+        yield (examples + 1) / 2 if examples.ndim == 4 else examples, labels
         if taken == request.num_samples:
             return
 
@@ -116,6 +122,8 @@ def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> d
     if "translations" in request.pipeline.measures:
         settings["resolution"] = data_args.resolution
         settings["direction"] = _direction(request) or settings.get("direction")
+    if request.of(ANOMALY):
+        settings["anomaly"] = data_args.exclude_label
     if "completions" in request.pipeline.measures:
         settings["known_pixels"] = request.known_pixels
     return {name: value for name, value in settings.items() if value is not None}

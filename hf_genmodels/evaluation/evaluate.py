@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 
 from ..checks import check_seed
 from ..data import DataArguments, load_split
+from ..data.columns import excluded_label
+from ..errors import UserError
 from ..metrics.extractors import Extractor
 from ..pipelines.base import GenerativePipeline
 from .collect import collect
 from .compared import compared_shape, data_settings, layout_of
+from .kinds import ANOMALY
 from .report import report
 from .request import Request, check_request, check_shape, find_extractor
 
@@ -42,7 +46,7 @@ def evaluate_pipeline(
     Args:
         pipeline: Its class says what can be measured of it, see `GenerativePipeline`. Translations are compared with
             their targets (or the images of the other domain); of each image's known pixels one sample is made.
-        data_args: The data set; nothing is augmented.
+        data_args: The data set; nothing is augmented. Its `exclude_label` is the class that is the anomaly of "auroc".
         split: Which split is the real side.
         metrics: Some of `METRICS`.
         num_samples: Samples to draw, and the most real examples (of each domain) to use; "num_real" says how many.
@@ -71,7 +75,10 @@ def evaluate_pipeline(
     found = find_extractor(extractor, metrics, pipeline.device)
     known = KNOWN_PIXELS if known_pixels is None else known_pixels
     request = Request(pipeline, metrics, num_samples, batch_size, found, seed, progress, options, known)
+    if request.of(ANOMALY) and data_args.exclude_label is None:
+        raise UserError("auroc needs --exclude_label: the class that is the anomaly, which training left out")
     dataset = load_split(data_args, split, layout_of(request, data_args))
+    request = replace(request, anomaly=excluded_label(data_args, dataset.spec.class_names))
     about = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
     shape = compared_shape(request, dataset)
     check_shape(request, shape)

@@ -57,11 +57,12 @@ ERROR = Kind(
     "needs reconstructions, and {pipeline} has no reconstruct()",
 )
 LIKELIHOOD = Kind(("nll",), frozenset({"likelihood"}), "needs likelihoods, and {pipeline} has no log_likelihood()")
+ANOMALY = Kind(("auroc",), frozenset({"anomalies"}), "needs anomaly scores, and {pipeline} has no anomaly_score()")
 VIOLATIONS = Kind(("violations",), frozenset({"violations"}), "needs polarimetric images, and {pipeline} makes none")
 CONSTRAINTS = Kind(("constraints",), frozenset({"completions"}), "needs known pixels, and {pipeline} takes none")
 KINDS = {
     metric: kind
-    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, VIOLATIONS, CONSTRAINTS)
+    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, ANOMALY, VIOLATIONS, CONSTRAINTS)
     for metric in kind.metrics
 }
 METRICS = tuple(KINDS)

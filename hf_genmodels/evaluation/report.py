@@ -12,9 +12,10 @@ from torch import Tensor
 from ..errors import UserError
 from ..metrics import distribution, likelihood, texture
 from ..metrics.constraints import EPSILON
+from ..metrics.detection import auroc
 from ..metrics.polarimetry import mean_std_median
 from .collect import Collected
-from .kinds import CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
+from .kinds import ANOMALY, CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
 from .request import Request
 
 _NEIGHBOUR = 3
@@ -134,6 +135,11 @@ def _mean_likelihood(request: Request, metric: str, real: Collected, made: Colle
     yield Figure("negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings)
 
 
+def _rank_anomalies(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    scores, anomalies = torch.cat(real.scores["anomaly score"]), torch.cat(real.scores["is anomaly"])
+    yield Figure("AUROC", auroc(scores, anomalies), {"num_samples": real.count})
+
+
 def _sum_up_violations(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     settings = _of_samples(request, made)
     for name in ("C1", "C2", "C3"):
@@ -156,6 +162,7 @@ _REPORTS: dict[Kind, Callable[[Request, str, Collected, Collected], Iterator[Fig
     DENSITY: _estimate_density,
     ERROR: _mean_error,
     LIKELIHOOD: _mean_likelihood,
+    ANOMALY: _rank_anomalies,
     VIOLATIONS: _sum_up_violations,
     CONSTRAINTS: _sum_up_constraints,
 }

@@ -19,7 +19,10 @@ _SMALLEST = 4  # precision and recall look at the third neighbour
 
 @dataclass(frozen=True)
 class Request:
-    """What `evaluate_pipeline` was asked for, once it is known that the pipeline can serve it."""
+    """What `evaluate_pipeline` was asked for, once it is known that the pipeline can serve it.
+
+    `anomaly` is the label of the examples that are the anomalies, known once the data are.
+    """
 
     pipeline: GenerativePipeline
     metrics: Sequence[str]
@@ -30,6 +33,7 @@ class Request:
     progress: bool
     sampling: Mapping[str, Any]
     known_pixels: float
+    anomaly: int | None = None
 
     def of(self, *kinds: Kind) -> list[str]:
         """The metrics asked for that are of these kinds."""

@@ -15,7 +15,10 @@ from hf_genmodels.pipelines.base import GenerativePipelineOutput
 
 OURS = {name for name in hf_genmodels.__all__ if name.endswith("Pipeline")} - {"AutoPipeline", "GenerativePipeline"}
 # What a call is given or asked for whatever the pipeline can do.
-USUAL = {"self", "batch_size", "generator", "latents", "xi", "image", "values", "mask", "num_samples", "output_type"}
+USUAL = {
+    *("self", "batch_size", "generator", "latents", "xi", "image", "values", "mask", "num_samples", "output_type"),
+    *("callback_on_step_end", "callback_on_step_end_tensor_inputs"),
+}
 
 
 def parameters(function: Any) -> dict[str, Any]:
@@ -31,6 +34,7 @@ def test_a_class_says_what_it_has(name: str) -> None:
     assert "image" in call or "translations" not in kind.measures
     assert ("completions" in kind.measures) == ("mask" in call)
     methods = {"reconstructions": "reconstruct", "likelihood": "log_likelihood", "violations": "violations"}
+    methods["anomalies"] = "anomaly_score"
     for measure, method in methods.items():
         assert (measure in kind.measures) == hasattr(kind, method), measure
     if kind.measures:
@@ -38,6 +42,8 @@ def test_a_class_says_what_it_has(name: str) -> None:
     assert kind.default_direction == call.get("direction")
     if "reconstructions" in kind.measures:
         assert kind.random_reconstructions == ("generator" in parameters(kind.reconstruct))
+    if "anomalies" in kind.measures:
+        assert kind.random_anomaly_scores == ("generator" in parameters(kind.anomaly_score))
     if "likelihood" in kind.measures:
         assert kind.likelihood_draws == parameters(kind.log_likelihood).get("num_samples")
     classes = ("num_classes" in vars(base) for base in kind.__mro__ if base is not GenerativePipeline)
