@@ -105,6 +105,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         "options": options,
         "networks": {name: _config(path) for name, path in component_folders(folder).items()},
         "own_classes": _own_classes(folder),
+        "class_names": _class_names(folder),
         "own_pipeline": family.pipeline is not None and find_family(family.pipelines[0]) is None,
         "pictures": [(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
         "has_losses": (folder / "losses.png").is_file(),
@@ -273,6 +274,12 @@ def component_folders(folder: Path) -> dict[str, Path]:
 def _config(folder: Path) -> dict[str, Any]:
     found = _optional_json(folder / "config.json") or _optional_json(folder / "scheduler_config.json")
     return {name: value for name, value in tidy(found).items() if not name.startswith("_") and value is not None}
+
+
+def _class_names(folder: Path) -> list[str]:
+    """The names of the classes that a pipeline tells apart, by number."""
+    names = _optional_json(folder / "model_index.json").get("id2label")
+    return [one_line(str(name)) for name in names.values()] if isinstance(names, dict) else []
 
 
 def _own_classes(folder: Path) -> dict[str, str]:

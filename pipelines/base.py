@@ -379,8 +379,54 @@ class GenerativePipeline(Offloadable):
         """Number of classes of a conditional model, else None."""
         return None
 
+    @property
+    def id2label(self) -> dict[int, str] | None:
+        """Names of the classes by number, as diffusers' DiTPipeline has them; None where nobody gave any."""
+        names: dict[int, str] | None = self.config.get("id2label")
+        return names
+
+    def register_classes(self, id2label: Mapping[Any, str] | None) -> None:
+        """Keep the names of the classes in the configuration, so that `class_labels` may be names.
+
+        Args:
+            id2label: Number (a string of it in JSON) -> name; None for no names.
+
+        Raises:
+            UserError: It does not name each class.
+        """
+        if id2label is not None:
+            try:
+                id2label = {int(number): name for number, name in id2label.items()}
+            except ValueError:
+                raise UserError("id2label must have the numbers of the classes as keys") from None
+            wanted = range(self.num_classes or 0)
+            if sorted(id2label) != list(wanted) or not all(isinstance(name, str) for name in id2label.values()):
+                raise UserError(f"id2label must name the classes 0 to {len(wanted) - 1}, got {len(id2label)} names")
+        self.register_to_config(id2label=id2label)
+
     def class_numbers(self, class_labels: Any) -> Any:
-        return class_labels
+        """`class_labels` as users give them, with numbers in place of names.
+
+        Raises:
+            UserError: No class, or more than one, is called so.
+        """
+        if isinstance(class_labels, (list, tuple)):
+            return [self._class_number(label) if isinstance(label, str) else label for label in class_labels]
+        return self._class_number(class_labels) if isinstance(class_labels, str) else class_labels
+
+    def _class_number(self, name: str) -> int:
+        names = self.id2label or {}
+        if not names:
+            raise UserError(f"class_labels {name!r}: this model has no names of classes (id2label); give numbers")
+        found = [number for number, each in names.items() if each == name]
+        if len(found) != 1:
+            known = list(names.values())
+            more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+            raise UserError(
+                f"class_labels: {len(found) or 'no'} classes are called {name!r}; choose from "
+                f"{', '.join(known[:20])}{more}, or give a number"
+            )
+        return found[0]
 
     def random_latents(
         self,

@@ -25,11 +25,13 @@ class FlowPipeline(GenerativePipeline):
     `reconstruct` gives back the very images. Vectors go through as they are.
 
     Where a method takes `class_labels`, a class-conditional flow needs them (a call draws them if they are left out):
-    one number for all images, or a sequence or tensor with one for each, from 0 to num_classes - 1.
+    one number or name (`id2label`) for all images, or a sequence with one for each; numbers go from 0 to
+    num_classes - 1.
 
     Args:
         flow: The network.
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+        id2label: Names of the classes by number, where it knows classes.
     """
 
     measures = frozenset({"samples", "reconstructions", "likelihood"})
@@ -40,10 +42,11 @@ class FlowPipeline(GenerativePipeline):
     model_cpu_offload_seq = "flow"
     flow: FlowNetwork
 
-    def __init__(self, flow: FlowNetwork, value_scale: float = 255.0) -> None:
+    def __init__(self, flow: FlowNetwork, value_scale: float = 255.0, id2label: dict[int, str] | None = None) -> None:
         super().__init__()
         self.register_modules(flow=flow)
         self.register_to_config(value_scale=value_scale)
+        self.register_classes(id2label)
 
     @property
     def latent_dim(self) -> int:

@@ -24,7 +24,8 @@ class GANPipeline(IterativePipeline):
     """Samples of a GAN's generator, paths and arithmetic between them, and latents of given images.
 
     Where a method takes `class_labels`, a conditional generator needs them (a call draws them if they are left out):
-    one number for all images, or a sequence or tensor with one for each, from 0 to num_classes - 1. Latents may be
+    one number or name (`id2label`) for all images, or a sequence with one for each; numbers go from 0 to
+    num_classes - 1. Latents may be
     tensors, arrays or lists of numbers.
 
     A generator with `norm_statistics="batch"` normalises each image by the batch it comes in: its samples, and what
@@ -33,6 +34,7 @@ class GANPipeline(IterativePipeline):
     Args:
         generator: G, z -> x.
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+        id2label: Names of the classes by number, where it knows classes.
     """
 
     sampling_options = frozenset({"class_labels", "truncation"})
@@ -43,10 +45,12 @@ class GANPipeline(IterativePipeline):
         self,
         generator: Generator,
         value_scale: float = 255.0,
+        id2label: dict[int, str] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(generator=generator)
         self.register_to_config(value_scale=value_scale)
+        self.register_classes(id2label)
 
     @property
     def sample_shape(self) -> SampleShape:

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 
-ClassLabels = int | Sequence[int] | Tensor | None
+# names are numbers by the time that a method sees them, see `GenerativePipeline.class_numbers`
+ClassLabels = int | str | Sequence[int | str] | Tensor | None
 
 
 def find_labels(class_labels: ClassLabels, num_classes: int | None, device: torch.device) -> Tensor | None:

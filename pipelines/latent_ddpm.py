@@ -28,6 +28,7 @@ class LatentDDPMPipeline(DenoisingPipeline):
         scaling_factor: The network denoises latents times this number, which makes their standard deviation 1.
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
         trained_schedule: Noise of the training, as a DDPMScheduler's arguments; None for that of `scheduler`.
+        id2label: Names of the classes by number, where it knows classes.
 
     Raises:
         UserError: The network takes other latents.
@@ -44,11 +45,13 @@ class LatentDDPMPipeline(DenoisingPipeline):
         scaling_factor: float = 1.0,
         value_scale: float = 255.0,
         trained_schedule: dict[str, Any] | None = None,
+        id2label: dict[int, str] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
         self.register_to_config(scaling_factor=scaling_factor, value_scale=value_scale)
         self.register_schedule(trained_schedule)
+        self.register_classes(id2label)
         if self.latent_shape != (vae.config.latent_dim,):
             raise UserError(
                 f"LatentDDPMPipeline: the network denoises {self.latent_shape}, "

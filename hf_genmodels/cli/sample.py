@@ -31,7 +31,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--output_dir", default="samples", help="must be empty (default: %(default)s)")
     command.add_argument("--overwrite", action="store_true", help="replace the samples that --output_dir has")
     command.add_argument(
-        "--class_labels", type=int, nargs="+", help="of a conditional model; sample i has the i-th, in turn"
+        "--class_labels", nargs="+", help="of a conditional model, numbers or names; sample i has the i-th, in turn"
     )
     add_options(command, SAMPLING_OPTIONS)
 
@@ -57,7 +57,8 @@ def sample(args: argparse.Namespace) -> None:
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
     named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     options = pipeline.check_sampling_options({**named, "class_labels": args.class_labels})
-    labels = options.pop("class_labels", None)
+    words = options.pop("class_labels", None)
+    labels = None if words is None else pipeline.class_numbers([_class_label(pipeline, word) for word in words])
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
         for start in range(0, args.num_samples, args.batch_size):
@@ -87,6 +88,12 @@ def sample(args: argparse.Namespace) -> None:
         for path in earlier:
             path.unlink()
     print(f"{folder}: {written}")
+
+
+def _class_label(pipeline: GenerativePipeline, word: str) -> int | str:
+    """A word of the command line: the name of a class where one is called so, else a number."""
+    is_name = word in (pipeline.id2label or {}).values()
+    return int(word) if word.isdecimal() and not is_name else word
 
 
 def _overview(pipeline: GenerativePipeline, samples: list[Image] | np.ndarray) -> Image | None:

@@ -228,6 +228,16 @@ def check_labels(data: DataSpec, option: str) -> int:
     return len(data.class_names)
 
 
+def class_notes(folder: Path, data: DataSpec) -> tuple[str, ...]:
+    """`Objective.notes` of a saved model that knows as many classes as the data have, by other names."""
+    index = folder / "model_index.json"
+    saved = (read_json(index) if index.is_file() else {}).get("id2label")
+    if not isinstance(saved, dict) or data.class_names is None or list(saved.values()) == list(data.class_names):
+        return ()
+    before, now = (", ".join(map(str, names)) for names in (saved.values(), data.class_names))
+    return (f"the classes of {folder} are {before}; those of {data.name}, {now}, take their places in this order",)
+
+
 def check_saved_classes(known: int, data: DataSpec) -> None:
     """Compare the number of classes that a saved model was trained with, with the data's.
 

@@ -10,7 +10,7 @@ from ..data.spec import DataSpec
 from ..errors import UserError
 from ..files import read_json
 from ..sizes import sample_shape
-from .base import Family, adopt_saved_options, check_labels, check_shape, load_saved
+from .base import Family, adopt_saved_options, check_labels, check_shape, class_notes, load_saved
 from .denoisers import (
     build_scheduler,
     build_unet,
@@ -121,7 +121,9 @@ def reload(folder: Path, args: DDPMArguments, data: DataSpec) -> "DDPMObjective"
         adopt_saved_options(args, saved_scheduler_options(scheduler.config))
     else:
         scheduler = build_scheduler(args, is_image=unet.config.sample_size != 1)
-    return objective(args, unet, scheduler, data, vae, scaling_factor)
+    built = objective(args, unet, scheduler, data, vae, scaling_factor)
+    built.notes = class_notes(folder, data)
+    return built
 
 
 def objective(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..checks import check_positive, check_unused, check_widths
 from ..data.spec import DataSpec
 from ..errors import UserError
-from .base import Family, adopt_saved_options, check_labels, check_saved_classes, load_networks
+from .base import Family, adopt_saved_options, check_labels, check_saved_classes, class_notes, load_networks
 from .levels import check_num_levels, choose_num_levels
 
 if TYPE_CHECKING:
@@ -106,7 +106,9 @@ def reload(folder: Path, args: FlowArguments, data: DataSpec) -> "FlowObjective"
         check_num_levels(args.num_levels, data, READER)
     if args.class_conditional:
         check_saved_classes(flow.config.num_classes, data)
-    return FlowObjective(flow, data)
+    built = FlowObjective(flow, data)
+    built.notes = class_notes(folder, data)
+    return built
 
 
 def network_options(args: FlowArguments, data: DataSpec) -> tuple[str, dict[str, Any]]:

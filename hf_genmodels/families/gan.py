@@ -21,7 +21,7 @@ from .architectures import (
     saved_generator_options,
     saved_norm,
 )
-from .base import Family, adopt_saved_options, check_labels, check_saved_classes, load_networks
+from .base import Family, adopt_saved_options, check_labels, check_saved_classes, class_notes, load_networks
 from .penalties import (
     GRADIENT_PENALTY,
     GRADIENT_PENALTY_WEIGHT,
@@ -97,7 +97,9 @@ def reload(folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
     check_combination(args, saved=True)
     if args.conditioning != "none":
         check_saved_classes(generator.config.num_classes, data)
-    return objective(args, generator, discriminator, data)
+    built = objective(args, generator, discriminator, data)
+    built.notes = class_notes(folder, data)
+    return built
 
 
 def objective(args: GANArguments, generator: Any, discriminator: Any, data: DataSpec) -> "GANObjective":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import torch
 from diffusers import ConfigMixin, ModelMixin
@@ -16,6 +16,7 @@ from ..errors import UserError
 if TYPE_CHECKING:
     from ..pipelines.base import GenerativePipeline
 
+PipelineT = TypeVar("PipelineT", bound="GenerativePipeline")
 Batch = dict[str, Tensor]
 # A tensor of one process -> the rows of all processes one after the other, in the order of the global batch's shares.
 Gather = Callable[[Tensor], Tensor]
@@ -203,7 +204,7 @@ class Objective:
         if self.pipeline_class is None:
             return None
         parts: dict[str, Any] = {name: networks[name] for name in self.ema}
-        return self.pipeline_class(**parts, value_scale=self.data.value_scale)
+        return with_class_names(self.pipeline_class(**parts, value_scale=self.data.value_scale), self.data)
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Pictures of this family by name: (batch, channels, height, width) in [0, 1], or (batch, 2) points.
@@ -248,6 +249,14 @@ class Objective:
         come one process after the other.
         """
         return {}
+
+
+def with_class_names(pipeline: PipelineT, data: DataSpec) -> PipelineT:
+    """A pipeline with the names of the data's classes, where it tells them apart and has a place for names."""
+    names = data.class_names
+    if names is not None and "id2label" in pipeline.config and pipeline.num_classes == len(names):
+        pipeline.register_classes(dict(enumerate(names)))
+    return pipeline
 
 
 def reconstruction_pairs(pipeline: Any, image: Tensor) -> Tensor:

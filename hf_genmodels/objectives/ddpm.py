@@ -16,7 +16,7 @@ from ..pipelines.ddpm import DDPMPipeline
 from ..pipelines.denoising import DenoisingPipeline
 from ..pipelines.latent_ddpm import LatentDDPMPipeline
 from ..pipelines.noise_schedules import ddim_of
-from .base import Batch, Gather, Noise, Objective, Phase
+from .base import Batch, Gather, Noise, Objective, Phase, with_class_names
 
 
 class DDPMObjective(Objective):
@@ -152,7 +152,7 @@ class DDPMObjective(Objective):
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
     def pipeline(self, networks: dict[str, ModelMixin]) -> DenoisingPipeline:
-        return self.pipeline_with(self.scheduler, networks)
+        return with_class_names(self.pipeline_with(self.scheduler, networks), self.data)
 
     def pipeline_with(self, scheduler: SchedulerMixin, networks: dict[str, Any]) -> DenoisingPipeline:
         """The pipeline around `networks`, with any sampler."""

@@ -22,6 +22,7 @@ from tests.testing_utils.refusals import refused
 # What subclasses define and call, with tensors that they have made themselves.
 HOOKS = {
     *("to_diffused", "from_diffused", "predict", "network_posterior", "network_decode", "prior_latents"),
+    "network_reconstruct",
     *("posterior_draw", "path_between", "translate", "start_steps", "end_step", "register_schedule"),
     *("trained_schedule", "matrices"),
 }
