@@ -57,6 +57,13 @@ class DensityPipeline(AnomalyPipeline):
         """Negative log-likelihood of each image, (batch,) nats: higher is stranger."""
         return -self.log_likelihood(images, generator)
 
+    @torch.no_grad()
+    def anomaly_threshold(
+        self, images: Any, quantile: float = 0.95, generator: torch.Generator | None = None
+    ) -> float:
+        """The score that a share `quantile` of normal images does not exceed; `generator` as for `log_likelihood`."""
+        return self.anomaly_score(images, generator).quantile(quantile).item()
+
 
 class GaussianPipeline(DensityPipeline, EncodingPipeline):
     """Samples, principal components, reconstructions and likelihoods of a Gaussian.

@@ -16,16 +16,10 @@ import hf_genmodels
 from hf_genmodels import GenerativePipeline
 from hf_genmodels.operators import Inpainting
 from tests.families import TINY
+from tests.testing_utils.offloading import public_methods
 from tests.testing_utils.pipelines import networks, tiny_pipeline
 from tests.testing_utils.refusals import refused
 
-# What subclasses define and call, with tensors that they have made themselves.
-HOOKS = {
-    *("to_diffused", "from_diffused", "predict", "network_posterior", "network_decode", "prior_latents"),
-    "network_reconstruct",
-    *("posterior_draw", "path_between", "translate", "start_steps", "end_step", "register_schedule"),
-    *("trained_schedule", "matrices"),
-}
 COUNTS = ("2", 1.5, True, [2], -1, 0, np.float64(2.0), torch.tensor([2]), 2j)
 NUMBERS = ("1", True, math.nan, math.inf, [1.0], torch.tensor([1.0, 2.0]), 1j)
 FLAGS = ("no", 1, None, 0.5, [True])
@@ -62,19 +56,6 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "quantile": (*NUMBERS, -0.1, 1.5),
 }
 BY_TYPE = {"int": COUNTS, "float": NUMBERS, "bool": FLAGS, "str": TEXTS, "Direction": TEXTS, "Method": TEXTS}
-
-
-def methods_of(pipeline_class: type) -> list[str]:
-    """What users call of a pipeline: every public method that hf_genmodels defines for its class."""
-    kinds = [kind for kind in pipeline_class.__mro__ if issubclass(kind, GenerativePipeline)]
-    names = {
-        name
-        for kind in kinds
-        if kind is not GenerativePipeline
-        for name, method in vars(kind).items()
-        if inspect.isfunction(method) and (name == "__call__" or name[0] != "_")
-    }
-    return sorted(names - HOOKS)
 
 
 def good_arguments(pipeline: GenerativePipeline, method: Any) -> dict[str, Any]:
@@ -121,7 +102,7 @@ def wrong_arguments(pipeline: GenerativePipeline, method: Any) -> Iterator[tuple
             yield name, None
 
 
-CALLS = [(name, method) for name in TINY for method in methods_of(getattr(hf_genmodels, name))]
+CALLS = [(name, method) for name in TINY for method in public_methods(getattr(hf_genmodels, name))]
 
 
 @pytest.mark.parametrize(("name", "method_name"), CALLS, ids=lambda value: value)

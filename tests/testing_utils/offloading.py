@@ -42,6 +42,7 @@ ARGUMENTS: dict[str, Callable[[Any], Any]] = {
 HOOKS = {
     *("network_posterior", "network_decode", "prior_latents", "posterior_draw", "path_between", "translate"),
     *("predict", "trained_schedule", "to_diffused", "from_diffused", "from_pipe", "class_numbers"),
+    "network_reconstruct",
     *("register_schedule", "start_steps", "end_step"),
 }
 
@@ -94,6 +95,8 @@ def call(pipeline: Any, name: str) -> list[Tensor]:
 def tensors_in(result: Any) -> Iterator[Tensor]:
     if isinstance(result, Tensor):
         yield result.detach()
+    elif isinstance(result, float):
+        yield torch.tensor(result)
     elif is_dataclass(result):
         for field in fields(result):
             yield from tensors_in(getattr(result, field.name))
