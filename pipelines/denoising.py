@@ -14,7 +14,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_noise, predicted_sample
 from hf_genmodels.sizes import height_width
 
-from .base import GenerativePipelineOutput, Generators
+from .base import GenerativePipelineOutput, Generators, Task
 from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, find_labels, match_labels, random_labels
@@ -39,7 +39,7 @@ class DenoisingPipeline(IterativePipeline):
     """
 
     measures = frozenset({"samples", "reconstructions"})
-    tasks = ("reconstruct", "encode")
+    tasks: ClassVar[tuple[Task, ...]] = ("reconstruct", "encode")
     sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
     model_cpu_offload_seq = "unet"
     _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "denoised"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,7 +11,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.sizes import sample_shape
 
 from .anomaly import ReconstructingPipeline
-from .base import GenerativePipelineOutput, Generators
+from .base import GenerativePipelineOutput, Generators, Task
 from .latents import interpolate_latents
 
 
@@ -26,8 +26,8 @@ class EncodingPipeline(ReconstructingPipeline):
     """
 
     measures = frozenset({"samples", "reconstructions", "anomalies"})
-    tasks = ("reconstruct", "encode", "score")
-    scores = ("anomaly_score",)
+    tasks: ClassVar[tuple[Task, ...]] = ("reconstruct", "encode", "score")
+    scores: ClassVar[tuple[str, ...]] = ("anomaly_score",)
     encoder: Any
     decoder: Any
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from hf_genmodels.losses.dequantization import bits_per_dim
 from hf_genmodels.models.gaussian import DensityModel, GaussianModel
 
 from .anomaly import AnomalyPipeline
+from .base import Task
 from .encoding import EncodingPipeline
 
 
@@ -19,8 +20,8 @@ class DensityPipeline(AnomalyPipeline):
 
     measures = frozenset({"samples", "likelihood", "anomalies"})
     random_anomaly_scores = True
-    tasks = ("score",)
-    scores = ("log_likelihood", "anomaly_score")
+    tasks: ClassVar[tuple[Task, ...]] = ("score",)
+    scores: ClassVar[tuple[str, ...]] = ("log_likelihood", "anomaly_score")
 
     @property
     def density(self) -> DensityModel:

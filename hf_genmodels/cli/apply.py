@@ -8,7 +8,7 @@ from typing import Any
 
 from ..checks import check_seed
 from ..errors import UserError
-from .options import SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline
+from .options import SAMPLING_OPTIONS, add_options, check_output_dir, class_label, load_pipeline
 
 TASKS = ("translate", "reconstruct", "denoise", "encode", "score")
 # Options that go to the pipeline's method, where it knows them.
@@ -52,8 +52,8 @@ def apply(args: argparse.Namespace) -> None:
 
     pipeline = load_pipeline(args.model)
     options = {name: getattr(args, name) for name in METHOD_OPTIONS}
-    if args.class_labels is not None and args.class_labels.isdecimal():
-        options["class_labels"] = int(args.class_labels)
+    if args.class_labels is not None:
+        options["class_labels"] = class_label(pipeline, args.class_labels)
     check_seed("--seed", args.seed, 1)
     done = apply_pipeline(
         pipeline,

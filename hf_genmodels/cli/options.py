@@ -78,6 +78,12 @@ def load_pipeline(model: str) -> GenerativePipeline:
     return pipeline
 
 
+def class_label(pipeline: GenerativePipeline, word: str) -> int | str:
+    """A word of the command line: the name of a class where one is called so, else a number."""
+    is_name = word in (pipeline.id2label or {}).values()
+    return int(word) if word.isdecimal() and not is_name else word
+
+
 def print_table(rows: Sequence[Sequence[str]]) -> None:
     """Print rows with their columns aligned."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import check_seed
 from ..errors import UserError
 from ..files import filling
-from .options import SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline
+from .options import SAMPLING_OPTIONS, add_options, check_output_dir, class_label, load_pipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,7 +58,7 @@ def sample(args: argparse.Namespace) -> None:
     named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     options = pipeline.check_sampling_options({**named, "class_labels": args.class_labels})
     words = options.pop("class_labels", None)
-    labels = None if words is None else pipeline.class_numbers([_class_label(pipeline, word) for word in words])
+    labels = None if words is None else pipeline.class_numbers([class_label(pipeline, word) for word in words])
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
         for start in range(0, args.num_samples, args.batch_size):
@@ -88,12 +88,6 @@ def sample(args: argparse.Namespace) -> None:
         for path in earlier:
             path.unlink()
     print(f"{folder}: {written}")
-
-
-def _class_label(pipeline: GenerativePipeline, word: str) -> int | str:
-    """A word of the command line: the name of a class where one is called so, else a number."""
-    is_name = word in (pipeline.id2label or {}).values()
-    return int(word) if word.isdecimal() and not is_name else word
 
 
 def _overview(pipeline: GenerativePipeline, samples: list[Image] | np.ndarray) -> Image | None:

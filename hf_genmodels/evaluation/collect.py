@@ -81,7 +81,7 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
                     raise UserError("auroc needs labels, and the data have none; name the column with --label_column")
                 options = {"generator": generators[ANOMALY]} if request.pipeline.random_anomaly_scores else {}
                 real.scores["anomaly score"].append(request.pipeline.anomaly_score(batch, **options).double().cpu())
-                real.scores["is anomaly"].append(labels == request.anomaly)
+                real.scores["is anomaly"].append(labels.eq(request.anomaly))
             if request.of(LIKELIHOOD):
                 log_likelihood = request.pipeline.log_likelihood(batch, generator=generators[LIKELIHOOD])
                 real.scores["nll"].append(-log_likelihood.double().cpu())
