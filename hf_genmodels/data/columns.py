@@ -167,8 +167,8 @@ def _reader(args: DataArguments, expected: Expected, role: Role) -> Reader:
         expected.kind,
         expected.size,
         None if args.resolution is None else height_width(args.resolution),
-        None if args.crop_size is None else height_width(args.crop_size),
         args.center_crop or role != "training",
+        None if args.crop_size is None else height_width(args.crop_size),
         args.conversion,
     )
 

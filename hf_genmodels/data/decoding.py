@@ -294,16 +294,16 @@ class Reader:
         kind: What every image must be.
         size: (height, width) every image must have; None with `resolution`, and for vectors.
         resolution: (height, width) that images are made to cover; None keeps the size.
-        crop_size: (height, width) that is cut out of them; None for `resolution`.
         center_crop: Whether to cut out the middle. Otherwise an image stays as large as it comes.
+        crop_size: (height, width) that is cut out; None for `resolution`.
         conversion: What is done to modes and values.
     """
 
     kind: Kind
     size: tuple[int, int] | None
     resolution: tuple[int, int] | None
-    crop_size: tuple[int, int] | None
     center_crop: bool
+    crop_size: tuple[int, int] | None = None
     conversion: Conversion = AS_STORED
 
     @property
