@@ -192,6 +192,8 @@ def carry_out(
         if args.resume_from_checkpoint is not None:
             resume_from = checkpoint_to_resume(run, args.resume_from_checkpoint, defaults)
     accelerator.print(first_line(family, run))
+    for note in run.objective.notes:
+        accelerator.print(note)
     run.prepare(resume_from)
     with ExitStack() as stack:
         with together(accelerator):

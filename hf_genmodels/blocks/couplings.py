@@ -1,6 +1,7 @@
 """Coupling layers: one half of the channels stays, and says how the other half changes.
 
-Sources: Dinh et al. 2015 (NICE, arXiv 1410.8516), Dinh et al. 2017 (RealNVP, arXiv 1605.08803).
+Sources: Dinh et al. 2015 (NICE, arXiv 1410.8516), Dinh et al. 2017 (RealNVP, arXiv 1605.08803); with a context that
+the networks see, too, Ardizzone et al. 2019 (arXiv 1907.02392) and Winkler et al. 2019 (arXiv 1912.00042).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .autoencoding import dense_layers
 from .flows import FlowLayer, bound_log_scale
 
 BuildNetwork = Callable[[int, int], nn.Module]
-ChangeHalf = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+ChangeHalf = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def check_couplings(num_couplings: int, dim: int) -> None:
@@ -55,41 +56,61 @@ class HalfCoupling(FlowLayer):
     Args:
         num_channels: Of the sample, or its dimension; where it is odd, the first half has one more.
         first_changes: The first half changes; otherwise the last.
-        build_network: (channels in, channels out) -> a network that reads the half that stays.
+        build_network: (channels in, channels out) -> a network that reads the half that stays, and the context.
         num_outputs: Outputs of the network for each channel that changes.
+        context_dim: Numbers in the context; 0 for none.
     """
 
-    def __init__(self, num_channels: int, first_changes: bool, build_network: BuildNetwork, num_outputs: int) -> None:
+    takes_context = True
+
+    def __init__(
+        self,
+        num_channels: int,
+        first_changes: bool,
+        build_network: BuildNetwork,
+        num_outputs: int,
+        context_dim: int = 0,
+    ) -> None:
         super().__init__()
         self.sizes = [num_channels - num_channels // 2, num_channels // 2]
         self.changing = 0 if first_changes else 1
-        self.network = build_network(self.sizes[1 - self.changing], num_outputs * self.sizes[self.changing])
+        kept, changing = self.sizes[1 - self.changing], self.sizes[self.changing]
+        self.network = build_network(kept + context_dim, num_outputs * changing)
 
-    def change(self, kept: Tensor, changing: Tensor) -> tuple[Tensor, Tensor]:
+    def change(self, kept: Tensor, changing: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the half that changes becomes, and log|det dz/dx|, (batch,)."""
         raise NotImplementedError
 
-    def restore(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
+    def restore(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """The inverse of `change`."""
         raise NotImplementedError
 
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        return apply_to_halves(sample, self.sizes, [(self.changing, self.change)])
+    def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_to_halves(sample, self.sizes, [(self.changing, self.change)], context)
 
-    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        return apply_to_halves(latents, self.sizes, [(self.changing, self.restore)])
+    def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return apply_to_halves(latents, self.sizes, [(self.changing, self.restore)], context)
+
+
+def beside(kept: Tensor, context: Tensor | None) -> Tensor:
+    """What a coupling's network reads: (batch, channels, ...), at each pixel followed by (batch, context_dim)."""
+    if context is None:
+        return kept
+    spread = context.to(kept.dtype).unflatten(1, (-1, *[1] * (kept.ndim - 2))).expand(-1, -1, *kept.shape[2:])
+    return torch.cat([kept, spread], dim=1)
 
 
 def apply_to_halves(
-    sample: Tensor, sizes: list[int], steps: Sequence[tuple[int, ChangeHalf]]
+    sample: Tensor, sizes: list[int], steps: Sequence[tuple[int, ChangeHalf]], context: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
     """Change halves one after the other; they are taken apart once and put together once.
 
     Args:
         sample: (batch, channels, ...).
         sizes: Channels of the two halves.
-        steps: The half that changes, 0 or 1, and the function: (the other half, this half) -> this half changed, and
-            the log-determinant (batch,).
+        steps: The half that changes, 0 or 1, and the function: (the other half, this half, context) -> this half
+            changed, and the log-determinant (batch,).
+        context: (batch, context_dim), or None.
 
     Returns:
         The sample, changed, and the sum of the log-determinants.
@@ -97,7 +118,7 @@ def apply_to_halves(
     halves = list(sample.split(sizes, dim=1))
     log_dets = []
     for changing, change in steps:
-        halves[changing], log_det = change(halves[1 - changing], halves[changing])
+        halves[changing], log_det = change(halves[1 - changing], halves[changing], context)
         log_dets.append(log_det)
     return torch.cat(halves, dim=1), reduce(torch.add, log_dets)
 
@@ -113,26 +134,32 @@ class AffineCoupling(HalfCoupling):
         first_changes: The first half changes; otherwise the last.
         build_network: (channels in, channels out) -> a network; its output is s before the bound, then t.
         scale_limit: s lies in [-scale_limit, scale_limit].
+        context_dim: Numbers in the context; 0 for none.
     """
 
     def __init__(
-        self, num_channels: int, first_changes: bool, build_network: BuildNetwork, scale_limit: float
+        self,
+        num_channels: int,
+        first_changes: bool,
+        build_network: BuildNetwork,
+        scale_limit: float,
+        context_dim: int = 0,
     ) -> None:
-        super().__init__(num_channels, first_changes, build_network, num_outputs=2)
+        super().__init__(num_channels, first_changes, build_network, num_outputs=2, context_dim=context_dim)
         self.scale_limit = scale_limit
 
-    def scale_and_shift(self, kept: Tensor) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(self, kept: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """S in float32, and t."""
-        raw, shift = self.network(kept).chunk(2, dim=1)
+        raw, shift = self.network(beside(kept, context)).chunk(2, dim=1)
         return bound_log_scale(raw, self.scale_limit), shift
 
-    def change(self, kept: Tensor, changing: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self.scale_and_shift(kept)
+    def change(self, kept: Tensor, changing: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.scale_and_shift(kept, context)
         changed = torch.exp(log_scale) * changing + shift
         return changed.to(changing.dtype), log_scale.flatten(1).sum(1)
 
-    def restore(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self.scale_and_shift(kept)
+    def restore(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.scale_and_shift(kept, context)
         restored = torch.exp(-log_scale) * (changed - shift)
         return restored.to(changed.dtype), -log_scale.flatten(1).sum(1)
 
@@ -144,15 +171,17 @@ class CouplingStack(FlowLayer):
         couplings: At least one; all of the same number of channels.
     """
 
+    takes_context = True
+
     def __init__(self, couplings: Sequence[HalfCoupling]) -> None:
         super().__init__()
         self.sizes = couplings[0].sizes
         self.couplings = nn.ModuleList(couplings)
 
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         steps = [(layer.changing, layer.change) for layer in self.couplings]
-        return apply_to_halves(sample, self.sizes, steps)  # type: ignore[arg-type]
+        return apply_to_halves(sample, self.sizes, steps, context)  # type: ignore[arg-type]
 
-    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         steps = [(layer.changing, layer.restore) for layer in reversed(self.couplings)]
-        return apply_to_halves(latents, self.sizes, steps)  # type: ignore[arg-type]
+        return apply_to_halves(latents, self.sizes, steps, context)  # type: ignore[arg-type]

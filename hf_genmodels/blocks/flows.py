@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
+import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
+from ..checks import check_widths
 from ..errors import UserError
 from ..losses.likelihood import standard_normal_log_density
 from ..sizes import sample_shape
@@ -40,8 +43,11 @@ class FlowLayer(nn.Module):
     """A bijection x -> z of whole batches.
 
     `forward(x)` returns z and log|det dz/dx|, `inverse(z)` returns x and log|det dx/dz|; the log-determinants are
-    (batch,) float32, and their sum is zero.
+    (batch,) float32, and their sum is zero. Layers with `takes_context` have a second argument, (batch, context_dim)
+    or None: what the bijection depends on.
     """
+
+    takes_context: ClassVar[bool] = False
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         """X -> z, log|det dz/dx|."""
@@ -55,21 +61,24 @@ class FlowLayer(nn.Module):
 class FlowSequence(FlowLayer):
     """Bijections one after the other."""
 
+    takes_context = True
+
     def __init__(self, layers: list[FlowLayer]) -> None:
         super().__init__()
         self.layers = nn.ModuleList(layers)
 
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = sample.new_zeros(sample.shape[0], dtype=torch.float32)
         for layer in self.layers:
-            sample, change = layer(sample)
+            sample, change = layer(sample, context) if layer.takes_context else layer(sample)
             log_det = log_det + change
         return sample, log_det
 
-    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = latents.new_zeros(latents.shape[0], dtype=torch.float32)
         for layer in reversed(self.layers):
-            latents, change = layer.inverse(latents)  # type: ignore[operator]
+            given = (latents, context) if layer.takes_context else (latents,)
+            latents, change = layer.inverse(*given)  # type: ignore[operator]
             log_det = log_det + change
         return latents, log_det
 
@@ -170,48 +179,58 @@ class FlowModel(ModelMixin, ConfigMixin):
     A learned prior is one more bijection that makes its part of z standard normal, so that z always is. Latents are
     flat, (batch, dim), those of earlier scales last. Configurations have `in_channels`, `sample_size` (None for
     vectors), `num_levels` (grey levels by which images are dequantised, see `losses.dequantization`; None where the
-    data are continuous) and `num_classes` (None without classes).
+    data are continuous), `num_classes` (None without classes) and `context_dim` (None without a context).
 
     A subclass gives `encode` and `decode`.
     """
 
-    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(self, sample: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """X -> z (batch, dim), log|det dz/dx| (batch,)."""
         raise NotImplementedError
 
-    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Z (batch, dim) -> x, log|det dx/dz| (batch,)."""
         raise NotImplementedError
 
     def forward(
-        self, sample: Tensor, labels: Tensor | None = None, return_dict: bool = True
+        self,
+        sample: Tensor,
+        labels: Tensor | None = None,
+        context: Tensor | None = None,
+        return_dict: bool = True,
     ) -> FlowOutput | tuple[Tensor, ...]:
-        """Latents and log-density.
+        """Latents and log-density, given the labels and the context.
 
         Args:
             sample: x, (batch, dim), or (batch, channels, height, width) dequantised to [-1/2, 1/2).
             labels: (batch,) int64, of a class-conditional flow only.
+            context: (batch, context_dim) of any values, of a flow with a `context_dim` only.
             return_dict: Return a `FlowOutput` instead of a tuple.
 
         Raises:
-            UserError: The sample has another shape than the network was built for, or labels are missing or too many.
+            UserError: The sample has another shape than the network was built for, or labels or a context are missing,
+                have another shape or mean nothing here.
         """
         check_sample(sample, self.config.in_channels, self.config.sample_size)
         self.check_labels(labels, sample.shape[0])
-        latents, log_det = self.encode(sample, labels)
+        self.check_context(context, sample.shape[0])
+        latents, log_det = self.encode(sample, labels, context)
         output = FlowOutput(latents, log_det, standard_normal_log_density(latents) + log_det)
         return output if return_dict else output.to_tuple()
 
-    def inverse(self, latents: Tensor, labels: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def inverse(
+        self, latents: Tensor, labels: Tensor | None = None, context: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Z (batch, dim) -> x as `forward` takes it, log|det dx/dz| (batch,).
 
         Raises:
-            UserError: Latents of another dimension, or labels are missing or too many.
+            UserError: Latents of another dimension; or of labels and context as `forward`.
         """
         if latents.ndim != 2 or latents.shape[1] != self.dim:
             raise UserError(f"latents must be (batch, {self.dim}), got {tuple(latents.shape)}")
         self.check_labels(labels, latents.shape[0])
-        return self.decode(latents, labels)
+        self.check_context(context, latents.shape[0])
+        return self.decode(latents, labels, context)
 
     @property
     def dim(self) -> int:
@@ -231,20 +250,55 @@ class FlowModel(ModelMixin, ConfigMixin):
         if labels is not None and (labels.is_floating_point() or labels.shape != (batch_size,)):
             raise UserError(f"labels must be {batch_size} whole numbers, got {tuple(labels.shape)} {labels.dtype}")
 
+    def check_context(self, context: Tensor | None, batch_size: int) -> None:
+        """Refuse a context that does not go with the network.
+
+        Raises:
+            UserError: One line.
+        """
+        dim = self.config.get("context_dim")
+        if (context is None) != (dim is None):
+            built = "without a context" if dim is None else f"with a context of {dim} numbers"
+            raise UserError(f"the flow was built {built}: {'give one' if context is None else 'leave it out'}")
+        if context is not None and (not context.is_floating_point() or context.shape != (batch_size, dim)):
+            raise UserError(f"context must be ({batch_size}, {dim}), got {tuple(context.shape)} {context.dtype}")
+
+    def condition(self, labels: Tensor | None, context: Tensor | None) -> Tensor | None:
+        """What couplings see beside the half that stays: the class as a one among zeros, and the context.
+
+        (batch, condition_dim), or None where there is neither.
+        """
+        parts = [] if context is None else [context]
+        if labels is not None:
+            parts.insert(0, F.one_hot(labels, self.config.num_classes).to(self.dtype))
+        return torch.cat(parts, dim=1) if parts else None
+
     @torch.no_grad()
-    def initialize(self, sample: Tensor, labels: Tensor | None, reduce: Reduce) -> None:
+    def initialize(self, sample: Tensor, labels: Tensor | None, reduce: Reduce, context: Tensor | None = None) -> None:
         """Data-dependent initialisation of every `ActNorm` that has not had one.
 
         Args:
             sample: A first batch, as for `forward`.
             labels: Its labels, as for `forward`.
             reduce: Averages a tensor over all processes.
+            context: Its context, as for `forward`.
         """
         norms = [module for module in self.modules() if isinstance(module, ActNorm)]
         for norm in norms:
             norm.reduce = reduce
         try:
-            self(sample, labels)
+            self(sample, labels, context)
         finally:
             for norm in norms:
                 norm.reduce = None
+
+
+def condition_dim(num_classes: int | None, context_dim: int | None) -> int:
+    """Numbers in `FlowModel.condition`.
+
+    Raises:
+        UserError: There are classes or a context, but fewer than one.
+    """
+    for name, number in (("num_classes", num_classes), ("context_dim", context_dim)):
+        check_widths(name, [] if number is None else [number])
+    return (num_classes or 0) + (context_dim or 0)

@@ -163,16 +163,19 @@ class FlowStep(FlowLayer):
         num_channels: Of the images; even.
         hidden_channels: Width of the coupling's network.
         scale_limit: Bound of the coupling's |s|.
+        context_dim: Numbers in the context that the coupling sees; 0 for none.
     """
 
-    def __init__(self, num_channels: int, hidden_channels: int, scale_limit: float) -> None:
+    takes_context = True
+
+    def __init__(self, num_channels: int, hidden_channels: int, scale_limit: float, context_dim: int = 0) -> None:
         super().__init__()
         self.norm = ActNorm(num_channels)
         self.conv = InvertibleConv1x1(num_channels)
         network = partial(coupling_network, hidden_channels=hidden_channels)
-        self.coupling = AffineCoupling(num_channels, False, network, scale_limit)
+        self.coupling = AffineCoupling(num_channels, False, network, scale_limit, context_dim)
 
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         if self.norm.reduce is not None:  # the norm takes its statistics from what it is given
             mixed = self.conv(self.norm(sample)[0])[0]
         else:
@@ -180,12 +183,12 @@ class FlowStep(FlowLayer):
                 weight = self.conv.weight() * torch.exp(self.norm.log_scale.float())
                 mixed = mix_channels(sample, weight, weight @ self.norm.bias.float())
         kept, changing = mixed.chunk(2, dim=1)
-        changed, log_det = self.coupling.change(kept, changing)
+        changed, log_det = self.coupling.change(kept, changing, context)
         return torch.cat([kept, changed], dim=1), log_det + self.linear_log_det(sample)
 
-    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         kept, changed = latents.chunk(2, dim=1)
-        restored, log_det = self.coupling.restore(kept, changed)
+        restored, log_det = self.coupling.restore(kept, changed, context)
         mixed = torch.cat([kept, restored], dim=1)
         with in_float32(mixed):
             weight = self.conv.inverse_weight() * torch.exp(-self.norm.log_scale.float())[:, None]

@@ -27,6 +27,7 @@ IMAGES: dict[str, dict[str, str]] = {
     "realnvp": {name: name for name in ("num_scales", "hidden_channels", "scale_limit")},
     "glow": {name: name for name in ("num_flow_steps", "num_scales", "hidden_channels", "scale_limit")},
 }
+CLASS_CONDITIONAL = ("nice", "realnvp", "glow")
 READER = "dequantisation"  # as the messages about grey levels call it
 
 
@@ -69,7 +70,11 @@ class FlowArguments:
         default=False, metadata={"help": "glow: a standard normal prior at every scale instead of learned ones."}
     )
     class_conditional: bool = field(
-        default=False, metadata={"help": "glow: a prior for each class; needs labels, and learned priors."}
+        default=False,
+        metadata={
+            "help": "Of labelled data. glow: a prior for each class, so that priors must be learned; nice, realnvp: "
+            "couplings that see the class."
+        },
     )
 
 
@@ -128,7 +133,8 @@ def network_options(args: FlowArguments, data: DataSpec) -> tuple[str, dict[str,
         )
     names = known[architecture]
     allowed = {*names, "architecture"} | ({"num_levels"} if data.is_image else set())
-    allowed |= {"fixed_prior", "class_conditional"} if architecture == "glow" else set()
+    allowed |= {"fixed_prior"} if architecture == "glow" else set()
+    allowed |= {"class_conditional"} if architecture in CLASS_CONDITIONAL else set()
     unused = (name for name in vars(args) if name not in allowed)
     check_unused(args, f"with --architecture {architecture} for {kind}", *unused)
     options = {argument: getattr(args, name) for name, argument in names.items()}

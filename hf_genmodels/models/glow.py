@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.couplings import AffineCoupling
-from ..blocks.flows import FlowModel, FlowSequence, check_scale_limit
+from ..blocks.flows import FlowModel, FlowSequence, check_scale_limit, condition_dim
 from ..blocks.image_flows import FlowStep, Squeeze, check_squeezable, zero_conv
 from ..checks import check_widths
 from ..errors import UserError
@@ -40,6 +41,7 @@ class Glow(FlowModel):
         hidden_channels: Width of the couplings' networks.
         learned_prior: Learn the priors; False makes them standard normal.
         scale_limit: Bound of |log-scale| in couplings and in the priors of the channels that leave.
+        context_dim: Numbers in a context that the networks of couplings and split priors see; None for none.
 
     Raises:
         UserError: A `sample_size` that cannot be halved `num_scales` times, a width or number below 1, a
@@ -58,6 +60,7 @@ class Glow(FlowModel):
         hidden_channels: int = 128,
         learned_prior: bool = True,
         scale_limit: float = 2.0,
+        context_dim: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (
@@ -71,16 +74,17 @@ class Glow(FlowModel):
         check_scale_limit(scale_limit)
         if num_classes is not None and not learned_prior:
             raise UserError("num_classes needs learned_prior: the prior is all that the classes condition")
+        seen = condition_dim(None, context_dim)
         self.scales = nn.ModuleList()
         self.split_priors = nn.ModuleList()
         channels, (height, width) = in_channels, height_width(sample_size)
         for scale in range(num_scales):
             channels, height, width = 4 * channels, height // 2, width // 2
-            steps = [FlowStep(channels, hidden_channels, scale_limit) for _ in range(num_flow_steps)]
+            steps = [FlowStep(channels, hidden_channels, scale_limit, seen) for _ in range(num_flow_steps)]
             self.scales.append(FlowSequence([Squeeze(), *steps]))
             if scale < num_scales - 1:
                 if learned_prior:
-                    self.split_priors.append(AffineCoupling(channels, False, zero_conv, scale_limit))
+                    self.split_priors.append(AffineCoupling(channels, False, zero_conv, scale_limit, seen))
                 channels //= 2
         self.last_shape = (channels, height, width)
         if learned_prior:
@@ -88,17 +92,18 @@ class Glow(FlowModel):
             self.prior_mean = nn.Parameter(torch.zeros(rows, *self.last_shape))
             self.prior_log_std = nn.Parameter(torch.zeros(rows, *self.last_shape))
 
-    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(self, sample: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         parts: list[Tensor] = []
         changes: list[Tensor] = []
         for index, scale in enumerate(self.scales):
             if index > 0:
                 sample, leaving = sample.chunk(2, dim=1)
                 if self.config.learned_prior:  # e^s x + t is standard normal where x is N(-t / e^s, 1 / e^2s)
-                    leaving, change = self.split_priors[index - 1].change(sample, leaving)  # type: ignore[operator]
+                    prior: Any = self.split_priors[index - 1]
+                    leaving, change = prior.change(sample, leaving, context)
                     changes.append(change)
                 parts.append(leaving.flatten(1))
-            sample, change = scale(sample)
+            sample, change = scale(sample, context)
             changes.append(change)
         if self.config.learned_prior:
             mean, log_std = self.last_prior(labels)
@@ -106,7 +111,7 @@ class Glow(FlowModel):
             changes.append(-sum_per_sample(log_std).expand(sample.shape[0]))
         return torch.cat([sample.flatten(1), *reversed(parts)], dim=1), torch.stack(changes).sum(0)
 
-    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         last, latents = latents.tensor_split((math.prod(self.last_shape),), dim=1)
         sample = last.unflatten(1, self.last_shape)
         changes: list[Tensor] = []
@@ -115,13 +120,14 @@ class Glow(FlowModel):
             sample = (torch.exp(log_std) * sample + mean).to(sample.dtype)
             changes.append(sum_per_sample(log_std).expand(sample.shape[0]))
         for index in reversed(range(len(self.scales))):
-            sample, change = self.scales[index].inverse(sample)  # type: ignore[operator]
+            sample, change = self.scales[index].inverse(sample, context)  # type: ignore[operator]
             changes.append(change)
             if index > 0:
                 part, latents = latents.tensor_split((sample[0].numel(),), dim=1)
                 leaving = part.view_as(sample)
                 if self.config.learned_prior:
-                    leaving, change = self.split_priors[index - 1].restore(sample, leaving)  # type: ignore[operator]
+                    prior: Any = self.split_priors[index - 1]
+                    leaving, change = prior.restore(sample, leaving, context)
                     changes.append(change)
                 sample = torch.cat([sample, leaving], dim=1)
         return sample, torch.stack(changes).sum(0)

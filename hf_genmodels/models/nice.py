@@ -9,8 +9,8 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.couplings import BuildNetwork, CouplingStack, HalfCoupling, check_couplings, coupling_mlp
-from ..blocks.flows import FlowLayer, FlowModel, FlowSequence
+from ..blocks.couplings import BuildNetwork, CouplingStack, HalfCoupling, beside, check_couplings, coupling_mlp
+from ..blocks.flows import FlowLayer, FlowModel, FlowSequence, condition_dim
 from ..sizes import SampleSize, sample_shape
 
 
@@ -21,16 +21,17 @@ class AdditiveCoupling(HalfCoupling):
         dim: Of the sample; where it is odd, the first half has one more.
         first_changes: The first half changes; otherwise the last.
         build_network: (numbers in, numbers out) -> a network.
+        context_dim: Numbers in the context; 0 for none.
     """
 
-    def __init__(self, dim: int, first_changes: bool, build_network: BuildNetwork) -> None:
-        super().__init__(dim, first_changes, build_network, num_outputs=1)
+    def __init__(self, dim: int, first_changes: bool, build_network: BuildNetwork, context_dim: int = 0) -> None:
+        super().__init__(dim, first_changes, build_network, num_outputs=1, context_dim=context_dim)
 
-    def change(self, kept: Tensor, changing: Tensor) -> tuple[Tensor, Tensor]:
-        return changing + self.network(kept), kept.new_zeros(kept.shape[0], dtype=torch.float32)
+    def change(self, kept: Tensor, changing: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return changing + self.network(beside(kept, context)), kept.new_zeros(kept.shape[0], dtype=torch.float32)
 
-    def restore(self, kept: Tensor, changed: Tensor) -> tuple[Tensor, Tensor]:
-        return changed - self.network(kept), kept.new_zeros(kept.shape[0], dtype=torch.float32)
+    def restore(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return changed - self.network(beside(kept, context)), kept.new_zeros(kept.shape[0], dtype=torch.float32)
 
 
 class DiagonalScaling(FlowLayer):
@@ -60,9 +61,11 @@ class NICE(FlowModel):
         num_levels: Grey levels by which the images are dequantised; None for continuous data.
         num_couplings: Couplings; at least 2, and at least 3 for every number to depend on every other (section 4.1).
         hidden_dims: Widths of the hidden layers of each coupling's network.
+        num_classes: Classes, for a class-conditional flow: the couplings' networks see the class, too.
+        context_dim: Numbers in a context that they see; None for none.
 
     Raises:
-        UserError: Fewer than 2 couplings, fewer than 2 numbers to a sample, or a width below 1.
+        UserError: Fewer than 2 couplings, fewer than 2 numbers to a sample, or a width or number below 1.
     """
 
     @register_to_config
@@ -73,22 +76,27 @@ class NICE(FlowModel):
         num_levels: int | None = None,
         num_couplings: int = 4,
         hidden_dims: tuple[int, ...] = (256, 256),
+        num_classes: int | None = None,
+        context_dim: int | None = None,
     ) -> None:
         super().__init__()
         self.shape = sample_shape(in_channels, sample_size)
         dim = math.prod(self.shape)
         check_couplings(num_couplings, dim)
         build_network = partial(coupling_mlp, hidden_dims=hidden_dims)
-        couplings = [AdditiveCoupling(dim, k % 2 == 1, build_network) for k in range(num_couplings)]
+        seen = condition_dim(num_classes, context_dim)
+        couplings = [AdditiveCoupling(dim, k % 2 == 1, build_network, seen) for k in range(num_couplings)]
         self.layers = FlowSequence([CouplingStack(couplings), DiagonalScaling(dim)])
 
-    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(self, sample: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         flat = sample.flatten(1)
-        latents, log_det = self.layers(torch.cat([flat[:, ::2], flat[:, 1::2]], dim=1))
+        latents, log_det = self.layers(
+            torch.cat([flat[:, ::2], flat[:, 1::2]], dim=1), self.condition(labels, context)
+        )
         return latents, log_det
 
-    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        halves, log_det = self.layers.inverse(latents)
+    def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        halves, log_det = self.layers.inverse(latents, self.condition(labels, context))
         flat = torch.empty_like(halves)
         num_even = (halves.shape[1] + 1) // 2
         flat[:, ::2], flat[:, 1::2] = halves[:, :num_even], halves[:, num_even:]

@@ -9,8 +9,16 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.couplings import AffineCoupling, BuildNetwork, CouplingStack, check_couplings, coupling_mlp
-from ..blocks.flows import ActNorm, FlowLayer, FlowModel, FlowSequence, bound_log_scale, check_scale_limit
+from ..blocks.couplings import AffineCoupling, BuildNetwork, CouplingStack, beside, check_couplings, coupling_mlp
+from ..blocks.flows import (
+    ActNorm,
+    FlowLayer,
+    FlowModel,
+    FlowSequence,
+    bound_log_scale,
+    check_scale_limit,
+    condition_dim,
+)
 from ..blocks.image_flows import Squeeze, check_squeezable
 from ..checks import check_widths
 from ..errors import UserError
@@ -53,8 +61,10 @@ class CheckerboardCoupling(FlowLayer):
         even_changes: The positions whose row and column have an even sum change; otherwise the others.
         build_network: (channels in, channels out) -> a network; its output is s before the bound, then t.
         scale_limit: s lies in [-scale_limit, scale_limit].
+        context_dim: Numbers in the context; 0 for none.
     """
 
+    takes_context = True
     changes: Tensor
 
     def __init__(
@@ -64,26 +74,27 @@ class CheckerboardCoupling(FlowLayer):
         even_changes: bool,
         build_network: BuildNetwork,
         scale_limit: float,
+        context_dim: int = 0,
     ) -> None:
         super().__init__()
         rows, columns = (torch.arange(side) for side in height_width(sample_size))
         even = (rows[:, None] + columns) % 2 == 0
         self.register_buffer("changes", even if even_changes else ~even, persistent=False)
-        self.network = build_network(num_channels, 2 * num_channels)
+        self.network = build_network(num_channels + context_dim, 2 * num_channels)
         self.scale_limit = scale_limit
 
-    def scale_and_shift(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def scale_and_shift(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """S in float32, and t, both zero where the positions stay."""
-        raw, shift = self.network(sample * ~self.changes).chunk(2, dim=1)
+        raw, shift = self.network(beside(sample * ~self.changes, context)).chunk(2, dim=1)
         return bound_log_scale(raw, self.scale_limit) * self.changes, shift * self.changes
 
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self.scale_and_shift(sample)
+    def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.scale_and_shift(sample, context)
         latents = torch.exp(log_scale) * sample + shift
         return latents.to(sample.dtype), log_scale.flatten(1).sum(1)
 
-    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        log_scale, shift = self.scale_and_shift(latents)
+    def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        log_scale, shift = self.scale_and_shift(latents, context)
         sample = torch.exp(-log_scale) * (latents - shift)
         return sample.to(latents.dtype), -log_scale.flatten(1).sum(1)
 
@@ -98,29 +109,31 @@ class MultiScale(FlowLayer):
         shapes: (channels, height, width) of the latents that each scale gives.
     """
 
+    takes_context = True
+
     def __init__(self, scales: list[FlowSequence], shapes: list[tuple[int, int, int]]) -> None:
         super().__init__()
         self.scales = nn.ModuleList(scales)
         self.shapes = shapes[::-1]
 
-    def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         *earlier, last = self.scales
         log_det, given = 0, []
         for scale in earlier:
-            sample, change = scale(sample)
+            sample, change = scale(sample, context)
             sample, latents = sample.chunk(2, dim=1)
             log_det = log_det + change
             given.append(latents)
-        sample, change = last(sample)
+        sample, change = last(sample, context)
         return torch.cat([part.flatten(1) for part in [sample, *given[::-1]]], dim=1), log_det + change
 
-    def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         *earlier, last = self.scales
         parts = latents.split([math.prod(shape) for shape in self.shapes], dim=1)
         first, *given = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
-        sample, log_det = last.inverse(first)  # type: ignore[operator]
+        sample, log_det = last.inverse(first, context)  # type: ignore[operator]
         for scale, part in zip(earlier[::-1], given, strict=True):
-            sample, change = scale.inverse(torch.cat([sample, part], dim=1))  # type: ignore[operator]
+            sample, change = scale.inverse(torch.cat([sample, part], dim=1), context)  # type: ignore[operator]
             log_det = log_det + change
         return sample, log_det
 
@@ -147,10 +160,12 @@ class RealNVP(FlowModel):
         hidden_channels: Of images: width of each coupling's network.
         num_blocks: Of images: residual blocks of each coupling's network.
         scale_limit: Bound of |s|: one coupling stretches by a factor of at most exp(scale_limit).
+        num_classes: Classes, for a class-conditional flow: the couplings' networks see the class, too.
+        context_dim: Numbers in a context that they see; None for none.
 
     Raises:
-        UserError: Fewer than 2 couplings, vectors of one number, a width below 1, images that cannot be halved so
-            often, or a `scale_limit` that is not positive and finite.
+        UserError: Fewer than 2 couplings, vectors of one number, a width or number below 1, images that cannot be
+            halved so often, or a `scale_limit` that is not positive and finite.
     """
 
     @register_to_config
@@ -165,14 +180,17 @@ class RealNVP(FlowModel):
         hidden_channels: int = 64,
         num_blocks: int = 2,
         scale_limit: float = 2.0,
+        num_classes: int | None = None,
+        context_dim: int | None = None,
     ) -> None:
         super().__init__()
         check_scale_limit(scale_limit)
+        seen = condition_dim(num_classes, context_dim)
         if sample_size is None:
             check_couplings(num_couplings, in_channels)
             dense = partial(coupling_mlp, hidden_dims=hidden_dims)
-            self.layers: FlowLayer = CouplingStack(
-                [AffineCoupling(in_channels, k % 2 == 1, dense, scale_limit) for k in range(num_couplings)]
+            self.layers: CouplingStack | MultiScale = CouplingStack(
+                [AffineCoupling(in_channels, k % 2 == 1, dense, scale_limit, seen) for k in range(num_couplings)]
             )
             return
         check_widths("num_scales", [num_scales])
@@ -188,25 +206,30 @@ class RealNVP(FlowModel):
                 "give a smaller num_scales"
             )
         convolutional = partial(residual_net, hidden_channels=hidden_channels, num_blocks=num_blocks)
-        self.layers = image_layers(in_channels, size, num_scales, convolutional, scale_limit)
+        self.layers = image_layers(in_channels, size, num_scales, convolutional, scale_limit, seen)
 
-    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        latents, log_det = self.layers(sample)
+    def encode(self, sample: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        latents, log_det = self.layers(sample, self.condition(labels, context))
         return latents, log_det
 
-    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        return self.layers.inverse(latents)
+    def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        return self.layers.inverse(latents, self.condition(labels, context))
 
 
 def image_layers(
-    channels: int, size: tuple[int, int], num_scales: int, build_network: BuildNetwork, scale_limit: float
+    channels: int,
+    size: tuple[int, int],
+    num_scales: int,
+    build_network: BuildNetwork,
+    scale_limit: float,
+    context_dim: int,
 ) -> MultiScale:
     """The bijections of images, for the arguments see `RealNVP`."""
 
     def checkerboards(count: int) -> list[FlowLayer]:
         layers: list[FlowLayer] = []
         for k in range(count):
-            coupling = CheckerboardCoupling(channels, size, k % 2 == 1, build_network, scale_limit)
+            coupling = CheckerboardCoupling(channels, size, k % 2 == 1, build_network, scale_limit, context_dim)
             layers += [ActNorm(channels), coupling]
         return layers
 
@@ -215,7 +238,8 @@ def image_layers(
         layers = [*checkerboards(3), Squeeze()]
         channels, size = 4 * channels, (size[0] // 2, size[1] // 2)
         for k in range(3):
-            layers += [ActNorm(channels), AffineCoupling(channels, k % 2 == 1, build_network, scale_limit)]
+            coupling = AffineCoupling(channels, k % 2 == 1, build_network, scale_limit, context_dim)
+            layers += [ActNorm(channels), coupling]
         channels //= 2
         scales.append(FlowSequence(layers))
         shapes.append((channels, *size))

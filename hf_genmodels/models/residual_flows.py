@@ -181,11 +181,11 @@ class ResidualFlow(FlowModel):
         check_widths("num_flows", [num_flows])
         self.layers = FlowSequence([self.layer_class(in_channels) for _ in range(num_flows)])
 
-    def encode(self, sample: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def encode(self, sample: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         latents, log_det = self.layers(sample)
         return latents, log_det
 
-    def decode(self, latents: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
+    def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.layers.inverse(latents)
 
 

@@ -21,6 +21,7 @@ class TestGlow(FlowTesterMixin):
         {**TINY, "sample_size": 8, "num_flow_steps": 2, "num_classes": 3, "hidden_channels": 8},
         {**TINY, "sample_size": 8, "learned_prior": False},
         {**TINY, "sample_size": 6, "num_scales": 1, "hidden_channels": 8},
+        {**TINY, "sample_size": 8, "context_dim": 3, "hidden_channels": 8},
     )
 
 

@@ -17,6 +17,7 @@ class TestNICE(PlaneFlowTesterMixin):
         {"in_channels": 5, "num_couplings": 3, "hidden_dims": (8, 8)},
         {"in_channels": 1, "sample_size": 3, "num_levels": 17, "hidden_dims": (8,)},
         {"in_channels": 2, "sample_size": 2, "num_levels": 256, "hidden_dims": ()},
+        {"in_channels": 5, "num_couplings": 3, "hidden_dims": (8,), "num_classes": 3, "context_dim": 2},
     )
 
 

@@ -24,6 +24,9 @@ class TestRealNVP(PlaneFlowTesterMixin):
         {"in_channels": 1, "sample_size": 4, "num_levels": 17, **SMALL},
         {"in_channels": 2, "sample_size": 8, "num_levels": 256, "num_scales": 3, **SMALL},
         {"in_channels": 1, "sample_size": 3, "num_levels": 256, "num_scales": 1, **SMALL, "num_blocks": 0},
+        {"in_channels": 3, "num_couplings": 2, "hidden_dims": (8,), "num_classes": 4, "context_dim": 2},
+        {"in_channels": 1, "sample_size": 4, "num_levels": 17, **SMALL, "num_classes": 3},
+        {"in_channels": 1, "sample_size": 4, "num_levels": 17, **SMALL, "context_dim": 5},
     )
 
 

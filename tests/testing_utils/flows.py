@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from hf_genmodels import UserError
 from hf_genmodels.loading import load_network
 from tests.testing_utils.models import ModelTesterMixin
+from tests.testing_utils.refusals import refused
 
 Bijection = Callable[[Tensor], tuple[Tensor, Tensor]]
 
@@ -65,10 +65,12 @@ class FlowTesterMixin(ModelTesterMixin):
         shape = (batch, *self.sample_shape({"sample_size": None, **config}))
         draw = torch.randn if len(shape) == 2 else torch.rand
         sample = draw(shape, generator=generator) - (0.5 if len(shape) == 4 else 0)
-        classes = config.get("num_classes")
-        if classes is None:
-            return {"sample": sample}
-        return {"sample": sample, "labels": torch.randint(classes, (batch,), generator=generator)}
+        given = {"sample": sample}
+        if (classes := config.get("num_classes")) is not None:
+            given["labels"] = torch.randint(classes, (batch,), generator=generator)
+        if (dim := config.get("context_dim")) is not None:
+            given["context"] = torch.randn(batch, dim, generator=generator)
+        return given
 
     @pytest.fixture
     def case(self, request):
@@ -79,27 +81,50 @@ class FlowTesterMixin(ModelTesterMixin):
         return network.eval(), self.inputs(config, torch.Generator().manual_seed(1))
 
     @staticmethod
-    def directions(network: Any, labels: Tensor | None) -> tuple[Bijection, Bijection]:
-        """The network x -> z and z -> x; the labels are those of the first samples of a batch."""
+    def directions(network: Any, inputs: dict[str, Tensor]) -> tuple[Bijection, Bijection]:
+        """The network x -> z and z -> x; labels and context are those of the first samples of a batch."""
 
-        def labels_of(batch: Tensor) -> Tensor | None:
-            return None if labels is None else labels[: len(batch)]
+        def conditions(batch: Tensor) -> dict[str, Tensor]:
+            return {name: value[: len(batch)] for name, value in inputs.items() if name != "sample"}
 
         def forward(sample: Tensor) -> tuple[Tensor, Tensor]:
-            output = network(sample, labels_of(sample))
+            output = network(sample, **conditions(sample))
             return output.latents, output.log_det
 
-        return forward, lambda latents: network.inverse(latents, labels_of(latents))
+        return forward, lambda latents: network.inverse(latents, **conditions(latents))
 
     def test_inverse_undoes_forward(self, case):
         network, inputs = case
-        assert_bijection(*self.directions(network, inputs.get("labels")), inputs["sample"])
+        assert_bijection(*self.directions(network, inputs), inputs["sample"])
 
     def test_forward_undoes_inverse(self, case):
         network, inputs = case
-        forward, inverse = self.directions(network, inputs.get("labels"))
+        forward, inverse = self.directions(network, inputs)
         latents = torch.randn(len(inputs["sample"]), network.dim, generator=torch.Generator().manual_seed(2))
         assert_bijection(inverse, forward, latents)
+
+    def test_every_sample_depends_on_its_own_conditions_alone(self, case):
+        network, inputs = case
+        conditions = [name for name in inputs if name != "sample"]
+        with torch.no_grad():
+            before = network(**inputs)
+        for name in conditions:
+            changed = inputs[name].clone()
+            changed[0] = (changed[0] + 1) % network.config.num_classes if name == "labels" else changed[0] + 1
+            with torch.no_grad():
+                after = network(**{**inputs, name: changed})
+            torch.testing.assert_close(after.latents[1:], before.latents[1:])
+            assert (after.latents[0] - before.latents[0]).abs().max() > 1e-3
+
+    def test_conditions_that_are_missing_or_mean_nothing(self, case):
+        network, inputs = case
+        strange = {"labels": torch.zeros(len(inputs["sample"]), dtype=torch.long), "context": torch.zeros(4, 99)}
+        for name, value in strange.items():
+            with refused(f"^(the flow was built with|{name} must be)"):
+                network(**{**inputs, name: value} if name not in inputs else {**inputs, name: None})
+        if "context" in inputs:
+            with refused(r"context must be \(4, \d\), got \(4, 99\)"):
+                network(**{**inputs, "context": strange["context"]})
 
     def test_nothing_is_the_identity(self, case):
         network, inputs = case
@@ -110,9 +135,9 @@ class FlowTesterMixin(ModelTesterMixin):
 
     def test_log_det_is_that_of_the_jacobian(self, case):
         network, inputs = case
-        labels = inputs.get("labels")
-        same_label = None if labels is None else labels[:1].expand(2)
-        assert_log_det(self.directions(network, same_label)[0], inputs["sample"][:2])
+        for index in range(2):
+            one = {name: value[index : index + 1] for name, value in inputs.items()}
+            assert_log_det(self.directions(network, one)[0], one["sample"])
 
     def test_log_likelihood_is_the_change_of_variables(self, case):
         network, inputs = case
@@ -142,18 +167,18 @@ class FlowTesterMixin(ModelTesterMixin):
         output = network(**half)
         assert output.log_likelihood.dtype == torch.float32
         assert all(field.isfinite().all() for field in output.to_tuple())
-        sample, log_det = network.inverse(output.latents, half.get("labels"))
+        sample, log_det = self.directions(network, half)[1](output.latents)
         assert sample.isfinite().all() and log_det.isfinite().all()
 
     @torch.no_grad()
     def test_mixed_precision_has_the_log_determinant_of_the_map_it_computes(self, case):
         """Couplings' networks are rounded to three digits, which moves their scales; nothing else is."""
         network, inputs = case
-        sample, labels = inputs["sample"], inputs.get("labels")
+        sample = inputs["sample"]
         exact = network(**inputs)
         with torch.autocast("cpu", torch.bfloat16):
             output = network(**inputs)
-            restored, log_det = network.inverse(output.latents, labels)
+            restored, log_det = self.directions(network, inputs)[1](output.latents)
         has_networks = any(isinstance(module, nn.Linear | nn.Conv2d) for module in network.modules())
         bound = 0.01 * network.dim**0.5 if has_networks else 1e-5
         assert (output.log_det - exact.log_det).abs().max() <= bound
@@ -163,11 +188,11 @@ class FlowTesterMixin(ModelTesterMixin):
 
     def test_other_shapes_are_one_line_errors(self, case):
         network, inputs = case
-        sample, labels = inputs["sample"], inputs.get("labels")
-        with pytest.raises(UserError, match=r"^the network takes samples of shape .*, got .*$"):
-            network(torch.cat([sample, sample], dim=1), labels)
-        with pytest.raises(UserError, match=rf"^latents must be \(batch, {network.dim}\), got .*$"):
-            network.inverse(sample.new_zeros(len(sample), network.dim + 1), labels)
+        sample = inputs["sample"]
+        with refused(r"^the network takes samples of shape .*, got .*$"):
+            network(**{**inputs, "sample": torch.cat([sample, sample], dim=1)})
+        with refused(rf"^latents must be \(batch, {network.dim}\), got .*$"):
+            self.directions(network, inputs)[1](sample.new_zeros(len(sample), network.dim + 1))
 
 
 class PlaneFlowTesterMixin(FlowTesterMixin):
