@@ -17,6 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .applied_files import ImageFiles, ScoreFile, carry_metadata
+from .data.conversion import AS_STORED, Conversion
 from .data.decoding import BadImage, Encoded, Header, Reader, opened
 from .data.folders import tell_passed_over
 from .data.listing import OF_A_RUN, Listing, list_folder
@@ -50,6 +51,7 @@ def apply_pipeline(
     batch_size: int = 8,
     seed: int = 0,
     resolution: tuple[int, int] | None = None,
+    conversion: Conversion = AS_STORED,
     on_bad_image: OnBadImage = "error",
     scores_format: ScoresFormat = "csv",
     options: Mapping[str, Any] | None = None,
@@ -70,6 +72,7 @@ def apply_pipeline(
         batch_size: Images at a time; of several sizes, those of one size together.
         seed: Of what is drawn at random: batch k is drawn from `seed` + the number of its first image.
         resolution: (height, width) that images are made to cover, before the middle is cut out; None leaves them.
+        conversion: What is done to modes and values, as in training.
         on_bad_image: "skip" goes on without images that cannot be read or do not fit.
         scores_format: Of the scores.
         options: Further arguments of the pipeline's method, such as {"tile_size": 512}; those that are None are unset.
@@ -90,10 +93,13 @@ def apply_pipeline(
         "batch_size": batch_size,
         "seed": seed,
         "resolution": list(resolution) if resolution else None,
+        "convert": conversion.mode,
+        "value_range": list(conversion.value_range) if conversion.value_range else None,
         "scores_format": scores_format if chosen == "score" else None,
         "options": given,
     }
-    headers = _headers(pipeline, listing, resolution, on_bad_image)
+    reading = _Reading(resolution, conversion, on_bad_image)
+    headers = _headers(pipeline, listing, reading)
     _check_output(output_dir, settings)
     names = list(headers)
     output: ScoreFile | ImageFiles = ImageFiles(output_dir, names)
@@ -107,7 +113,7 @@ def apply_pipeline(
             missing = {name for name in chunk if not output.has(name)}
             if not missing:
                 continue
-            for batch_names, batch in _batches(folder, chunk, headers, resolution, on_bad_image):
+            for batch_names, batch in _batches(folder, chunk, headers, reading):
                 first = start + chunk.index(batch_names[0])
                 try:
                     results = _run(methods, batch, given, seed + first)
@@ -189,15 +195,36 @@ def _listing(folder: Path, output_dir: Path, on_bad_image: OnBadImage) -> Listin
     return listing
 
 
-def _headers(
-    pipeline: GenerativePipeline, listing: Listing, resolution: tuple[int, int] | None, on_bad_image: OnBadImage
-) -> dict[str, Header]:
+@dataclass(frozen=True)
+class _Reading:
+    """How images are read."""
+
+    resolution: tuple[int, int] | None
+    conversion: Conversion
+    on_bad_image: OnBadImage
+
+    def reader(self, header: Header) -> Reader:
+        return Reader(header.kind, None, self.resolution, None, center_crop=True, conversion=self.conversion)
+
+    @contextmanager
+    def trying(self, path: Path) -> Iterator[None]:
+        """A block in which an image may turn out to be bad: an error, or a warning and the end of the block."""
+        try:
+            yield
+        except BadImage as error:
+            if self.on_bad_image == "error":
+                raise UserError(f"{path} {error}, or pass --on_bad_image skip to leave such images out") from error
+            logger.warning("left out: %s %s", path, error)
+
+
+def _headers(pipeline: GenerativePipeline, listing: Listing, reading: _Reading) -> dict[str, Header]:
     """What the images are, in order, without those that are to be left out; decodes none of them."""
     found: dict[str, Header] = {}
     for name in listing.images:
-        with _bad_images(listing.folder / name, on_bad_image), opened(_record(listing.folder, name)) as (header, _):
+        path = listing.folder / name
+        with reading.trying(path), opened(Encoded(None, str(path)), reading.conversion) as (header, _):
             if "translate" not in pipeline.tasks:
-                _check_shape(_reader(header, resolution).target_shape(header), tuple(pipeline.sample_shape))
+                _check_shape(reading.reader(header).target_shape(header), tuple(pipeline.sample_shape))
             found[name] = header
     if not found:
         raise UserError(f"none of the {len(listing.images)} images of {listing.folder} can be used")
@@ -215,41 +242,18 @@ def _check_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
 
 
 def _batches(
-    folder: Path,
-    names: list[str],
-    headers: Mapping[str, Header],
-    resolution: tuple[int, int] | None,
-    on_bad_image: OnBadImage,
+    folder: Path, names: list[str], headers: Mapping[str, Header], reading: _Reading
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Images of one shape together: their names, and (batch, channels, height, width) in [0, 1] or (batch, dim)."""
     images: dict[tuple[int, ...], dict[str, Tensor]] = {}
     for name in names:
-        with _bad_images(folder / name, on_bad_image):
+        with reading.trying(folder / name):
             kind = headers[name].kind
-            pixels = _reader(headers[name], resolution).read(_record(folder, name)).astype(np.float32)
+            pixels = reading.reader(headers[name]).read(Encoded(None, str(folder / name))).astype(np.float32)
             image = torch.from_numpy(pixels if kind.vector else pixels / np.float32(kind.value_scale))
             images.setdefault(tuple(image.shape), {})[name] = image
     for group in images.values():
         yield list(group), torch.stack(list(group.values()))
-
-
-def _record(folder: Path, name: str) -> Encoded:
-    return Encoded(None, str(folder / name))
-
-
-def _reader(header: Header, resolution: tuple[int, int] | None) -> Reader:
-    return Reader(header.kind, None, resolution, center_crop=True)
-
-
-@contextmanager
-def _bad_images(path: Path, on_bad_image: OnBadImage) -> Iterator[None]:
-    """A block in which an image may turn out to be bad: that is an error, or a warning and the end of the block."""
-    try:
-        yield
-    except BadImage as error:
-        if on_bad_image == "error":
-            raise UserError(f"{path} {error}, or pass --on_bad_image skip to leave such images out") from error
-        logger.warning("left out: %s %s", path, error)
 
 
 # the output folder ---------------------------------------------------------------------------------------------------

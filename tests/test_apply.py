@@ -19,6 +19,7 @@ from hf_genmodels.apply import Applied, apply_pipeline
 from hf_genmodels.cli import main
 from hf_genmodels.cli.apply import TASKS
 from hf_genmodels.data import load_split
+from hf_genmodels.data.conversion import Conversion
 from tests.families import TINY
 from tests.testing_utils.full_disk import full_disk
 from tests.testing_utils.pipelines import networks, random_images, tiny_pipeline
@@ -175,6 +176,7 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a file": (["--output_dir", "{}/in/a/0.png"], "is a file"),
     "a batch": (["--batch_size", "0"], "--batch_size must be at least 1"),
     "a resolution": (["--resolution", "8", "8", "8"], "--resolution takes one or two numbers"),
+    "a range": (["--value_range", "3", "1"], "--value_range takes the value of black, and a larger one of white"),
     "a seed": (["--seed", str(2**64)], "--seed must fit into 64 bits"),
 }
 
@@ -238,6 +240,8 @@ def test_images_that_do_not_fit(tmp_path: Path, caplog: pytest.LogCaptureFixture
     assert caplog.text.count("left out: ") == 4
     resized = {"resolution": (8, 8), "on_bad_image": "skip", "progress": False}
     assert apply_pipeline(pipeline, folder, tmp_path / "other", **resized) == Applied(3, 0, 3)
+    converted = {"conversion": Conversion("grey"), "on_bad_image": "skip", "progress": False}
+    assert apply_pipeline(pipeline, folder, tmp_path / "grey", **converted) == Applied(3, 0, 3)
     with refused("holds what was made with another resolution; choose another one"):
         apply_pipeline(pipeline, folder, out, **resized)
 

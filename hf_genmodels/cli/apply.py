@@ -34,6 +34,10 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--resolution", type=int, nargs="+", help="make images cover this size (H, or H W), and crop the middle"
     )
+    command.add_argument("--convert", choices=["rgb", "grey"], help="make all images RGB or grey (default: neither)")
+    command.add_argument(
+        "--value_range", type=float, nargs=2, metavar=("BLACK", "WHITE"), help="stored values of black and white"
+    )
     command.add_argument("--on_bad_image", default="error", choices=["error", "skip"], help="(default: error)")
     command.add_argument(
         "--scores_format", default="csv", choices=["csv", "jsonl"], help="of --task score (default: csv)"
@@ -47,8 +51,11 @@ def apply(args: argparse.Namespace) -> None:
         raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
     if args.resolution is not None and (len(args.resolution) > 2 or min(args.resolution) < 1):
         raise UserError("--resolution takes one or two numbers of pixels, of 1 or more")
+    if args.value_range is not None and not args.value_range[0] < args.value_range[1]:
+        raise UserError("--value_range takes the value of black, and a larger one of white")
     check_output_dir(Path(args.output_dir))
     from ..apply import apply_pipeline
+    from ..data.conversion import Conversion
 
     pipeline = load_pipeline(args.model)
     options = {name: getattr(args, name) for name in METHOD_OPTIONS}
@@ -63,6 +70,7 @@ def apply(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         seed=args.seed,
         resolution=None if args.resolution is None else (args.resolution[0], args.resolution[-1]),
+        conversion=Conversion(args.convert, None if args.value_range is None else tuple(args.value_range)),
         on_bad_image=args.on_bad_image,
         scores_format=args.scores_format,
         options=options,
