@@ -72,13 +72,16 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
     torch.manual_seed(args.seed)
     of_data = {**vars(data.arguments), "validation_split": data.validation_split}
     run = make_run(objective, data, args, accelerator, of_data)
+    stopped = None
     try:
         carry_out(run, family, {**plain_values(objective), **of_data, **vars(args)}, None, {})
-    except Stopped as stop:
-        signal.raise_signal(stop.signal)  # to whoever handles it in this program
-        raise
+    except Stopped as error:
+        stopped = error
     for tracker in accelerator.trackers:  # `end_training` would end the processes' group, too, and the next `train`
         tracker.finish()
+    if stopped is not None:
+        signal.raise_signal(stopped.signal)  # to whoever handles it in this program
+        raise stopped
     pipeline = objective.pipeline(run.inference_networks())
     if pipeline is not None:
         pipeline.to(accelerator.device)
@@ -240,10 +243,6 @@ def follow(run: Run, family: Family, options: dict[str, Any]) -> None:
             accelerator.wait_for_everyone()
         if run.stop_signals.received is not None:  # too late to stop anything
             raise Stopped(run.stop_signals.received)
-    except Stopped:
-        for tracker in accelerator.trackers:
-            tracker.finish()
-        raise
     finally:
         let_collectives_end(accelerator)
 
@@ -354,9 +353,9 @@ def script(main: Callable[[], object]) -> None:
 
 
 def main() -> None:
-    """`python -m hf_genmodels.training.entry FAMILY [options]`: what `hf-genmodels train` launches for any family."""
+    """Train the family that the command line names first; see `__main__.py`."""
     train_family(sys.argv[1], sys.argv[2:])
 
 
-if __name__ == "__main__":
+if __name__ == "__main__":  # as the usage of earlier versions of the command had it
     script(main)

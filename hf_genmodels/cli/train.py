@@ -14,7 +14,7 @@ from ..families import FAMILIES, get_family
 
 TRAIN_USAGE = """usage: hf-genmodels train FAMILY [options] [-- launcher options]
 
-Runs `accelerate launch <launcher options> -m hf_genmodels.training.entry FAMILY <options>`.
+Runs `accelerate launch <launcher options> -m hf_genmodels.training FAMILY <options>`.
 
   hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae
   hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae -- --multi_gpu --num_processes 2
@@ -50,7 +50,7 @@ def train(arguments: list[str]) -> int:
         make_parser(family.arguments, f"Train: {family.title}.", prog=f"hf-genmodels train {family.name}").print_help()
         return 0
     words = ["--quiet", *launcher, *missing_launch_options(launcher)]
-    return launch([*words, "-m", "hf_genmodels.training.entry", family.name, *options])
+    return launch([*words, "-m", "hf_genmodels.training", family.name, *options])
 
 
 def missing_launch_options(launcher: Sequence[str]) -> list[str]:

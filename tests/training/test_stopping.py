@@ -150,6 +150,21 @@ def test_the_exit_status_of_a_script(error: BaseException, status: int) -> None:
     assert end.value.code == status
 
 
+def test_ctrl_c_while_libraries_are_imported() -> None:
+    code = """
+import runpy, sys
+class Impatient:
+    def find_spec(self, name, *_):
+        if name == "torch":
+            raise KeyboardInterrupt
+sys.modules.pop("torch", None)
+sys.meta_path.insert(0, Impatient())
+runpy.run_module("hf_genmodels.training", run_name="__main__")
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
+
+
 # processes -----------------------------------------------------------------------------------------------------------
 
 COMMAND = [sys.executable, "-m", "hf_genmodels.cli", "train"]
