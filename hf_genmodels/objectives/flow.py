@@ -8,6 +8,7 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from ..data.spec import DataSpec
+from ..errors import UserError
 from ..losses.dequantization import bits_per_dim, check_range, dequantize, discrete_log_likelihood
 from ..pipelines.flow import FlowPipeline
 from .base import Batch, Gather, Noise, Objective, Phase
@@ -41,7 +42,8 @@ class FlowObjective(Objective):
             batch: As for `losses`.
             noise: Uniform in [0, 1), of the images' shape; None for vectors.
         """
-        log_density: Tensor = flow(self.continuous(batch["image"], noise), self.labels(batch)).log_likelihood
+        sample = self.continuous(batch["image"], noise)
+        log_density: Tensor = flow(sample, self.labels(batch), **self.given(batch)).log_likelihood
         return (
             log_density if self.num_levels is None else discrete_log_likelihood(log_density, self.dim, self.num_levels)
         )
@@ -54,6 +56,22 @@ class FlowObjective(Objective):
         """The labels, where the flow reads them."""
         return batch["label"] if self.is_conditional else None
 
+    def context(self, batch: Batch) -> Tensor:
+        """What a flow with a `context_dim` is conditioned on, (batch, context_dim): for data of your own to give.
+
+        Raises:
+            UserError: The batch has no "context".
+        """
+        if "context" not in batch:
+            raise UserError(
+                f"the flow has a context, but {self.data.name} has none; override FlowObjective.context to give it"
+            )
+        return batch["context"]
+
+    def given(self, batch: Batch) -> dict[str, Tensor]:
+        """The context as an argument, where the flow takes one."""
+        return {"context": self.context(batch)} if self.has_context else {}
+
     def initialize(self, batch: Batch, noise: Noise, gather: Gather) -> None:
         """Let the flow's layers that want to see a first batch see one, at the middles of the grey levels."""
         image, flow = batch["image"], self.networks["flow"]
@@ -61,7 +79,8 @@ class FlowObjective(Objective):
             check_range(image)
         if initialize := getattr(flow, "initialize", None):
             middles = self.continuous(image, torch.full_like(image, 0.5))
-            initialize(middles, self.labels(batch), lambda tensor: gather(tensor[None]).mean(0))
+            reduce = lambda tensor: gather(tensor[None]).mean(0)  # noqa: E731
+            initialize(middles, self.labels(batch), reduce, **self.given(batch))
 
     # what it is made of ----------------------------------------------------------------------------------------------
 
@@ -70,23 +89,25 @@ class FlowObjective(Objective):
 
         Args:
             flow: x -> z with `log_likelihood`; `num_levels` in its configuration says by how many grey levels images
-                are dequantised, `num_classes` that it reads labels.
+                are dequantised, `num_classes` that it reads labels, `context_dim` that it reads a context.
             data: What the training data look like.
         """
         super().__init__({"flow": flow}, data)
         config: Any = flow.config
         self.num_levels: int | None = config.get("num_levels")
         self.is_conditional = config.get("num_classes") is not None
+        self.has_context = config.get("context_dim") is not None
         self.dim = math.prod(data.shape)
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        pictures = super().sample_grid(pipeline, batch, generator)
-        if self.data.is_image:
-            options = {"batch_size": len(batch["image"]), "generator": generator, "output_type": "pt"}
-            pictures["samples at temperature 0.7"] = pipeline(temperature=0.7, **options).images
-        return pictures
+        image = batch["image"]
+        options = {"batch_size": len(image), "generator": generator, "output_type": "pt", **self.given(batch)}
+        samples = pipeline(**options).images
+        if not self.data.is_image:
+            return {"data": image, "samples": samples}
+        return {"samples": samples, "samples at temperature 0.7": pipeline(temperature=0.7, **options).images}
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         image = batch["image"]

@@ -6,6 +6,7 @@ from hf_genmodels import FlowPipeline, Glow, RealNVP
 from tests.testing_utils.cases import Equal, FamilyCase
 
 GLOW = {"num_flow_steps": 1, "num_scales": 1, "hidden_channels": 4, "latent_dim": None}
+REALNVP = {"architecture": "realnvp", "num_scales": 1, "hidden_channels": 4, "latent_dim": None}
 
 
 def tiny_flow(shape: tuple[int, ...]) -> Glow | RealNVP:
@@ -28,6 +29,7 @@ CASE = FamilyCase(
     resumed={
         "realnvp": {"dataset_name": "builtin:toy2d", "hidden_dims": 8, "latent_dim": None, "max_grad_norm": 5},
         "glow": GLOW | {"lr_scheduler": "cosine"},
+        "classes of realnvp": REALNVP | {"class_conditional": True},
         "classes of glow": GLOW | {"class_conditional": True, "gradient_accumulation_steps": 2},
     },
 )

@@ -14,17 +14,20 @@ from torch.distributions import Normal
 
 from hf_genmodels import UserError
 from hf_genmodels.blocks.flows import ActNorm, FlowOutput
-from hf_genmodels.data import DataSpec
+from hf_genmodels.data import DataArguments, DataSpec, load_data
 from hf_genmodels.families.flow import FlowArguments, build, network_options, reload
 from hf_genmodels.models.glow import Glow
 from hf_genmodels.models.nice import NICE
 from hf_genmodels.models.realnvp import RealNVP
 from hf_genmodels.models.residual_flows import PlanarFlow, RadialFlow
 from hf_genmodels.objectives.flow import FlowObjective
+from hf_genmodels.training.arguments import TrainingArguments
+from hf_genmodels.training.entry import train
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 from tests.testing_utils.refusals import refused
 
 TINY_IMAGES = dataclasses.replace(IMAGES, size=(4, 4))
+LABELLED = dataclasses.replace(VECTORS, class_names=("a", "b", "c"))
 GLOW = {"architecture": "glow", "num_flow_steps": 1, "num_scales": 1, "hidden_channels": 4}
 CONDITIONAL = GLOW | {"class_conditional": True}
 CASES = [
@@ -35,6 +38,12 @@ CASES = [
     (TINY_IMAGES, {"architecture": "nice", "num_flow_steps": 3, "hidden_dims": [8]}),
     (TINY_IMAGES, {"architecture": "realnvp", "num_scales": 1, "hidden_channels": 4, "scale_limit": 1.5}),
     (TINY_IMAGES, GLOW | {"fixed_prior": True, "scale_limit": 1.5}),
+    (LABELLED, {"architecture": "realnvp", "num_flow_steps": 3, "hidden_dims": [8], "class_conditional": True}),
+    (LABELLED, {"architecture": "nice", "num_flow_steps": 3, "hidden_dims": [8], "class_conditional": True}),
+    (
+        TINY_IMAGES,
+        {"architecture": "realnvp", "num_scales": 1, "hidden_channels": 4, "class_conditional": True},
+    ),
     (TINY_IMAGES, CONDITIONAL),
 ]
 
@@ -227,7 +236,11 @@ UNLABELLED = dataclasses.replace(IMAGES, class_names=None)
         ),
         (VECTORS, {"num_scales": 2}, "--num_scales has no meaning with --architecture realnvp for vectors; leave it"),
         (VECTORS, {"num_levels": 2}, "--num_levels has no meaning with --architecture realnvp for vectors"),
-        (VECTORS, {"class_conditional": True}, "--class_conditional has no meaning with --architecture realnvp"),
+        (
+            VECTORS,
+            CASES[0][1] | {"class_conditional": True},
+            "--class_conditional has no meaning with --architecture pla",
+        ),
         (VECTORS, CASES[0][1] | {"hidden_dims": [8]}, "--hidden_dims has no meaning with --architecture planar"),
         (IMAGES, {"hidden_dims": [8]}, "--hidden_dims has no meaning with --architecture glow for images"),
         (IMAGES, CASES[5][1] | {"num_flow_steps": 8}, "--num_flow_steps has no meaning with --architecture realnvp"),
@@ -314,3 +327,26 @@ def test_a_saved_flow_and_what_contradicts_it(tmp_path):
             reload(tmp_path, FlowArguments(**options), data)
     meant = dataclasses.replace(TINY_IMAGES, value_scale=255.0)
     assert reload(tmp_path, FlowArguments(num_levels=17), meant).num_levels == 17
+
+
+# context -------------------------------------------------------------------------------------------------------------
+
+
+class OfTheFirst(FlowObjective):
+    """The second number of a vector given the first one, which is told as the context."""
+
+    def context(self, batch):
+        return batch["image"][:, :1].flip(0) if "context" not in batch else batch["context"]
+
+
+def test_a_flow_with_a_context_is_trained_by_giving_it(tmp_path):
+    torch.manual_seed(0)
+    flow = RealNVP(2, num_couplings=2, hidden_dims=(8,), context_dim=1)
+    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=64), 0)
+    args = TrainingArguments(str(tmp_path), max_train_steps=3, train_batch_size=16, num_threads=1, learning_rate=0.01)
+    with refused("the flow has a context, but builtin:toy2d has none; override FlowObjective.context"):
+        losses_of(FlowObjective(flow, data.spec), make_batch(data.spec))
+    pipeline = train(OfTheFirst(flow, data.spec), data, args)
+    weights = flow.layers.couplings[0].network[0].weight
+    assert weights.shape == (8, 2) and weights[:, 1].abs().min() > 0
+    assert pipeline(context=torch.zeros(5, 1), output_type="np").images.shape == (5, 2)

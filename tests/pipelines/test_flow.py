@@ -16,6 +16,7 @@ from tests.testing_utils.pipelines import (
     SamplingTesterMixin,
     random_images,
 )
+from tests.testing_utils.refusals import refused
 
 SHAPE = (1, 8, 8)
 
@@ -265,3 +266,56 @@ def test_classes_of_a_flow_that_has_none(pipeline, images):
     ):
         with pytest.raises(UserError, match="class_labels: the model was trained without classes"):
             call()
+
+
+# classes and contexts of couplings -----------------------------------------------------------------------------------
+
+
+def test_classes_of_couplings():
+    pipeline = pipeline_of(RealNVP(2, num_couplings=2, hidden_dims=(8,), num_classes=3))
+    latents = torch.randn(1, 2, generator=generator()).expand(3, 2)
+    each = pipeline(latents=latents, class_labels=[0, 1, 2], output_type="pt").images
+    assert len({tuple(point.tolist()) for point in each}) == 3
+    torch.testing.assert_close(pipeline.encode(each, class_labels=[0, 1, 2]), latents)
+    density = pipeline.log_likelihood(each, class_labels=[0, 1, 2])
+    assert not torch.allclose(density, pipeline.log_likelihood(each, class_labels=1))
+    assert pipeline(class_labels=[2, 2], output_type="pt").images.shape == (2, 2)
+
+
+@pytest.mark.parametrize("images", [False, True])
+def test_contexts(images):
+    """One for all, or one for each; every method tells the network the same."""
+    small = {"hidden_channels": 4, "num_blocks": 0, "num_scales": 1, "num_levels": 256}
+    flow = RealNVP(1, 4, context_dim=2, **small) if images else RealNVP(3, num_couplings=2, context_dim=2)
+    pipeline = pipeline_of(flow)
+    assert pipeline.context_dim == 2
+    each = torch.tensor([[0.0, 1.0], [2.0, -1.0], [0.0, 1.0]])
+    latents = torch.randn(1, pipeline.latent_dim, generator=generator()).expand(3, -1)
+    made = pipeline(latents=latents, context=each, output_type="pt").images
+    assert torch.equal(made[0], made[2]) and not torch.allclose(made[0], made[1], atol=1e-3)
+    assert torch.equal(pipeline.decode(latents, "pt", context=each).images, made)
+    of_first = pipeline(latents=latents, context=each[0], output_type="pt").images
+    assert torch.equal(of_first, made[[0, 0, 0]])
+    assert pipeline(context=each, output_type="pt").images.shape == made.shape
+    torch.testing.assert_close(pipeline.reconstruct(made, "pt", context=each).images, made)
+    density = pipeline.log_likelihood(made, generator=generator(), context=each)
+    bits = pipeline.bits_per_dim(made, generator=generator(), context=each)
+    torch.testing.assert_close(bits, -density / pipeline.latent_dim / math.log(2))
+    assert not torch.allclose(density[1], pipeline.log_likelihood(made, generator=generator(), context=each[0])[1])
+    path = pipeline.interpolate(made[:1], made[1:2], num_steps=3, output_type="pt", context=each[0]).images
+    torch.testing.assert_close(path[0], made[0])
+
+
+@pytest.mark.parametrize(
+    ("dim", "context", "message"),
+    [
+        (2, None, "this flow needs a context: 2 numbers"),
+        (2, torch.zeros(3), r"context must be \(2,\) or \(4, 2\), got \(1, 3\)"),
+        (2, torch.zeros(3, 2), r"context must be \(2,\) or \(4, 2\), got \(3, 2\)"),
+        (None, torch.zeros(2), "this flow has no context; leave context out"),
+    ],
+)
+def test_contexts_that_do_not_fit(dim, context, message):
+    pipeline = pipeline_of(RealNVP(3, num_couplings=2, context_dim=dim))
+    with refused(message):
+        pipeline(batch_size=4, context=context)
