@@ -204,7 +204,7 @@ class _Reading:
     on_bad_image: OnBadImage
 
     def reader(self, header: Header) -> Reader:
-        return Reader(header.kind, None, self.resolution, None, center_crop=True, conversion=self.conversion)
+        return Reader(header.kind, None, self.resolution, center_crop=True, conversion=self.conversion)
 
     @contextmanager
     def trying(self, path: Path) -> Iterator[None]:
