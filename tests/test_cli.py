@@ -78,6 +78,14 @@ def test_train_help_is_the_scripts() -> None:
     assert "--dataset_name" in done.stdout and "--latent_dim" in done.stdout
 
 
+def test_what_the_launcher_refuses_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "vae", "--output_dir", str(tmp_path / "out"), "--", "--multi_gpu", "--num_processes", "1"]
+    assert main(words) == 1
+    said = capsys.readouterr().err.splitlines()
+    assert said == [said[0]]
+    assert said[0].startswith("error: accelerate launch: You need to use at least 2 processes to use `--multi_gpu`")
+
+
 def test_train_passes_on_a_failure_without_noise(tmp_path: Path) -> None:
     done = run("train", "vae", "--dataset_name", "builtin:nonsense", "--output_dir", str(tmp_path / "out"))
     assert done.returncode == 1

@@ -137,9 +137,9 @@ def make_ready(family_name: str, is_fitted: bool, data_args: DataArguments, args
         args.mixed_precision = "no"
     accelerator = make_accelerator(args)
     with together(accelerator):
-        check_output_dir(args, resumable=not is_fitted)
         if accelerator.is_main_process:
             check_unoccupied(Path(args.output_dir))
+        check_output_dir(args, resumable=not is_fitted)
     return accelerator
 
 

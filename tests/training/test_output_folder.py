@@ -31,8 +31,9 @@ def test_two_runs_in_one_folder(finished: Path, tmp_path: Path, changes: dict[st
     run = interrupted(finished, 10, tmp_path / "run")
     with occupied(run):
         before = content(run)
-        with refused(f"another run is at work in --output_dir {run}: "):
-            main(options(run, **changes))
+        for words in (options(run), options(run, **changes)):
+            with refused(f"another run is at work in --output_dir {run}: "):
+                main(words)
         assert content(run) == before
     main(options(run, **changes))
     assert same_bytes(finished / "vae", run / "vae")
