@@ -201,6 +201,22 @@ def test_evaluate_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert f"{mse:.4g}" in (tmp_path / "model" / "README.md").read_text(encoding="utf-8")
 
 
+def test_auroc_of_the_class_that_training_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    saved_vae(tmp_path / "model")
+    arguments = ["evaluate", str(tmp_path / "model"), "--dataset_name", "builtin:digits", "--num_samples", "64"]
+    assert main([*arguments, "--metrics", "auroc"]) == 1
+    assert "auroc needs --exclude_label: the class that is the anomaly" in capsys.readouterr().err
+    assert main([*arguments, "--metrics", "mse", "--exclude_label", "1"]) == 1
+    assert "--exclude_label has no effect without --metrics auroc" in capsys.readouterr().err
+    assert main([*arguments, "--metrics", "auroc", "--exclude_label", "3"]) == 0
+    training = {"family": "vae", "arguments": {"exclude_label": "1"}}
+    (tmp_path / "model" / "training_args.json").write_text(json.dumps(training))
+    assert main([*arguments, "--metrics", "auroc"]) == 0
+    results = json.loads((tmp_path / "model" / "metrics.json").read_text())["evaluation"]
+    assert [(each["name"], each["settings"]["anomaly"]) for each in results] == [("AUROC", "3"), ("AUROC", "1")]
+    assert results[0]["value"] != results[1]["value"]
+
+
 def test_a_users_mistake_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     saved_vae(tmp_path / "model")
     (tmp_path / "file").touch()

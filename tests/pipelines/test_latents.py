@@ -10,6 +10,7 @@ from scipy.stats import norm, truncnorm
 
 from hf_genmodels import UserError
 from hf_genmodels.pipelines.latents import gaussian_grid, interpolate_latents, truncate_normal
+from tests.testing_utils.pipelines import tiny_pipeline
 
 START, END = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
 
@@ -78,3 +79,12 @@ def test_truncation_of_numbers_far_out_is_finite():
     latents = torch.tensor([-40.0, -6.0, 0.0, 6.0, 40.0])
     assert truncate_normal(latents, 1.0).tolist() == pytest.approx([-1, -1, 0, 1, 1], abs=1e-5)
     assert truncate_normal(latents, 8.0).abs().max() <= 8
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_seed_means_the_same_latents_in_any_precision(dtype):
+    pipeline = tiny_pipeline("GANPipeline")
+    for generators in (lambda: torch.Generator().manual_seed(0), lambda: [torch.Generator().manual_seed(0)]):
+        exact = pipeline.random_latents(1, (65,), generators(), None, torch.float32)
+        drawn = pipeline.random_latents(1, (65,), generators(), None, dtype)
+        assert drawn.dtype == dtype and torch.equal(drawn, exact.to(dtype))
