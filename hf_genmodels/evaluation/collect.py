@@ -77,11 +77,11 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
             real.add(batch, request)
             _score_reconstructions(request, batch, generators[ERROR], real)
             if request.of(ANOMALY):
-                if labels is None:
+                if labels is None or request.anomaly is None:
                     raise UserError("auroc needs labels, and the data have none; name the column with --label_column")
                 options = {"generator": generators[ANOMALY]} if request.pipeline.random_anomaly_scores else {}
                 real.scores["anomaly score"].append(request.pipeline.anomaly_score(batch, **options).double().cpu())
-                real.scores["is anomaly"].append(labels.eq(request.anomaly))
+                real.scores["is anomaly"].append(labels == request.anomaly)
             if request.of(LIKELIHOOD):
                 log_likelihood = request.pipeline.log_likelihood(batch, generator=generators[LIKELIHOOD])
                 real.scores["nll"].append(-log_likelihood.double().cpu())
