@@ -417,7 +417,10 @@ class GenerativePipeline(Offloadable):
     def _class_number(self, name: str) -> int:
         names = self.id2label or {}
         if not names:
-            raise UserError(f"class_labels {name!r}: this model has no names of classes (id2label); give numbers")
+            raise UserError(
+                f"class_labels must be one whole number or a sequence of them, got {name!r}: this model has no names of "
+                "classes (id2label)"
+            )
         found = [number for number, each in names.items() if each == name]
         if len(found) != 1:
             known = list(names.values())
