@@ -418,8 +418,8 @@ class GenerativePipeline(Offloadable):
         names = self.id2label or {}
         if not names:
             raise UserError(
-                f"class_labels must be one whole number or a sequence of them, got {name!r}: this model has no names of "
-                "classes (id2label)"
+                f"class_labels must be one whole number or a sequence of them, got {name!r}: this model has no names "
+                "of classes (id2label)"
             )
         found = [number for number, each in names.items() if each == name]
         if len(found) != 1:
