@@ -111,9 +111,9 @@ def check_options(args: Pix2PixArguments, data: DataSpec, judge: Any = None) -> 
     if args.adversarial_weight == args.reconstruction_weight == 0:
         raise UserError("--adversarial_weight and --reconstruction_weight are both 0: there is nothing to learn")
     if args.adversarial_weight == 0:
-        of_discriminator = ("gan_loss", "gradient_penalty", "gradient_penalty_weight", "receptive_field")
-        of_discriminator += ("discriminator_width", "discriminator_learning_rate")
-        check_unused(args, "with --adversarial_weight 0", *of_discriminator)
+        of_discriminator = ("receptive_field", "discriminator_width", "discriminator_learning_rate")
+        of_loss = ("gan_loss", "gradient_penalty", "gradient_penalty_weight")
+        check_unused(args, "with --adversarial_weight 0", *of_loss, *of_discriminator)
     else:
         check_critics(args, [] if judge is None else [judge])
 
