@@ -166,8 +166,10 @@ def find_dtype(dtype: Any) -> torch.dtype | Auto | None:
     Raises:
         UserError: It is neither of these, or no type to compute with.
     """
-    if dtype is None or (isinstance(dtype, str) and dtype == "auto"):
-        return dtype
+    if dtype is None:
+        return None
+    if isinstance(dtype, str) and dtype == "auto":
+        return "auto"
     found = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
     if found not in DTYPES.values():
         names = ", ".join(f"torch.{name}" for name in DTYPES)
@@ -205,7 +207,7 @@ def check_shards(folder: Path, variant: str | None) -> None:
                 raise UserError(
                     f"{path} names {shorten(name)}, which is no safetensors file of its folder; nothing else is loaded"
                 )
-            if is_read and shard not in os.listdir(folder):
+            if is_read and shard not in os.listdir(folder):  # which has no limit on the length of a name
                 raise UserError(f"{path} names {shard}, which is not there; copy or download the whole folder")
 
 

@@ -114,7 +114,7 @@ def _hook_methods(network: nn.Module) -> None:
         vars(network)[name] = functools.update_wrapper(method, getattr(type(network), name))
 
 
-def _call_with_weights(network: nn.Module, name: str, *args: Any, **kwargs: Any) -> Any:
+def _call_with_weights(network: Any, name: str, *args: Any, **kwargs: Any) -> Any:
     with weights_of(network):
         args, kwargs = send_to_device((args, kwargs), network._hf_hook.execution_device)
         return getattr(type(network), name)(network, *args, **kwargs)

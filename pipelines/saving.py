@@ -9,6 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
+
+from hf_genmodels.configs import shorten
 from hf_genmodels.errors import UserError
 from hf_genmodels.loading import weight_files
 
@@ -38,18 +41,22 @@ def write_pipeline(folder: Path, save: Callable[[str], None], networks: Iterable
         variant: Of the weights' file names.
 
     Raises:
-        UserError: `folder` is a file.
+        UserError: `folder` is a file, or a file cannot be written (disk full, no permission).
     """
-    if folder.is_file():
-        raise UserError(f"{folder} is a file; give a folder to save to")
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
-        save(temporary)
-        written = {path.relative_to(temporary) for path in Path(temporary).rglob("*") if path.is_file()}
-        for name in sorted(written):  # shards come before the index that names them
-            (folder / name).parent.mkdir(exist_ok=True)
-            os.replace(Path(temporary) / name, folder / name)
-    for network in networks:
-        for path in (folder / network).iterdir():
-            if weight_files(variant).fullmatch(path.name) and path.relative_to(folder) not in written:
-                path.unlink()
+    try:
+        if folder.is_file():
+            raise UserError(f"{folder} is a file; give a folder to save to")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".part-", dir=folder) as temporary:
+            save(temporary)
+            written = {path.relative_to(temporary) for path in Path(temporary).rglob("*") if path.is_file()}
+            for name in sorted(written):  # shards come before the index that names them
+                (folder / name).parent.mkdir(exist_ok=True)
+                os.replace(Path(temporary) / name, folder / name)
+        for network in networks:
+            for path in (folder / network).iterdir():
+                if weight_files(variant).fullmatch(path.name) and path.relative_to(folder) not in written:
+                    path.unlink()
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or " ".join(str(error).split())
+        raise UserError(f"{shorten(str(folder), 200)} cannot be written: {reason}") from error

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from hf_genmodels import VAEPipeline
+from tests.testing_utils.full_disk import full_disk
 from tests.testing_utils.pipelines import tiny_pipeline
 from tests.testing_utils.refusals import refused
 
@@ -63,6 +64,21 @@ def test_a_save_that_fails_leaves_the_model_as_it_was(tmp_path):
         broken.save_pretrained(tmp_path / "model", max_shard_size=500)
     assert names(tmp_path / "model") == before
     assert (VAEPipeline.from_pretrained(tmp_path / "model").vae.posterior.bias == 1).all()
+
+
+@pytest.mark.parametrize("room", [0, 100, 1000, 2000])
+def test_a_full_disk_leaves_the_model_as_it_was(room, tmp_path):
+    filled(1.0).save_pretrained(tmp_path / "model")
+    before = names(tmp_path / "model")
+    with refused(f"{tmp_path / 'model'} cannot be written: "), full_disk(room):
+        filled(2.0).save_pretrained(tmp_path / "model")
+    assert names(tmp_path / "model") == before
+    assert (VAEPipeline.from_pretrained(tmp_path / "model").vae.posterior.bias == 1).all()
+
+
+def test_a_name_that_no_folder_can_have(tmp_path):
+    with refused("cannot be written: File name too long"):
+        filled(1.0).save_pretrained(tmp_path / ("m" * 300))
 
 
 def test_a_file_is_no_folder(tmp_path):
