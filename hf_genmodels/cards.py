@@ -161,7 +161,7 @@ def write_card(
         if not is_ours(earlier):
             logger.warning("%s was not written by hf_genmodels and is left as it is", path)
             return path
-        license = license or earlier.data.license
+        license = license or earlier.data.get("license")
         additions.append(_addition(earlier))
     kept: list[str] = []
     for addition in sorted(additions, key=lambda text: len(text.strip()), reverse=True):

@@ -168,6 +168,21 @@ def test_translators_take_images_of_any_size(tmp_path: Path, capsys: pytest.Capt
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "out" / "3.png")), np.asarray(expected))
 
 
+def test_classes_have_names(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("ConditionalDDPMPipeline")
+    count = pipeline.num_classes
+    assert count is not None
+    pipeline.register_to_config(id2label={str(index): f"class {index}" for index in range(count)})
+    write_images(tmp_path / "in", pipeline, ("a.png",))
+    codes = []
+    for number, given in enumerate((1, "class 1")):
+        options = {"class_labels": given, "num_inference_steps": 2}
+        out = tmp_path / str(number)
+        apply_pipeline(pipeline, tmp_path / "in", out, task="encode", options=options, progress=False)
+        codes.append(np.load(out / "a.npy"))
+    np.testing.assert_array_equal(*codes)
+
+
 REFUSED: dict[str, tuple[list[str], str]] = {
     "another task": (["--task", "translate"], "a VAEPipeline cannot translate images; choose --task from reconstruct"),
     "another option": (["--tile_size", "8"], "--tile_size: a VAEPipeline has no such option to reconstruct"),

@@ -99,7 +99,8 @@ def test_names_stay_text(text: str, tmp_path: Path) -> None:
     text = text.replace("/", "÷").replace("\x00", "").replace("\ud800", "")
     folder = write_trained_model(tmp_path / text)
     network, picture = folder / f"net {text[:40]}", f"{text[:40]}-7.png"
-    index = {"_class_name": "VAEPipeline", "vae": ["hf_genmodels", "VAE"], network.name: ["mine", text]}
+    index: dict[str, Any] = {"_class_name": "VAEPipeline", "vae": ["hf_genmodels", "VAE"]}
+    index |= {network.name: ["mine", text], "id2label": {"0": text, "1": "plain"}}
     write_json(folder / "model_index.json", index)
     write_json(network / "config.json", {"_class_name": "x", text: text, "sizes": [text], "more": {text: text}})
     (folder / "samples" / picture).touch()
