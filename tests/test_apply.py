@@ -172,7 +172,7 @@ def test_classes_have_names(tmp_path: Path) -> None:
     pipeline = tiny_pipeline("ConditionalDDPMPipeline")
     count = pipeline.num_classes
     assert count is not None
-    pipeline.register_to_config(id2label={str(index): f"class {index}" for index in range(count)})
+    pipeline.register_classes({index: f"class {index}" for index in range(count)})
     write_images(tmp_path / "in", pipeline, ("a.png",))
     codes = []
     for number, given in enumerate((1, "class 1")):
