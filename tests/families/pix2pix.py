@@ -8,6 +8,7 @@ from tests.testing_utils.cases import Equal, FamilyCase
 TRANSLATOR = {"width": 2, "discriminator_width": 2, "receptive_field": 16}
 SMALL = TRANSLATOR | {"norm": "instance"}
 RUN = TRANSLATOR | {"dataset_name": "builtin:edges", "resolution": 8, "latent_dim": None, "random_flip": True}
+PENALISED = {"gan_loss": "wasserstein", "gradient_penalty": "wgan_gp"}
 
 CASE = FamilyCase(
     options="--resolution 8 --max_train_samples 32 --width 2 --discriminator_width 2 --receptive_field 16 "
@@ -19,6 +20,11 @@ CASE = FamilyCase(
         )
     },
     images_only=frozenset({"Pix2PixPipeline"}),
-    equal={"pix2pix": Equal(SMALL | {"dropout": 0.0, "num_downs": 2}, "builtin:edges", 8, float64=True)},
+    equal={
+        "pix2pix": Equal(SMALL | {"dropout": 0.0, "num_downs": 2}, "builtin:edges", 8, float64=True),
+        "penalised pix2pix": Equal(
+            SMALL | PENALISED | {"dropout": 0.0, "num_downs": 2}, "builtin:edges", 8, float64=True
+        ),
+    },
     resumed={"pix2pix": RUN | {"num_downs": 2}},
 )
