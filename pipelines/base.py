@@ -26,6 +26,7 @@ from hf_genmodels.sizes import sample_shape
 from .arguments import check_arguments
 from .components import Loading, find_device, find_dtypes, is_component, load_component, parts_of, read_index
 from .images import SampleShape, from_network, to_network
+from .labels import find_names, find_number
 from .offloading import Offloadable
 from .saving import check_shard_size, write_pipeline
 
@@ -394,15 +395,7 @@ class GenerativePipeline(Offloadable):
         Raises:
             UserError: It does not name each class.
         """
-        if id2label is not None:
-            try:
-                id2label = {int(number): name for number, name in id2label.items()}
-            except ValueError:
-                raise UserError("id2label must have the numbers of the classes as keys") from None
-            wanted = range(self.num_classes or 0)
-            if sorted(id2label) != list(wanted) or not all(isinstance(name, str) for name in id2label.values()):
-                raise UserError(f"id2label must name the classes 0 to {len(wanted) - 1}, got {len(id2label)} names")
-        self.register_to_config(id2label=id2label)
+        self.register_to_config(id2label=None if id2label is None else find_names(id2label, self.num_classes or 0))
 
     def class_numbers(self, class_labels: Any) -> Any:
         """`class_labels` as users give them, with numbers in place of names.
@@ -411,25 +404,8 @@ class GenerativePipeline(Offloadable):
             UserError: No class, or more than one, is called so.
         """
         if isinstance(class_labels, (list, tuple)):
-            return [self._class_number(label) if isinstance(label, str) else label for label in class_labels]
-        return self._class_number(class_labels) if isinstance(class_labels, str) else class_labels
-
-    def _class_number(self, name: str) -> int:
-        names = self.id2label or {}
-        if not names:
-            raise UserError(
-                f"class_labels must be one whole number or a sequence of them, got {name!r}: this model has no names "
-                "of classes (id2label)"
-            )
-        found = [number for number, each in names.items() if each == name]
-        if len(found) != 1:
-            known = list(names.values())
-            more = f" and {len(known) - 20} more" if len(known) > 20 else ""
-            raise UserError(
-                f"class_labels: {len(found) or 'no'} classes are called {name!r}; choose from "
-                f"{', '.join(known[:20])}{more}, or give a number"
-            )
-        return found[0]
+            return [self.class_numbers(label) for label in class_labels]
+        return find_number(class_labels, self.id2label or {}) if isinstance(class_labels, str) else class_labels
 
     def random_latents(
         self,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,43 @@ from hf_genmodels.errors import UserError
 
 # names are numbers by the time that a method sees them, see `GenerativePipeline.class_numbers`
 ClassLabels = int | str | Sequence[int | str] | Tensor | None
+
+
+def find_names(id2label: Mapping[Any, str], num_classes: int) -> dict[int, str]:
+    """Names of classes by number, from what a file or a user says.
+
+    Raises:
+        UserError: They are not those of the classes 0 to `num_classes` - 1.
+    """
+    try:
+        names = {int(number): name for number, name in id2label.items()}
+    except ValueError:
+        raise UserError("id2label must have the numbers of the classes as keys") from None
+    if sorted(names) != list(range(num_classes)) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f"id2label must name the {num_classes} classes that the model knows, got {len(names)} names")
+    return names
+
+
+def find_number(name: str, id2label: Mapping[int, str]) -> int:
+    """The number of the class of a name.
+
+    Raises:
+        UserError: No class, or more than one, is called so.
+    """
+    if not id2label:
+        raise UserError(
+            f"class_labels must be one whole number or a sequence of them, got {name!r}: this model has no names of "
+            "classes (id2label)"
+        )
+    found = [number for number, each in id2label.items() if each == name]
+    if len(found) != 1:
+        known = list(id2label.values())
+        more = f" and {len(known) - 20} more" if len(known) > 20 else ""
+        raise UserError(
+            f"class_labels: {len(found) or 'no'} classes are called {name!r}; choose from "
+            f"{', '.join(known[:20])}{more}, or give a number"
+        )
+    return found[0]
 
 
 def find_labels(class_labels: ClassLabels, num_classes: int | None, device: torch.device) -> Tensor | None:
