@@ -81,7 +81,7 @@ def check_generators(pipeline: Any, name: str, value: Any) -> torch.Generator | 
 
 def check_latents(pipeline: Any, name: str, value: Any) -> Tensor:
     """A tensor, an array or lists of numbers, which becomes a tensor."""
-    latents = torch.atleast_1d(as_latents(name, value))
+    latents = torch.atleast_1d(as_latents(name, value, "a context" if name == "context" else "latents"))
     if not len(latents):
         raise UserError(f"{name}: there are none: the batch is empty")
     return latents
@@ -161,7 +161,7 @@ RANGES = {
     **dict.fromkeys(("eta", "quantile"), Range(0, 1)),
 }
 BY_NAME: dict[str, Check] = {
-    **dict.fromkeys(("latents", "xi"), check_latents),
+    **dict.fromkeys(("latents", "xi", "context"), check_latents),
     **dict.fromkeys(("plus", "minus"), check_groups),
     **dict.fromkeys(("image", "images", "a", "b", "values", "mask", "measurement", "intensities"), check_images),
     "class_labels": lambda pipeline, name, value: pipeline.class_numbers(value),

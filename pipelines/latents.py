@@ -30,12 +30,13 @@ def check_dense(name: str, tensor: Tensor) -> None:
         raise UserError(f"{name} must hold real numbers, got {tensor.dtype}")
 
 
-def as_latents(name: str, latents: Any) -> Tensor:
+def as_latents(name: str, latents: Any, what: str = "latents") -> Tensor:
     """A tensor, an array or lists of numbers -> a tensor.
 
     Args:
         name: What the user calls them.
         latents: Any shape.
+        what: What they are, for the message.
 
     Raises:
         UserError: They hold no numbers, or some that are not finite, or differ in length.
@@ -46,10 +47,10 @@ def as_latents(name: str, latents: Any) -> Tensor:
         tensor = torch.as_tensor(latents)
     except (TypeError, ValueError, RuntimeError, OverflowError):
         kind = type(latents).__name__
-        raise UserError(f"{name}: latents must be a tensor or an array of numbers, got {kind}") from None
+        raise UserError(f"{name}: {what} must be a tensor or an array of numbers, got {kind}") from None
     check_dense(name, tensor)
     if tensor.dtype == torch.bool:
-        raise UserError(f"{name}: latents must be numbers, got True and False")
+        raise UserError(f"{name}: {what} must be numbers, got True and False")
     if not tensor.isfinite().all():
         raise UserError(
             f"{name}: there are numbers that are not finite; where the pipeline encoded them itself, its weights or "

@@ -43,7 +43,7 @@ MASKS: tuple[Any, ...] = (None, 3, "mask", [], torch.zeros(8, 8), np.zeros((0, 0
 CALLBACKS = (3, "print", ["latents"])
 WRONG: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("image", "images", "values", "measurement", "intensities"), IMAGES),
-    **dict.fromkeys(("latents", "xi"), LATENTS),
+    **dict.fromkeys(("latents", "xi", "context"), LATENTS),
     **dict.fromkeys(
         ("plus", "minus"), (3, "zeros", [3], [None], torch.zeros(1, 2), [torch.zeros(1, 99)], [HOLLOW[1]])
     ),
