@@ -10,4 +10,5 @@ try:
 except KeyboardInterrupt:
     sys.exit(128 + signal.SIGINT)
 
-script(main)
+if __name__ == "__main__":
+    script(main)
