@@ -29,7 +29,16 @@ DTYPES["float64"] = torch.float64
 IN_SAFETENSORS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 WEIGHTS = "diffusion_pytorch_model"
 # What constructors and libraries raise at values that they cannot do anything with.
-BAD_VALUES = (ArithmeticError, AssertionError, AttributeError, ImportError, LookupError, MemoryError, TypeError)
+BAD_VALUES = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    ImportError,
+    LookupError,
+    MemoryError,
+    NameError,
+    TypeError,
+)
 BAD_FILES = (OSError, RuntimeError, ValueError, SafetensorError)
 
 
@@ -147,11 +156,15 @@ def check_noise(where: str, scheduler: Any) -> None:
         scheduler: Any; those with another kind of noise have no `betas`.
 
     Raises:
-        UserError: There are no time steps, betas outside (0, 1], or an unknown `prediction_type`.
+        UserError: No time steps, betas outside (0, 1] or not as many as steps, or an unknown `prediction_type`.
     """
     betas, predicts = getattr(scheduler, "betas", None), scheduler.config.get("prediction_type", "epsilon")
     if betas is not None and (not len(betas) or not (betas > 0).all() or not (betas <= 1).all()):
         raise UserError(f"{where} has an impossible value: there must be betas, all in (0, 1]")
+    steps = scheduler.config.get("num_train_timesteps")
+    if scheduler.config.get("trained_betas") is not None and len(scheduler.config.trained_betas) != steps:
+        given = len(scheduler.config.trained_betas)
+        raise UserError(f"{where}: there are {given} trained_betas for num_train_timesteps {steps}; give as many")
     if predicts not in get_args(PredictionType):
         known = ", ".join(get_args(PredictionType))
         raise UserError(f"{where}: prediction_type must be one of {known}, got {shorten(repr(predicts))}")

@@ -267,6 +267,7 @@ def test_a_component_that_was_not_copied(folder):
         ({"num_train_timesteps": -1}, ": num_train_timesteps must be at least 1, got -1"),
         ({"beta_start": None}, ": beta_start must be float, got None"),
         ({"beta_schedule": "steep"}, " has an impossible value: steep"),
+        ({"trained_betas": [0.1, 0.2]}, ": there are 2 trained_betas for num_train_timesteps 3; give as many"),
         ({"trained_betas": "many"}, ": trained_betas must be "),
         ({"prediction_type": 3}, ": prediction_type must be "),
         ({"clip_sample": 1}, ": clip_sample must be bool, got 1"),
@@ -284,6 +285,13 @@ def test_schedulers_with_impossible_values(entry, message, tmp_path):
     else:
         path.write_text(json.dumps(entry))
     with refused(re.escape(f"{path}{message}")):
+        AutoPipeline.from_pretrained(tmp_path)
+
+
+def test_what_a_library_did_not_foresee(tmp_path):
+    tiny_pipeline("DDPMPipeline").save_pretrained(tmp_path)
+    edit_json(tmp_path / "unet" / "config.json", time_embedding_type="sundial")
+    with refused("config.json has an impossible value: "):
         AutoPipeline.from_pretrained(tmp_path)
 
 
