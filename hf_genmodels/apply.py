@@ -17,7 +17,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .applied_files import ImageFiles, ScoreFile, carry_metadata
-from .data.conversion import AS_STORED, Conversion
+from .data.conversion import AS_STORED, Conversion, Kind
 from .data.decoding import BadImage, Encoded, Header, Reader, opened
 from .data.folders import tell_passed_over
 from .data.listing import OF_A_RUN, Listing, list_folder
@@ -98,7 +98,7 @@ def apply_pipeline(
         "scores_format": scores_format if chosen == "score" else None,
         "options": given,
     }
-    reading = _Reading(resolution, conversion, on_bad_image)
+    reading = _Reading(resolution, conversion, on_bad_image, _value_scale(pipeline, given))
     headers = _headers(pipeline, listing, reading)
     _check_output(output_dir, settings)
     names = list(headers)
@@ -195,16 +195,31 @@ def _listing(folder: Path, output_dir: Path, on_bad_image: OnBadImage) -> Listin
     return listing
 
 
+def _value_scale(pipeline: GenerativePipeline, options: Mapping[str, Any]) -> float:
+    """What 1 stands for in the data that the pipeline takes."""
+    config = pipeline.config
+    is_reversed = options.get("direction") == "b_to_a"
+    scale: float = config.value_scale if is_reversed else config.get("source_value_scale", config.value_scale)
+    return scale
+
+
 @dataclass(frozen=True)
 class _Reading:
-    """How images are read."""
+    """How images are read, for a pipeline that was trained on data whose white is `value_scale`."""
 
     resolution: tuple[int, int] | None
     conversion: Conversion
     on_bad_image: OnBadImage
+    value_scale: float
 
     def reader(self, header: Header) -> Reader:
         return Reader(header.kind, None, self.resolution, center_crop=True, conversion=self.conversion)
+
+    def white(self, kind: Kind) -> float:
+        """The stored value of white: of 16 bits what it was in training, as in `pipelines.images.to_network`."""
+        if kind.dtype != "uint16" or self.value_scale <= 255 or self.conversion.value_range is not None:
+            return kind.value_scale
+        return self.value_scale
 
     @contextmanager
     def trying(self, path: Path) -> Iterator[None]:
@@ -238,7 +253,7 @@ def _check_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
             f"--resolution {wanted[1]} {wanted[2]}"
         )
     if shape != wanted:
-        raise BadImage(f"has shape {shape} where the model takes {wanted}: convert or remove it")
+        raise BadImage(f"has shape {shape} where the model takes {wanted}: convert it (--convert) or remove it")
 
 
 def _batches(
@@ -250,7 +265,8 @@ def _batches(
         with reading.trying(folder / name):
             kind = headers[name].kind
             pixels = reading.reader(headers[name]).read(Encoded(None, str(folder / name))).astype(np.float32)
-            image = torch.from_numpy(pixels if kind.vector else pixels / np.float32(kind.value_scale))
+            image = torch.from_numpy(pixels)
+            image = image if kind.vector else (image / reading.white(kind)).clamp(max=1)
             images.setdefault(tuple(image.shape), {})[name] = image
     for group in images.values():
         yield list(group), torch.stack(list(group.values()))

@@ -274,3 +274,27 @@ def test_another_model_does_not_go_on(tmp_path: Path) -> None:
         else:
             with refused("holds what was made with another weights"):
                 apply_pipeline(loaded, tmp_path / "in", tmp_path / "out", progress=False)
+
+
+def test_sixteen_bits_are_in_the_units_of_training(tmp_path: Path) -> None:
+    counts = np.random.default_rng(0).integers(0, 4096, (8, 8)).astype(np.uint16)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(counts).save(tmp_path / "in" / "1.png")
+    pipeline = tiny_pipeline("Pix2PixPipeline")
+    pipeline.register_to_config(source_value_scale=4095.0)
+    apply_pipeline(pipeline, tmp_path / "in", tmp_path / "out", progress=False)
+    (expected,) = pipeline(torch.from_numpy(counts / np.float32(4095))[None]).images
+    assert Image.open(tmp_path / "out" / "1.png").tobytes() == expected.tobytes()
+
+
+def test_modes_are_converted_on_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, folder = tmp_path / "model", tmp_path / "in"
+    pipeline = tiny_pipeline("VAEPipeline", (3, 8, 8))
+    pipeline.save_pretrained(model)
+    folder.mkdir()
+    for mode in ("L", "RGBA", "P"):
+        Image.new(mode, (8, 8)).save(folder / f"{mode}.png")
+    words = ["apply", str(model), str(folder), "--output_dir", str(tmp_path / "out"), "--task", "reconstruct"]
+    assert main(words) == 1 and "--convert" in capsys.readouterr().err
+    assert main([*words, "--convert", "rgb"]) == 0
+    assert {path.name for path in (tmp_path / "out").glob("*.png")} == {"L.png", "RGBA.png", "P.png"}
