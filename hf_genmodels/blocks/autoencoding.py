@@ -142,7 +142,8 @@ class ConvHead(nn.Sequential):
             last = index == len(widths) - 1
             normed = norm != "none" and not last
             # An odd size lost its last row when it was halved; output_padding gives it back.
-            odd = tuple(after - 2 * before for before, after in zip(sizes[index], sizes[index + 1], strict=True))
+            (height, width), (height_after, width_after) = sizes[index : index + 2]
+            odd = (height_after - 2 * height, width_after - 2 * width)
             layers.append(
                 nn.ConvTranspose2d(width_in, width_out, 4, stride=2, padding=1, output_padding=odd, bias=not normed)
             )

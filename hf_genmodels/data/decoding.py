@@ -264,7 +264,7 @@ def resize(pixels: np.ndarray, resolution: tuple[int, int], value_scale: float) 
         resolution: (height, width) to be covered.
         value_scale: The value that means white.
     """
-    height, width = resized_shape(*pixels.shape[:2], resolution)
+    height, width = resized_shape(pixels.shape[0], pixels.shape[1], resolution)
     if pixels.shape[:2] == (height, width):
         return pixels
     eight_bit = pixels.dtype == np.uint8 and value_scale == 255

@@ -225,7 +225,10 @@ def read_cropped(reader: Reader, record: Record, where: str, draws: np.ndarray |
 
 def cropped(pixels: np.ndarray, reader: Reader, draws: np.ndarray | None) -> np.ndarray:
     """What `Reader.read` gave, cut to an example of `reader.shape`."""
-    return pixels if pixels.ndim == 1 else crop(pixels[None], reader.shape[1:], draws)[0]
+    if pixels.ndim == 1:
+        return pixels
+    _, height, width = reader.shape
+    return crop(pixels[None], (height, width), draws)[0]
 
 
 @dataclass(frozen=True)
