@@ -59,7 +59,8 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
     if any(side % 2 ** (levels - 1) for side in shape[1:]):
         raise UserError(
             f"--block_out_channels has {levels} levels, so height and width of images must be multiples of "
-            f"{2 ** (levels - 1)}, but {name} has {in_words((shape[1], shape[2]))}; give fewer levels or another --resolution"
+            f"{2 ** (levels - 1)}, but {name} has {in_words((shape[1], shape[2]))}; give fewer levels or another "
+            "--resolution"
         )
     if not is_image and levels > 1:
         raise UserError(f"--block_out_channels must be one number for vectors, which {name} has, got {levels}")
