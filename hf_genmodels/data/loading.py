@@ -237,8 +237,9 @@ class _Loader:
 def _among(all_rows: Loaded, some_rows: Loaded) -> Loaded:
     """Some rows of a side, known by all of them where these are not decoded."""
     if not some_rows.dataset.in_memory:
-        known_by = {"fingerprint": all_rows.dataset.spec.fingerprint, "files": all_rows.dataset.spec.files}
-        some_rows.dataset.spec = dataclasses.replace(some_rows.dataset.spec, **known_by)
+        known = all_rows.dataset.spec
+        spec = dataclasses.replace(some_rows.dataset.spec, fingerprint=known.fingerprint, files=known.files)
+        some_rows.dataset.spec = spec
     return some_rows
 
 
