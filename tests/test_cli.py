@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_genmodels import FAMILIES, VAE, VAEPipeline, __version__
+from hf_genmodels import FAMILIES, VAE, Pix2PixPipeline, UNetTranslator, VAEPipeline, __version__
 from hf_genmodels.cli import main, missing_launch_options
 from tests.testing_utils.fresh import run_python
 
@@ -288,3 +288,31 @@ def test_odd_names_leave_an_error_on_its_line(name: str, tmp_path: Path, capsys:
     assert main(["card", str(tmp_path / name)]) == 1
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("error: ") and error.isprintable() and "model_index.json is missing" in error
+
+
+def test_a_translator_is_evaluated_on_images_side_by_side(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    Pix2PixPipeline(UNetTranslator(1, 1, 8, width=2, num_downs=2).eval()).save_pretrained(tmp_path / "model")
+    a, b = np.random.default_rng(0).integers(0, 256, (2, 6, 8, 8), dtype=np.uint8)
+    for name, pair in (("ab", (a, b)), ("ba", (b, a))):
+        (tmp_path / name / "val").mkdir(parents=True)
+        for i, image in enumerate(np.concatenate(pair, 2)):
+            Image.fromarray(image).save(tmp_path / name / "val" / f"{i}.png")
+
+    def error(name: str, *options: str) -> tuple[float, str | None]:
+        folder = tmp_path / "-".join([name, *options])
+        words = [
+            "--train_data_dir",
+            str(tmp_path / name),
+            "--side_by_side",
+            "--split",
+            "validation",
+            "--metrics",
+            "mse",
+        ]
+        assert main(["evaluate", str(tmp_path / "model"), *words, *options, "--output_dir", str(folder)]) == 0
+        (result,) = json.loads((folder / "metrics.json").read_text())["evaluation"]
+        return result["value"], result["settings"].get("direction")
+
+    swapped, told = error("ab", "--direction", "b_to_a")
+    assert told == "b_to_a" and swapped == error("ba")[0] != error("ab")[0]
