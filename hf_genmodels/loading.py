@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import reduce
 from pathlib import Path
@@ -28,6 +28,7 @@ DTYPES = {str(kind).removeprefix("torch."): kind for kind in (torch.float32, tor
 DTYPES["float64"] = torch.float64
 IN_SAFETENSORS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 WEIGHTS = "diffusion_pytorch_model"
+MOST_TIME_STEPS = 1_000_000
 # What constructors and libraries raise at values that they cannot do anything with.
 BAD_VALUES = (
     ArithmeticError,
@@ -138,14 +139,28 @@ def load_scheduler(scheduler_class: Any, folder: Path) -> Any:
     path = folder / scheduler_class.config_name
     config = read_json(path)
     check_types(path, scheduler_class, config)
-    if config.get("num_train_timesteps", 1) < 1:
-        raise UserError(f"{path}: num_train_timesteps must be at least 1, got {config['num_train_timesteps']}")
+    check_time_steps(str(path), config)
     try:
         scheduler = scheduler_class.from_pretrained(str(folder))
     except (*BAD_VALUES, *BAD_FILES) as error:
         raise _impossible(path, error) from error
     check_noise(str(path), scheduler)
     return scheduler
+
+
+def check_time_steps(where: str, config: Mapping[str, Any]) -> None:
+    """Refuse numbers of time steps that no schedule has, before one is computed.
+
+    Args:
+        where: What the configuration is called in the message.
+        config: Of a scheduler.
+
+    Raises:
+        UserError: There are none, or more than a million.
+    """
+    steps = config.get("num_train_timesteps", 1)
+    if not 1 <= steps <= MOST_TIME_STEPS:
+        raise UserError(f"{where}: num_train_timesteps must lie between 1 and {MOST_TIME_STEPS}, got {steps}")
 
 
 def check_noise(where: str, scheduler: Any) -> None:

@@ -141,6 +141,8 @@ class Inpainting(LinearOperator):
     """
 
     def __init__(self, mask: Tensor) -> None:
+        if not isinstance(mask, Tensor):
+            raise UserError(f"mask must be a tensor, got {type(mask).__name__}; torch.as_tensor makes one of an array")
         if mask.ndim != 3:
             raise UserError(f"mask must be (1 or channels, height, width), got shape {tuple(mask.shape)}")
         if not ((mask == 0) | (mask == 1)).all():

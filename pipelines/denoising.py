@@ -19,7 +19,7 @@ from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, find_labels, match_labels, random_labels
 from .latents import interpolate_latents
-from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_of, set_timesteps, training_scheduler
+from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_to_keep, set_timesteps, training_scheduler
 
 DDIM_STEPS = 50
 GUIDANCE_SCALE = 2.0
@@ -94,10 +94,7 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: It is impossible.
         """
-        schedule = schedule_of(self.scheduler) if trained_schedule is None else dict(trained_schedule)
-        if schedule is not None:
-            training_scheduler(schedule)
-        self.register_to_config(trained_schedule=schedule)
+        self.register_to_config(trained_schedule=schedule_to_keep(self.scheduler, trained_schedule))
 
     def trained_schedule(self) -> DDPMScheduler:
         """The noise that the network was trained with, whatever sampler is in use.

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from hf_genmodels.data.decoding import DEEP_MODES
 from hf_genmodels.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -71,14 +72,13 @@ def _misfit(got: SampleShape, shape: SampleShape) -> str:
     advice = ""
     if len(got) == len(shape) == 3:
         same_size = got[1:] == shape[1:]
-        advice = (
-            f": {got[0]} channels instead of {shape[0]}" if same_size else "; resize them, as PIL.ImageOps.fit does"
-        )
+        resize = "; resize them, as PIL.ImageOps.fit does (in a command: --resolution)"
+        advice = f": {got[0]} channels instead of {shape[0]}" if same_size else resize
     return f"the network takes {'vectors' if len(shape) == 1 else 'images'} of shape {shape}, got {got}{advice}"
 
 
 def _from_pil(image: Image.Image, shape: SampleShape) -> np.ndarray:
-    wanted = {1: ("L", "1", "I;16"), 3: ("RGB",)}.get(shape[0], ()) if len(shape) == 3 else ()
+    wanted = {1: ("L", "1", *DEEP_MODES), 3: ("RGB",)}.get(shape[0], ()) if len(shape) == 3 else ()
     if not wanted:
         what = f"images of {shape[0]} channels: give arrays or tensors" if len(shape) == 3 else "vectors"
         raise UserError(f"a PIL image of mode {image.mode} does not fit a network that takes {what}")
@@ -89,7 +89,15 @@ def _from_pil(image: Image.Image, shape: SampleShape) -> np.ndarray:
             f"image.convert({wanted[0]!r})"
         )
     image = turned(image)
-    return np.array(image.convert("L") if image.mode == "1" else image)
+    pixels = np.array(image.convert("L") if image.mode == "1" else image)
+    if image.mode == "I":
+        if not 0 <= pixels.min() <= pixels.max() <= 65535:
+            raise UserError(
+                f"a PIL image of mode I holds values from {pixels.min()} to {pixels.max()}, not 0 to 65535: give an "
+                "array of floats in [0, 1]"
+            )
+        return pixels.astype(np.uint16)
+    return pixels
 
 
 def _in_units(images: Any, dtype: str, what: str, value_scale: float) -> Any:

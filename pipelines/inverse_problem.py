@@ -15,12 +15,12 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_sample
 from hf_genmodels.operators import Inpainting, LinearOperator, MeasurementOperator
 from hf_genmodels.roles import Denoiser
-from hf_genmodels.sizes import sample_shape
+from hf_genmodels.sizes import height_width, sample_shape
 
 from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape, to_network
 from .iterative import IterativePipeline, StepCallback
-from .noise_schedules import ddim_of, schedule_of, set_timesteps, training_scheduler
+from .noise_schedules import ddim_of, schedule_to_keep, set_timesteps, training_scheduler
 
 DEFAULT_STEPS = 100
 METHODS = ("dps", "pigdm")
@@ -97,8 +97,9 @@ class InverseProblemPipeline(IterativePipeline):
         _check_unet(unet)
         if DDIMScheduler not in scheduler.compatibles:
             raise UserError(f"a {type(scheduler).__name__} has other noise levels than a DDPM; give a DDPMScheduler")
-        schedule = schedule_of(scheduler) if trained_schedule is None else dict(trained_schedule)
-        self.register_to_config(value_scale=value_scale, trained_schedule=schedule)
+        self.register_to_config(
+            value_scale=value_scale, trained_schedule=schedule_to_keep(scheduler, trained_schedule)
+        )
 
     @classmethod
     def from_pipe(cls, pipeline: DiffusionPipeline, **overrides: Any) -> InverseProblemPipeline:
@@ -309,7 +310,7 @@ def _check_unet(unet: Denoiser) -> None:
     config = unet.config
     if config.get("num_class_embeds") is not None or config.get("class_embed_type") is not None:
         raise UserError("InverseProblemPipeline needs an unconditional UNet, this one is class-conditional")
-    if config.sample_size in (None, 1):
+    if config.sample_size is None or height_width(config.sample_size) == (1, 1):
         raise UserError(
             f"InverseProblemPipeline needs a UNet of images, this one has sample_size {config.sample_size}"
         )

@@ -22,8 +22,8 @@ def find_names(id2label: Mapping[Any, str], num_classes: int) -> dict[int, str]:
     """
     try:
         names = {int(number): name for number, name in id2label.items()}
-    except ValueError:
-        raise UserError("id2label must have the numbers of the classes as keys") from None
+    except (AttributeError, TypeError, ValueError):
+        raise UserError("id2label must be a dict of names by the numbers of the classes") from None
     if sorted(names) != list(range(num_classes)) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(f"id2label must name the {num_classes} classes that the model knows, got {len(names)} names")
     return names

@@ -24,8 +24,9 @@ def check_dense(name: str, tensor: Tensor) -> None:
     """
     if tensor.is_meta:
         raise UserError(f"{name}: a tensor on the meta device holds no numbers; give one that does")
-    if tensor.layout != torch.strided:
-        raise UserError(f"{name} must be a dense tensor, got layout {tensor.layout}; use to_dense()")
+    if tensor.layout != torch.strided or tensor.is_nested:
+        kind = "a nested tensor" if tensor.is_nested else f"layout {tensor.layout}"
+        raise UserError(f"{name} must be a dense tensor, got {kind}")
     if tensor.is_complex() or tensor.is_quantized:
         raise UserError(f"{name} must hold real numbers, got {tensor.dtype}")
 

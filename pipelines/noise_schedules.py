@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from diffusers import DDIMScheduler, DDPMScheduler
 
+from hf_genmodels.configs import check_types
 from hf_genmodels.errors import UserError
-from hf_genmodels.loading import check_noise
+from hf_genmodels.loading import check_noise, check_time_steps
 
 # What of a scheduler's configuration says how a network was trained.
 OF_TRAINING = (
@@ -37,12 +39,30 @@ def training_scheduler(schedule: Mapping[str, Any]) -> DDPMScheduler:
     Raises:
         UserError: Its arguments are impossible.
     """
+    check_types(Path("trained_schedule"), DDPMScheduler, schedule)
+    check_time_steps("trained_schedule", schedule)
     try:
         scheduler = DDPMScheduler(**schedule)
     except (TypeError, ValueError, RuntimeError) as error:
         raise UserError(f"trained_schedule has an impossible value: {' '.join(str(error).split())}") from error
     check_noise("trained_schedule", scheduler)
     return scheduler
+
+
+def schedule_to_keep(scheduler: Any, trained_schedule: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a pipeline's configuration has as the schedule of the training; None of another kind of noise.
+
+    Args:
+        scheduler: The sampler that the pipeline is made with.
+        trained_schedule: As saved; None takes the sampler's.
+
+    Raises:
+        UserError: It is impossible.
+    """
+    schedule = schedule_of(scheduler) if trained_schedule is None else dict(trained_schedule)
+    if schedule is not None:
+        training_scheduler(schedule)
+    return schedule
 
 
 def predicts_variances(unet: Any) -> bool:

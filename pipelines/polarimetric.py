@@ -192,7 +192,7 @@ class PolarimetricPipeline(TranslationPipeline):
         if self.generator_ba is None:
             raise UserError("this model has no generator_ba; it translates to polarimetric images alone")
         sample = self.translate(
-            self.generator_ba, intensities, value_scale=self.config.value_scale, tile_size=None, tile_overlap=0
+            self.generator_ba, intensities, value_scale=self.config.value_scale, tile_size=None, tile_overlap=None
         )
         images = from_network(sample, output_type, self.config.source_value_scale)
         return GenerativePipelineOutput(images=images)

@@ -9,6 +9,7 @@ import math
 import os
 import tempfile
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
@@ -47,8 +48,9 @@ class StoredPipeline(Offloadable):
 
     def register_to_config(self, **kwargs: Any) -> None:
         for name in ("value_scale", "source_value_scale"):
-            if name in kwargs and not 0 < kwargs[name] < math.inf:
-                raise UserError(f"{name} must be the value that means white, above 0 and finite, got {kwargs[name]}")
+            value = kwargs.get(name, 1.0)
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+                raise UserError(f"{name} must be the value that means white, above 0 and finite, got {value!r}")
         super().register_to_config(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:

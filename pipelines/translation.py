@@ -76,6 +76,8 @@ class TranslationPipeline(GenerativePipeline):
 
         overlap = 0
         if tile_size is None:
+            if tile_overlap is not None:
+                raise UserError("tile_overlap is of tiles: give tile_size, too")
             check_sides(network, shape[1:])
         else:
             check_tile(network, tile_size)
@@ -139,6 +141,8 @@ def _size(first: Any, channels: int) -> tuple[int, int]:
     shape = tuple(getattr(first, "shape", ()))
     if isinstance(first, Tensor) and len(shape) in (3, 4):
         return shape[-2], shape[-1]
+    if isinstance(first, np.ndarray) and len(shape) == 3 and channels == 1 and shape[2] in (2, 3, 4):
+        raise UserError(f"an array of shape {shape} has {shape[2]} channels instead of 1: give image.convert('L')")
     if isinstance(first, np.ndarray) and len(shape) in (2, 3, 4):
         no_channels = len(shape) == 2 or (len(shape) == 3 and channels == 1 != shape[2])
         return shape[-2:] if no_channels else shape[-3:-1]

@@ -203,7 +203,7 @@ DENOISERS: dict[str, Change] = {
     **{
         f"{field} {kind}": with_values(SCHEDULER, **{field: ODD[kind]})
         for field, kinds in {
-            "num_train_timesteps": ("text", "null", "negative", "zero", "fraction", "list", "object"),
+            "num_train_timesteps": ("text", "null", "negative", "zero", "huge", "fraction", "list", "object"),
             "beta_start": ("text", "null", "list", "object"),
             "beta_schedule": ("text", "null", "zero", "list"),
             "prediction_type": ("text", "null", "zero", "list"),

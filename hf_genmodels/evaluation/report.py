@@ -53,10 +53,11 @@ def report(
     kind = KINDS[metric]
     of_extractor = description if kind is FEATURES else _WITHOUT_EXTRACTOR
     for figure in _REPORTS[kind](request, metric, real, made):
-        if math.isnan(figure.value):
+        # of images that are equal to the last bit, PSNR is infinite
+        if math.isnan(figure.value) or (math.isinf(figure.value) and metric != "psnr"):
             raise UserError(
-                f"{metric}: {figure.name} is no number (nan); the model's weights hold such, or it is lost on these "
-                "data"
+                f"{metric}: {figure.name} is no finite number ({figure.value}); the model's "
+                "weights hold such, or it is lost on these data"
             )
         yield figure._replace(settings={**of_extractor, **figure.settings})
 

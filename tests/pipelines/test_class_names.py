@@ -22,6 +22,7 @@ from hf_genmodels import (
 )
 from hf_genmodels.cards import make_card
 from hf_genmodels.cli import main
+from hf_genmodels.pipelines.labels import find_names
 from tests.testing_utils.networks import tiny_autoencoding, tiny_denoiser
 from tests.testing_utils.objectives import IMAGES
 from tests.testing_utils.refusals import refused
@@ -142,3 +143,9 @@ def test_words_of_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture
     capsys.readouterr()
     assert main([*command[:-1], str(tmp_path / "other"), "--class_labels", "Dress"]) == 1
     assert "no classes are called 'Dress'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("names", [["a", "b"], "ab", 3])
+def test_names_of_another_kind_are_refused(names):
+    with refused("id2label must be a dict"):
+        find_names(names, 2)

@@ -346,7 +346,7 @@ def test_an_impossible_schedule_of_the_training(name, value, tmp_path):
     index = json.loads((tmp_path / "model_index.json").read_text())
     index["trained_schedule"][name] = value
     (tmp_path / "model_index.json").write_text(json.dumps(index))
-    with refused("trained_schedule has an impossible value"):
+    with refused("trained_schedule: num_train_timesteps must" if value == 0 else "trained_schedule has an impossible"):
         DDPMPipeline.from_pretrained(tmp_path)
 
 

@@ -190,3 +190,22 @@ def test_a_picture_survives_both_ways(mode):
     (picture,) = from_network(to_network(Image.fromarray(values), shape), "pil", float(top))
     assert picture.mode == mode
     assert np.array_equal(np.asarray(picture), values)
+
+
+@pytest.mark.parametrize("mode", ["I;16", "I;16B", "I", "F"])
+def test_deep_pictures_are_taken_as_training_takes_them(mode):
+    values = np.array([[1000, 40000]], dtype=np.uint16)
+    if mode == "I;16B":
+        picture = Image.frombytes(mode, (2, 1), values.byteswap().tobytes())
+    else:
+        picture = Image.fromarray((values / 65535).astype(np.float32) if mode == "F" else values)
+        picture = picture.convert("I") if mode == "I" else picture
+    assert picture.mode == mode
+    expected = torch.tensor([1000, 40000]) / 65535 * 2 - 1
+    torch.testing.assert_close(to_network(picture, (1, 1, 2), 65535.0).flatten(), expected)
+
+
+def test_whole_numbers_beyond_sixteen_bits_are_refused():
+    picture = Image.fromarray(np.array([[0, 70000]], dtype=np.int32))
+    with refused("mode I holds values from 0 to 70000"):
+        to_network(picture, (1, 1, 2), 65535.0)

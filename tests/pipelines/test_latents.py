@@ -9,8 +9,9 @@ import torch
 from scipy.stats import norm, truncnorm
 
 from hf_genmodels import UserError
-from hf_genmodels.pipelines.latents import gaussian_grid, interpolate_latents, truncate_normal
+from hf_genmodels.pipelines.latents import check_dense, gaussian_grid, interpolate_latents, truncate_normal
 from tests.testing_utils.pipelines import tiny_pipeline
+from tests.testing_utils.refusals import refused
 
 START, END = torch.tensor([3.0, 0.0, 0.0]), torch.tensor([0.0, 1.0, 0.0])
 
@@ -88,3 +89,8 @@ def test_a_seed_means_the_same_latents_in_any_precision(dtype):
         exact = pipeline.random_latents(1, (65,), generators(), None, torch.float32)
         drawn = pipeline.random_latents(1, (65,), generators(), None, dtype)
         assert drawn.dtype == dtype and torch.equal(drawn, exact.to(dtype))
+
+
+def test_nested_tensors_are_refused():
+    with refused("latents must be a dense tensor, got a nested tensor"):
+        check_dense("latents", torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]))

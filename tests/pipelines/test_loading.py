@@ -342,3 +342,9 @@ def test_the_logger_is_as_it_was(folder):
         assert logging.get_verbosity() == logging.DEBUG
     finally:
         logging.set_verbosity(before)
+
+
+@pytest.mark.parametrize("value", ["x", None, True, 0.0, float("inf")])
+def test_white_is_a_number_above_0(value):
+    with refused("value_scale must be the value that means white"):
+        tiny_pipeline("VAEPipeline", value_scale=value)

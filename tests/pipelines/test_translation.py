@@ -10,6 +10,7 @@ from torch import nn
 
 from hf_genmodels import Pix2PixPipeline, UNetTranslator, UserError
 from hf_genmodels.pipelines.translation import dropout_as_noise, image_size, tile_starts, tiled
+from tests.testing_utils.pipelines import tiny_pipeline
 from tests.testing_utils.refusals import refused
 
 
@@ -230,3 +231,14 @@ def test_what_is_no_image(image):
 def test_images_of_several_sizes(pictures):
     with refused(r"image 2 is 12x8 \(height x width\), image 0 8x12: give images of one size in one call"):
         image_size(pictures, 3)
+
+
+@pytest.mark.parametrize("channels", [2, 3, 4])
+def test_arrays_of_colours_do_not_become_batches_of_grey_pictures(channels):
+    with refused(f"has {channels} channels instead of 1"):
+        tiny_pipeline("Pix2PixPipeline")(np.zeros((8, 8, channels), dtype=np.float32))
+
+
+def test_an_overlap_without_tiles_is_refused():
+    with refused("tile_overlap is of tiles: give tile_size, too"):
+        tiny_pipeline("Pix2PixPipeline")(np.zeros((8, 8), dtype=np.float32), tile_overlap=2)
