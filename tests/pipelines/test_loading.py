@@ -264,7 +264,7 @@ def test_a_component_that_was_not_copied(folder):
     ("entry", "message"),
     [
         ({"num_train_timesteps": "10"}, ": num_train_timesteps must be int, got '10'"),
-        ({"num_train_timesteps": -1}, ": num_train_timesteps must be at least 1, got -1"),
+        ({"num_train_timesteps": -1}, ": num_train_timesteps must lie between 1 and 1000000, got -1"),
         ({"beta_start": None}, ": beta_start must be float, got None"),
         ({"beta_schedule": "steep"}, " has an impossible value: steep"),
         ({"trained_betas": [0.1, 0.2]}, ": there are 2 trained_betas for num_train_timesteps 3; give as many"),
