@@ -165,7 +165,7 @@ def _check_classes(listing: Listing, tops: list[str], splits: list[str]) -> None
     """A class may be called `train`; where it may as well be a split, neither is guessed."""
     known = (*SPLIT_FOLDERS, *OTHER_SPLIT_FOLDERS)
     others = [top or "images of no folder" for top in tops if top not in splits]
-    are_classes = len({path.count("/") for path in listing.images}) == 1 and "" not in tops
+    are_classes = all(path.count("/") == 1 for path in listing.images)
     if len(splits) > 1 or not are_classes or all(top.lower() in known for top in tops):
         raise UserError(
             f"{listing.folder} holds {', '.join(splits)} and beside them {', '.join(others)}: put all images into "

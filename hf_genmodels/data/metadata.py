@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from ..errors import UserError
 
 # Deeper columns overflow Python's stack where `datasets` copies their description.
 DEEPEST = 20
+# Numbers as they are usually written, of at most 18 digits, which 64 bits hold: 007 and longer ones are names.
+INTEGER = re.compile(r"-?(0|[1-9][0-9]{0,17})")
+NUMBER = re.compile(rf"{INTEGER.pattern}(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 # What a line of a file holds, by the words for that line.
 Lines = dict[str, dict[str, Any]]
 
@@ -108,13 +112,28 @@ def _json_lines(metadata: Path) -> Lines:
 def _table_rows(metadata: Path) -> Lines:
     is_csv = metadata.suffix.lower() == ".csv"
     try:
-        table = pa.Table.from_pandas(pd.read_csv(metadata, low_memory=False)) if is_csv else pq.read_table(metadata)
+        rows = _csv_rows(metadata) if is_csv else pq.read_table(metadata).to_pylist()
     except pd.errors.EmptyDataError:
         return {}
     except (ValueError, pa.ArrowException) as error:
         kind = "table of comma-separated values" if is_csv else "parquet file"
         raise UserError(f"{metadata} is no {kind}: {str(error).splitlines()[0]}") from error
-    return {f"row {number}": values for number, values in enumerate(table.to_pylist(), start=1)}
+    return {f"row {number}": values for number, values in enumerate(rows, start=1)}
+
+
+def _csv_rows(metadata: Path) -> list[dict[str, Any]]:
+    """Rows of text, and of numbers where a whole column is such; nothing in a cell is None."""
+    # Every cell as it is written: pandas would take 007 for 7, and the class NA for none.
+    table = pd.read_csv(metadata, dtype=str, na_filter=False)
+    columns = {key: _numbers_or_text(table[key].tolist()) for key in table.columns}
+    return [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
+
+
+def _numbers_or_text(cells: list[str]) -> Sequence[int | float | str | None]:
+    for pattern, kind in ((INTEGER, int), (NUMBER, float)):
+        if all(pattern.fullmatch(cell) for cell in cells if cell):
+            return [kind(cell) if cell else None for cell in cells]
+    return [cell or None for cell in cells]
 
 
 def _file(metadata: Path, line: str, key: str, values: Mapping[str, Any]) -> str:

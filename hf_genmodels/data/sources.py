@@ -88,7 +88,7 @@ def open_source(args: DataArguments, suffix: str = "", domain: Domain | None = N
     if (folder / "dataset_dict.json").exists() or (folder / "state.json").exists():
         return Source(folder.resolve().name, _saved_folder(option, given, folder, args.streaming))
     listing = list_folder(folder)
-    if listing.images and not _is_left_to_datasets(listing):
+    if (listing.images or listing.others[".zip"]) and not _is_left_to_datasets(listing):
         return _image_source(option, given, listing, args, domain)
     # Absolute, since a folder called like a reader of `datasets` would be taken for that.
     splits = _load(option, given, args, path=str(folder.resolve()), name=args.dataset_config_name)

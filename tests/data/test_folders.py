@@ -12,6 +12,7 @@ import torch
 from pyarrow import csv
 
 from hf_genmodels.data import Layout, evaluation_batches, load_data, load_split
+from hf_genmodels.data.metadata import described
 from tests.testing_utils.refusals import refused
 
 GREY = np.full((4, 4), 0.5, dtype=np.float32)
@@ -163,6 +164,34 @@ def test_every_folder_may_have_metadata_of_its_own(folder, arguments, caplog):
     data = load_data(arguments(train_data_dir=str(root)), 0)
     assert data.spec.class_names == ("x", "y") and data.train.labels.tolist() == [0, 1, 0]
     assert f"{root}: 3 images are named by no metadata; the first: a/0.png" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("cells", "expected"),
+    [
+        ("007 010 007", ["007", "010", "007"]),
+        ("NA cat None", ["NA", "cat", "None"]),
+        ("NA 1 2", ["NA", "1", "2"]),
+        ("True False True", ["True", "False", "True"]),
+        ("123456789012345678901 1 2", ["123456789012345678901", "1", "2"]),
+        ("0 1 -12", [0, 1, -12]),
+        ("0.5 1 2e-3", [0.5, 1.0, 0.002]),
+        ('3 "" 4', [3, None, 4]),
+        ('a "" b', ["a", None, "b"]),
+    ],
+)
+def test_cells_of_comma_separated_values_are_what_is_written(folder, cells, expected):
+    rows = [f"{i}.npy,{cell}" for i, cell in enumerate(cells.split())]
+    files = {f"{i}.npy": GREY for i in range(len(rows))}
+    root = folder(files | {"metadata.csv": "\n".join(["file_name,label", *rows])})
+    assert described(root / "metadata.csv", "label")["label"] == expected
+
+
+def test_classes_of_comma_separated_values_keep_their_names(folder, arguments):
+    root = folder(
+        {f"{i}.npy": GREY for i in range(3)} | {"metadata.csv": "file_name,label\n0.npy,007\n1.npy,NA\n2.npy,7"}
+    )
+    assert load_data(arguments(train_data_dir=str(root)), 0).spec.class_names == ("007", "7", "NA")
 
 
 def test_metadata_may_say_more_than_words_and_numbers(folder, arguments):
