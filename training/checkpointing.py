@@ -158,7 +158,7 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
             f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
             f"{', '.join(_networks(run))}; resume with the family that it belongs to"
         )
-    for name in MAY_CHANGE_ON_RESUME:  # of which earlier versions told some
+    for name in MAY_CHANGE_ON_RESUME:  # some checkpoints tell of these
         saved.pop(f"--{name}", None)
     tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:

@@ -288,8 +288,8 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     """Set the threads of this process and make the `Accelerator`.
 
     Raises:
-        UserError: A tracker that is unknown or not installed, a precision that this machine cannot do, or something
-            that the launcher was told to do and the loop does not do.
+        UserError: A tracker that is unknown or not installed, a precision that this machine cannot do, something that
+            the launcher was told to do and the loop does not do, or processes that do not find each other.
     """
     check_launch(args)
     tracker = args.report_to
@@ -312,6 +312,12 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
         )
     except ValueError as error:
         raise UserError(f"--mixed_precision {args.mixed_precision}: {error}") from None
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if launched > accelerator.num_processes:
+        raise UserError(
+            f"{launched} processes were launched, and none would know of the others: there are no GPUs for them; set "
+            "ACCELERATE_USE_CPU=true to train in several processes on CPUs"
+        )
     args.mixed_precision = accelerator.mixed_precision  # what `accelerate config` said is part of what was run
     return accelerator
 
@@ -355,7 +361,3 @@ def script(main: Callable[[], object]) -> None:
 def main() -> None:
     """Train the family that the command line names first; see `__main__.py`."""
     train_family(sys.argv[1], sys.argv[2:])
-
-
-if __name__ == "__main__":  # as the usage of earlier versions of the command had it
-    script(main)

@@ -22,7 +22,6 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_genmodels.blocks.adversarial import power_iterates
-from hf_genmodels.checks import check_minimums
 from hf_genmodels.data import LoadedData, TrainingBatches
 from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
@@ -70,7 +69,6 @@ class TrainingLoop(Run):
         self.numbers = as_built(objective, args)
         check_machine(objective, args, accelerator)
         check_batch_size(objective, args)
-        check_minimums(data.arguments, dataloader_num_workers=0)
         self.trained = list(dict.fromkeys(name for phase in objective.phases for name in phase.trains))
         self.batches = TrainingBatches(
             data.train,

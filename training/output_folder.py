@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,9 +51,17 @@ def check_unoccupied(output_dir: Path) -> None:
     """Refuse a folder in which another run is at work; nothing is written.
 
     Raises:
-        UserError: See `occupied`.
+        UserError: The folder cannot be looked at, or see `occupied`.
     """
-    if (output_dir / LOCK).is_file():  # or left behind by a process that was killed
+    try:
+        status = (output_dir / LOCK).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        shown = str(output_dir) if len(str(output_dir)) < 300 else f"{str(output_dir)[:50]}..."
+        raise UserError(f"--output_dir {shown!r} cannot be looked at: {reason}") from error
+    if stat.S_ISREG(status.st_mode):  # or left behind by a process that was killed
         with occupied(output_dir):
             pass
 

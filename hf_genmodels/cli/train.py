@@ -18,6 +18,7 @@ Runs `accelerate launch <launcher options> -m hf_genmodels.training FAMILY <opti
 
   hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae
   hf-genmodels train vae --dataset_name builtin:digits --output_dir runs/vae -- --multi_gpu --num_processes 2
+                                           on two GPUs; with ACCELERATE_USE_CPU=true before it, on CPUs
   hf-genmodels train vae --help            the options of a family
   accelerate launch --help                 the options of the launcher
 

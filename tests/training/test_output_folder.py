@@ -40,6 +40,13 @@ def test_two_runs_in_one_folder(finished: Path, tmp_path: Path, changes: dict[st
     assert not (run / ".lock").exists()
 
 
+@pytest.mark.parametrize(("name", "reason"), [("n" * 300, "File name too long"), ("a\0b", "embedded null byte")])
+def test_a_name_that_no_folder_can_have(tmp_path: Path, name: str, reason: str) -> None:
+    with refused(f"^--output_dir .* cannot be looked at: {reason}"):
+        main(options(tmp_path / name))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_runs_that_begin_in_one_new_folder(tmp_path: Path) -> None:
     with occupied(tmp_path / "run"), refused("another run is at work"):
         main(options(tmp_path / "run"))

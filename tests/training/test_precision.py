@@ -55,6 +55,13 @@ def test_fp16_on_a_cpu_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
 
 
+def test_processes_that_do_not_find_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as the launcher sets it for two GPUs, with none there
+    with refused("^2 processes were launched, .* set ACCELERATE_USE_CPU=true"):
+        main(options(tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("variable", "value", "said"),
     [
