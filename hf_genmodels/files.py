@@ -7,8 +7,9 @@ import json
 import os
 import shutil
 import tempfile
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,14 +62,15 @@ def replacing(path: Path) -> Iterator[Path]:
     Raises:
         UserError: A write of the block failed (disk full, no permission), or `path` is a folder.
     """
-    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")  # the suffix says in which format to write
+    # Short, for names of files have at most 255 bytes; the suffix says in which format to write.
+    temporary = path.with_name(f".part-{uuid.uuid4().hex}{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {_reason(error)}") from error
     finally:
-        if temporary.exists():
+        with suppress(OSError):  # it is gone where it took its place, and the block's own error says more
             temporary.unlink()
 
 

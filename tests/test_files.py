@@ -123,3 +123,13 @@ def test_metrics_stay_as_they_are(tmp_path: Path) -> None:
     content = read_json(tmp_path / "metrics.json")
     assert content["mine"] == [1] and content["evaluation"] == [*METRICS["evaluation"], RESULT]
     assert np.isnan(content["validation"]["kl"])
+
+
+def test_names_as_long_as_they_may_be_and_longer(tmp_path: Path) -> None:
+    with replacing(tmp_path / ("x" * 251 + ".png")) as temporary:
+        assert temporary.suffix == ".png"
+        temporary.write_bytes(b"1")
+    assert [len(path.name) for path in tmp_path.iterdir()] == [255]
+    with refused("cannot be written: File name too long"), replacing(tmp_path / ("x" * 300)) as temporary:
+        temporary.write_bytes(b"1")
+    assert len(list(tmp_path.iterdir())) == 1
