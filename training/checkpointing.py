@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,9 @@ def begin(output_dir: Path, step: int) -> Path:
     return folder
 
 
-def finish(folder: Path, output_dir: Path, step: int, identifier: str, run: dict[str, Any]) -> Path:
+def finish(
+    folder: Path, output_dir: Path, step: int, identifier: str, run: dict[str, Any], class_names: Sequence[str] | None
+) -> Path:
     """List the files, write the manifest and give the folder its name (one process a disk, after all have written).
 
     Args:
@@ -82,8 +84,9 @@ def finish(folder: Path, output_dir: Path, step: int, identifier: str, run: dict
         step: Of the checkpoint.
         identifier: The same on all disks, and of no other checkpoint.
         run: What a run that goes on must share, see `verify`.
+        class_names: Of the data, by which a run that starts from the weights knows the classes.
     """
-    manifest = {"step": step, "id": identifier, "run": run}
+    manifest = {"step": step, "id": identifier, "run": run, "class_names": class_names}
     manifest |= {"files": _described(folder), FROZEN: _described(output_dir / FROZEN)}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     final = output_dir / f"checkpoint-{step}"

@@ -144,7 +144,8 @@ def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
 
 def _finish(loop: TrainingLoop, folder: Path, identifier: str) -> None:
     if loop.writes:
-        checkpointing.finish(folder, loop.output_dir, loop.step, identifier, identity(loop))
+        names = loop.data.spec.class_names
+        checkpointing.finish(folder, loop.output_dir, loop.step, identifier, identity(loop), names)
         checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline, print_table
+
+if TYPE_CHECKING:
+    from ..data import DataArguments
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """The options of `evaluate`."""
     command.add_argument("model", metavar="MODEL", help="folder, or repository id on the Hub; or a folder of images")
     add_options(command, DATA_OPTIONS)
-    command.add_argument("--split", default="test", help="split to compare with (default: %(default)s)")
+    command.add_argument("--split", help="split to compare with (default: test, or train where there is no other)")
     command.add_argument("--metrics", nargs="+", required=True, help="such as fid kid swd mse ssim auroc")
     command.add_argument(
         "--extractor", help="whose features are compared: a classifier's folder or Hub id, inception, pixels"
@@ -53,10 +57,14 @@ def evaluate(args: argparse.Namespace) -> None:
     if not are_images and (target / "README.md").is_file():
         load_card(target / "README.md")
     pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model)
-    if "auroc" in args.metrics and data.exclude_label is None and pipeline._source is not None:
-        data.exclude_label = training_arguments(pipeline._source).get("arguments", {}).get("exclude_label")
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
-    if "translations" in pipeline.measures and pipeline.default_direction is None and args.direction is not None:
+    is_one_way = "translations" in pipeline.measures and pipeline.default_direction is None
+    if pipeline._source is not None:
+        saved = training_arguments(pipeline._source).get("arguments", {})
+        if is_one_way and args.direction is not None:
+            saved = {**saved, "direction": None}
+        _read_as_in_training(data, saved, with_anomaly="auroc" in args.metrics)
+    if is_one_way and args.direction is not None:
         data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that
     results = evaluate_pipeline(
         pipeline,
@@ -91,3 +99,22 @@ def evaluate(args: argparse.Namespace) -> None:
     write_evaluation(target, results)
     card_path = write_card(target, repo_id=args.model if is_elsewhere else None)
     print(f"written to {target / 'metrics.json'} and {card_path}")
+
+
+def _read_as_in_training(data: DataArguments, saved: dict[str, Any], with_anomaly: bool) -> None:
+    """Take what the user does not say of the data from the model's training: other units or halves are not its own."""
+    from ..data.columns import is_builtin
+    from ..data.sources import has_domain_folders
+
+    names = ["exclude_label"] if with_anomaly else []
+    if not is_builtin(data.dataset_name):
+        names += ["convert", "value_range"]
+    taken = {name: saved[name] for name in names if getattr(data, name) is None and saved.get(name) is not None}
+    if saved.get("direction") == "b_to_a" and (data.side_by_side or has_domain_folders(data)):
+        taken["direction"] = "b_to_a"
+    if not isinstance(taken.get("value_range", []), list):
+        raise UserError("training_args.json: value_range must be a list of two numbers")
+    for name, value in taken.items():
+        setattr(data, name, value)
+        shown = " ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"as in the model's training: --{name} {shown}")

@@ -76,9 +76,19 @@ def load_split(args: DataArguments, split: str, layout: Layout = ONE_IMAGE) -> D
     Raises:
         UserError: As `load_data`.
     """
+    return load_chosen_split(args, split, layout)[1]
+
+
+def load_chosen_split(args: DataArguments, split: str | None, layout: Layout = ONE_IMAGE) -> tuple[str, Dataset]:
+    """`load_split` and the split's name; None stands for `test`, or for `train` where there is no other.
+
+    Raises:
+        UserError: As `load_data`.
+    """
     loader = _Loader(args, layout)
-    loader.check_split(split, "choose one of")
-    return loader.load(split, "evaluation", 0, NOTHING_KNOWN)[0]
+    name = split or ("train" if loader.splits == ["train"] else "test")
+    loader.check_split(name, "choose --split from")
+    return name, loader.load(name, "evaluation", 0, NOTHING_KNOWN)[0]
 
 
 def _validation_split(args: DataArguments, splits: Collection[str]) -> str | None:

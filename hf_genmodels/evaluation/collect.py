@@ -16,6 +16,8 @@ from .folder import FolderOfImages
 from .kinds import ANOMALY, DENSITY, ERROR, ERRORS, FEATURES, LIKELIHOOD, TEXTURE
 from .request import Request
 
+NO_LABELS = "auroc needs labels, and the data have none; name the column with --label_column"
+
 
 @dataclass
 class Collected:
@@ -78,7 +80,7 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
             _score_reconstructions(request, batch, generators[ERROR], real)
             if request.of(ANOMALY):
                 if labels is None or request.anomaly is None:
-                    raise UserError("auroc needs labels, and the data have none; name the column with --label_column")
+                    raise UserError(NO_LABELS)
                 options = {"generator": generators[ANOMALY]} if request.pipeline.random_anomaly_scores else {}
                 real.scores["anomaly score"].append(request.pipeline.anomaly_score(batch, **options).double().cpu())
                 real.scores["is anomaly"].append(labels == request.anomaly)

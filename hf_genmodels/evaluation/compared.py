@@ -20,6 +20,8 @@ from .folder import FolderOfImages
 from .kinds import ANOMALY, ERROR, VIOLATIONS
 from .request import Request
 
+_EIGHT_BITS = 255
+
 
 class Answers(NamedTuple):
     """A batch of real images, and one of those that a pipeline made of images.
@@ -59,6 +61,27 @@ def compared_shape(request: Request, dataset: Any) -> tuple[int, ...]:
     side = _sides(request, dataset)[1] if "translations" in request.pipeline.measures else dataset
     shape: tuple[int, ...] = side.spec.shape
     return shape
+
+
+def check_white(request: Request, dataset: Any, data_args: DataArguments) -> None:
+    """Refuse data of 16 bits in which another value is white than in those of 16 bits that the pipeline learnt from.
+
+    Raises:
+        UserError: The white levels differ, and no `value_range` says that of the data.
+    """
+    config = getattr(request.pipeline, "config", {})  # one without components has none
+    if data_args.value_range is not None or "value_scale" not in config:
+        return
+    white = config["value_scale"]
+    sides = [(dataset.spec, white)]
+    if "translations" in request.pipeline.measures:
+        sides = [(dataset.first.spec, config.get("source_value_scale", white)), (dataset.second.spec, white)]
+    for spec, learnt in sides:
+        if min(spec.value_scale, learnt) > _EIGHT_BITS and spec.value_scale != learnt:
+            raise UserError(
+                f"{spec.name}: {spec.value_scale:g} is white, and in the images that the model learnt from {learnt:g} "
+                f"was; give --value_range 0 {learnt:g}, or 0 {spec.value_scale:g} if the data have units of their own"
+            )
 
 
 def real_batches(request: Request, dataset: Any) -> Iterator[Tensor]:

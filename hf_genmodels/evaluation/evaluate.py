@@ -9,13 +9,14 @@ from typing import Any
 import torch
 
 from ..checks import check_seed
-from ..data import DataArguments, load_split
+from ..data import DataArguments
 from ..data.columns import excluded_label
+from ..data.loading import load_chosen_split
 from ..errors import UserError
 from ..metrics.extractors import Extractor
 from ..pipelines.base import GenerativePipeline
-from .collect import collect
-from .compared import compared_shape, data_settings, layout_of
+from .collect import NO_LABELS, collect
+from .compared import check_white, compared_shape, data_settings, layout_of
 from .kinds import ANOMALY
 from .report import report
 from .request import Request, check_request, check_shape, find_extractor
@@ -28,7 +29,7 @@ def evaluate_pipeline(
     pipeline: GenerativePipeline,
     data_args: DataArguments,
     *,
-    split: str,
+    split: str | None,
     metrics: Sequence[str],
     num_samples: int,
     batch_size: int,
@@ -47,7 +48,7 @@ def evaluate_pipeline(
         pipeline: Its class says what can be measured of it, see `GenerativePipeline`. Translations are compared with
             their targets (or the images of the other domain); of each image's known pixels one sample is made.
         data_args: The data set; nothing is augmented. Its `exclude_label` is the class that is the anomaly of "auroc".
-        split: Which split is the real side.
+        split: Which split is the real side; None stands for `test`, or for `train` where there is no other.
         metrics: Some of `METRICS`.
         num_samples: Samples to draw, and the most real examples (of each domain) to use; "num_real" says how many.
         batch_size: Examples at a time.
@@ -77,7 +78,10 @@ def evaluate_pipeline(
     request = Request(pipeline, metrics, num_samples, batch_size, found, seed, progress, options, known)
     if request.of(ANOMALY) and data_args.exclude_label is None:
         raise UserError("auroc needs --exclude_label: the class that is the anomaly, which training left out")
-    dataset = load_split(data_args, split, layout_of(request, data_args))
+    split, dataset = load_chosen_split(data_args, split, layout_of(request, data_args))
+    if request.of(ANOMALY) and dataset.spec.class_names is None and not data_args.streaming:
+        raise UserError(NO_LABELS)  # of a stream, classes may be known by their numbers alone
+    check_white(request, dataset, data_args)
     request = replace(request, anomaly=excluded_label(data_args, dataset.spec.class_names))
     about = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
     shape = compared_shape(request, dataset)

@@ -7,6 +7,8 @@ from typing import Any
 
 from ..data import DataArguments, load_split
 from ..data.listing import OF_A_RUN, list_folder
+from ..data.sources import open_source
+from ..errors import UserError
 from ..pipelines.base import GenerativePipeline
 from ..pipelines.images import SampleShape
 
@@ -46,9 +48,14 @@ class FolderOfImages(GenerativePipeline):
                 `on_bad_image` hold for both.
 
         Raises:
-            UserError: The folder holds no such images.
+            UserError: The folder holds no such images, or several splits.
         """
         args = DataArguments(train_data_dir=str(folder), **{option: getattr(data_args, option) for option in SHARED})
+        roots = open_source(args).roots
+        if len(roots) > 1:
+            split, root = next(iter(roots.items()))
+            others = ", ".join(name for name in roots if name != split)
+            raise UserError(f"{folder} holds the splits {split}, {others}: give the folder of one, such as {root}")
         found = cls()
         found.name, found.dataset = folder.resolve().name, load_split(args, "train")
         return found

@@ -229,12 +229,20 @@ def check_labels(data: DataSpec, option: str) -> int:
 
 
 def class_notes(folder: Path, data: DataSpec) -> tuple[str, ...]:
-    """`Objective.notes` of a saved model that knows as many classes as the data have, by other names."""
-    index = folder / "model_index.json"
+    """`Objective.notes` of a class-conditional model that knows as many classes as the data have, by other names.
+
+    Args:
+        folder: The saved model's, or that of a checkpoint's networks.
+        data: What it shall learn.
+    """
+    index, manifest = folder / "model_index.json", folder.parent / CHECKPOINT_MANIFEST
     saved = (read_json(index) if index.is_file() else {}).get("id2label")
-    if not isinstance(saved, dict) or data.class_names is None or list(saved.values()) == list(data.class_names):
+    names = list(saved.values()) if isinstance(saved, dict) else None
+    if names is None and manifest.is_file():
+        names = read_json(manifest).get("class_names")
+    if not isinstance(names, list) or data.class_names is None or names == list(data.class_names):
         return ()
-    before, now = (", ".join(map(str, names)) for names in (saved.values(), data.class_names))
+    before, now = (", ".join(map(str, each)) for each in (names, data.class_names))
     return (f"the classes of {folder} are {before}; those of {data.name}, {now}, take their places in this order",)
 
 

@@ -122,7 +122,8 @@ def reload(folder: Path, args: DDPMArguments, data: DataSpec) -> "DDPMObjective"
     else:
         scheduler = build_scheduler(args, is_image=unet.config.sample_size != 1)
     built = objective(args, unet, scheduler, data, vae, scaling_factor)
-    built.notes = class_notes(folder, data)
+    if args.class_conditional:
+        built.notes = class_notes(folder, data)
     return built
 
 

@@ -112,7 +112,8 @@ def reload(folder: Path, args: FlowArguments, data: DataSpec) -> "FlowObjective"
     if args.class_conditional:
         check_saved_classes(flow.config.num_classes, data)
     built = FlowObjective(flow, data)
-    built.notes = class_notes(folder, data)
+    if args.class_conditional:
+        built.notes = class_notes(folder, data)
     return built
 
 

@@ -98,7 +98,8 @@ def reload(folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
     if args.conditioning != "none":
         check_saved_classes(generator.config.num_classes, data)
     built = objective(args, generator, discriminator, data)
-    built.notes = class_notes(folder, data)
+    if args.conditioning != "none":
+        built.notes = class_notes(folder, data)
     return built
 
 
