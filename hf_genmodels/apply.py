@@ -17,9 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .applied_files import ImageFiles, ScoreFile, carry_metadata
+from .checks import check_seed
 from .data.conversion import AS_STORED, Conversion, Kind
 from .data.decoding import BadImage, Encoded, Header, Reader, opened
 from .data.folders import tell_passed_over
+from .data.glances import digest, glance
 from .data.listing import OF_A_RUN, Listing, list_folder
 from .errors import UserError
 from .files import read_json, replacing, sha256
@@ -100,11 +102,17 @@ def apply_pipeline(
     }
     reading = _Reading(resolution, conversion, on_bad_image, _value_scale(pipeline, given))
     headers = _headers(pipeline, listing, reading)
-    _check_output(output_dir, settings)
     names = list(headers)
-    output: ScoreFile | ImageFiles = ImageFiles(output_dir, names)
+    check_seed("--seed", seed, len(listing.images))
+    _check_output(output_dir, settings)
+    output: ScoreFile | ImageFiles
     if chosen == "score":
         output = ScoreFile(output_dir, scores_format, list(methods))
+    else:
+        output = ImageFiles(output_dir, names)
+    images = {name: digest([glance(Encoded(None, str(folder / name)))]) for name in names}
+    _check_images(output_dir, output, images)
+    settings["images"] = images
     pipeline.set_progress_bar_config(disable=True)
     present, written = sum(map(output.has, names)), 0
     with tqdm(total=len(names), initial=present, unit="image", disable=None if progress else True) as bar:
@@ -119,7 +127,8 @@ def apply_pipeline(
                     results = _run(methods, batch, given, seed + first)
                 except UserError as error:
                     raise UserError(f"{folder / batch_names[0]}: {error}") from error
-                _save_settings(output_dir, settings)
+                if not written:
+                    _save_settings(output_dir, settings)
                 for name, result in zip(batch_names, results, strict=True):
                     if name in missing:
                         output.write(name, result if chosen == "score" else result[chosen])
@@ -285,9 +294,19 @@ def _fingerprint(pipeline: GenerativePipeline) -> dict[str, str] | None:
 
 def _save_settings(output_dir: Path, settings: Mapping[str, Any]) -> None:
     """With the first results, so that a call that fails at once can be corrected."""
-    if not (output_dir / SETTINGS).is_file():
-        with replacing(output_dir / SETTINGS) as temporary:
-            temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+    with replacing(output_dir / SETTINGS) as temporary:
+        temporary.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def _check_images(output_dir: Path, output: ScoreFile | ImageFiles, images: Mapping[str, str]) -> None:
+    """Refuse to go on where an image that is done has changed or is no longer there: it may be of another folder."""
+    settings = output_dir / SETTINGS
+    earlier = read_json(settings).get("images", {}) if settings.is_file() else {}
+    if not isinstance(earlier, dict):
+        raise UserError(f"{settings} was not written by apply; choose another --output_dir")
+    for name in dict.fromkeys([*earlier, *images]):
+        if output.has(name) and earlier.get(name) != images.get(name):
+            raise UserError(f"--output_dir {output_dir} holds what was made of another {name}; choose another one")
 
 
 def _check_output(output_dir: Path, settings: Mapping[str, Any]) -> None:

@@ -190,9 +190,11 @@ REFUSED: dict[str, tuple[list[str], str]] = {
     "a used folder": (["--output_dir", "{}/model"], "is not empty"),
     "a file": (["--output_dir", "{}/in/a/0.png"], "is a file"),
     "a batch": (["--batch_size", "0"], "--batch_size must be at least 1"),
-    "a resolution": (["--resolution", "8", "8", "8"], "--resolution takes one or two numbers"),
-    "a range": (["--value_range", "3", "1"], "--value_range takes the value of black, and a larger one of white"),
+    "a resolution": (["--resolution", "8", "8", "8"], "--resolution 8 8 8 is neither"),
+    "a range": (["--value_range", "3", "1"], "--value_range 3.0 1.0 is no range"),
+    "an infinite range": (["--value_range", "0", "inf"], "--value_range 0.0 inf is no range"),
     "a seed": (["--seed", str(2**64)], "--seed must fit into 64 bits"),
+    "a seed that overflows": (["--task", "score", "--seed", str(2**64 - 1)], "--seed must fit into 64 bits"),
 }
 
 
@@ -274,6 +276,25 @@ def test_another_model_does_not_go_on(tmp_path: Path) -> None:
         else:
             with refused("holds what was made with another weights"):
                 apply_pipeline(loaded, tmp_path / "in", tmp_path / "out", progress=False)
+
+
+def test_other_images_of_the_same_names_do_not_go_on(tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("VAEPipeline")
+    for folder in ("first", "second"):
+        write_images(tmp_path / folder, pipeline, ("0.png", "1.png"))
+    Image.new("L", (8, 8)).save(tmp_path / "second" / "1.png")
+    for task in ("reconstruct", "score"):
+        settings: dict[str, Any] = {"task": task, "progress": False}
+        apply_pipeline(pipeline, tmp_path / "first", tmp_path / task, **settings)
+        before = contents(tmp_path / task)
+        with refused("holds what was made of another 1.png; choose another one"):
+            apply_pipeline(pipeline, tmp_path / "second", tmp_path / task, **settings)
+        assert contents(tmp_path / task) == before
+    (tmp_path / "first" / "0.jpg").write_bytes((tmp_path / "first" / "0.png").read_bytes())
+    assert apply_pipeline(pipeline, tmp_path / "first", tmp_path / "score", **settings) == Applied(1, 2, 0)
+    (tmp_path / "first" / "1.png").unlink()
+    with refused("holds what was made of another 1.png"):
+        apply_pipeline(pipeline, tmp_path / "first", tmp_path / "score", **settings)
 
 
 def test_sixteen_bits_are_in_the_units_of_training(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..checks import check_seed
 from ..errors import UserError
 from .options import SAMPLING_OPTIONS, add_options, check_output_dir, class_label, load_pipeline
 
@@ -49,19 +48,17 @@ def apply(args: argparse.Namespace) -> None:
     """`apply MODEL FOLDER`: translate, reconstruct, denoise, encode or score every image of a folder."""
     if args.batch_size < 1:
         raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
-    if args.resolution is not None and (len(args.resolution) > 2 or min(args.resolution) < 1):
-        raise UserError("--resolution takes one or two numbers of pixels, of 1 or more")
-    if args.value_range is not None and not args.value_range[0] < args.value_range[1]:
-        raise UserError("--value_range takes the value of black, and a larger one of white")
+    from ..data.arguments import DataArguments
+
+    reading = DataArguments(resolution=args.resolution, convert=args.convert, value_range=args.value_range)
+    reading.check_images()
     check_output_dir(Path(args.output_dir))
     from ..apply import apply_pipeline
-    from ..data.conversion import Conversion
 
     pipeline = load_pipeline(args.model)
     options = {name: getattr(args, name) for name in METHOD_OPTIONS}
     if args.class_labels is not None:
         options["class_labels"] = class_label(pipeline, args.class_labels)
-    check_seed("--seed", args.seed, 1)
     done = apply_pipeline(
         pipeline,
         args.folder,
@@ -69,8 +66,8 @@ def apply(args: argparse.Namespace) -> None:
         task=args.task,
         batch_size=args.batch_size,
         seed=args.seed,
-        resolution=None if args.resolution is None else (args.resolution[0], args.resolution[-1]),
-        conversion=Conversion(args.convert, None if args.value_range is None else tuple(args.value_range)),
+        resolution=reading.size,
+        conversion=reading.conversion,
         on_bad_image=args.on_bad_image,
         scores_format=args.scores_format,
         options=options,
