@@ -20,8 +20,7 @@ def height_width(size: SampleSize, name: str = "sample_size") -> tuple[int, int]
     """
     pair = size if isinstance(size, (list, tuple)) else (size, size)
     if [type(side) for side in pair] != [int, int] or min(pair) < 1:
-        is_option = name.startswith("--") and isinstance(size, (list, tuple))
-        given = " ".join(map(str, size)) if is_option else repr(size)
+        given = " ".join(map(str, pair)) if name.startswith("--") and pair is size else repr(size)
         raise UserError(f"{name} {given} is neither a positive whole number nor two of them, height and width")
     height, width = pair
     return height, width

@@ -193,7 +193,13 @@ def check_arguments(method: MethodT) -> MethodT:
                 check, may_be_none = checks()[name]
                 if value is not None or not may_be_none:
                     bound.arguments[name] = check(self, name, value)
-        return method(*bound.args, **bound.kwargs)
+        result = method(*bound.args, **bound.kwargs)
+        if isinstance(result, Tensor) and result.is_floating_point() and result.isnan().any():
+            raise UserError(
+                f"{method.__name__} gives NaN: the network's weights hold NaN or infinite numbers; load or train "
+                "them anew"
+            )
+        return result
 
     return typing.cast(MethodT, checked)
 

@@ -192,5 +192,6 @@ class AVAEPipeline(EncodingPipeline):
             xi = self.random_latents(len(latents), (self.xi_dim,), generator, None, latents.dtype)
         elif tuple(xi.shape) not in ((len(latents), self.xi_dim), (1, self.xi_dim)):
             raise UserError(f"xi must be ({len(latents)}, {self.xi_dim}) or (1, {self.xi_dim}), got {tuple(xi.shape)}")
-        sample: Tensor = self.generator(torch.cat([latents, xi.to(latents).expand(len(latents), -1)], dim=1)).sample
+        joined = torch.cat([latents, xi.to(latents).expand(len(latents), -1)], dim=1)
+        sample: Tensor = self.generator(joined.to(self.generator.dtype)).sample
         return sample

@@ -35,5 +35,5 @@ class BiGANPipeline(EncodingPipeline):
         check_fit(self, encoder, generator)
 
     def network_decode(self, latents: Tensor) -> Tensor:
-        sample: Tensor = self.generator(latents).sample
+        sample: Tensor = self.generator(latents.to(self.generator.dtype)).sample
         return sample

@@ -250,10 +250,14 @@ class DenoisingPipeline(IterativePipeline):
         name = type(self.scheduler).__name__
         if not hasattr(self.scheduler, "betas"):
             raise no_ddpm_schedule(self.scheduler)
-        trained = self.scheduler.config.num_train_timesteps
-        steps = self._num_steps(
-            num_inference_steps, trained if isinstance(self.scheduler, DDPMScheduler) else DDIM_STEPS
-        )
+        trained, sampled = len(self.trained_schedule().betas), self.scheduler.config.num_train_timesteps
+        if sampled != trained:
+            raise UserError(
+                f"the {name} is of {sampled} time steps, and the training had {trained}: make it with "
+                f"from_config(..., num_train_timesteps={trained})"
+            )
+        default = trained if isinstance(self.scheduler, DDPMScheduler) else DDIM_STEPS
+        steps = self._num_steps(num_inference_steps, default, trained)
         known = inspect.signature(self.scheduler.step).parameters
         if eta and "eta" not in known:
             raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {name}")
@@ -261,8 +265,8 @@ class DenoisingPipeline(IterativePipeline):
         options: dict[str, Any] = {"generator": generator} if "generator" in known else {}
         return steps, options | ({"eta": eta} if "eta" in known else {})
 
-    def _num_steps(self, number: int | None, default: int) -> int:
-        trained: int = self.scheduler.config.num_train_timesteps
+    @staticmethod
+    def _num_steps(number: int | None, default: int, trained: int) -> int:
         number = min(default, trained) if number is None else number
         if not 1 <= number <= trained:
             raise UserError(
@@ -291,7 +295,7 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: The images or labels do not fit, or too many steps.
         """
-        steps = self._num_steps(num_inference_steps, DDIM_STEPS)
+        steps = self._num_steps(num_inference_steps, DDIM_STEPS, len(self.trained_schedule().betas))
         return self._follow(self.to_diffused(images), DDIMInverseScheduler, steps, class_labels)
 
     @torch.no_grad()
@@ -313,7 +317,7 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: The latents or labels do not fit, or too many steps.
         """
-        steps = self._num_steps(num_inference_steps, DDIM_STEPS)
+        steps = self._num_steps(num_inference_steps, DDIM_STEPS, len(self.trained_schedule().betas))
         latents = self.random_latents(len(latents), self.latent_shape, None, latents, torch.float32)
         samples = self.from_diffused(self._follow(latents, DDIMScheduler, steps, class_labels))
         return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
@@ -367,12 +371,20 @@ class DenoisingPipeline(IterativePipeline):
         labels = match_labels(labels, len(diffused))
         trained = self.trained_schedule()
         betas = trained.betas.numpy()
-        scheduler: Any = scheduler_class(num_train_timesteps=len(betas), trained_betas=betas, clip_sample=False)
+        # Of what is predicted, the inverse needs the noise at the end of a step, where there is always some; on the
+        # way back to the image there may be noise alone at first, of which no x_0 can be told.
+        to_noise, predicts = scheduler_class is DDIMInverseScheduler, trained.config.prediction_type
+        scheduler: Any = scheduler_class(
+            num_train_timesteps=len(betas),
+            trained_betas=betas,
+            clip_sample=False,
+            prediction_type="epsilon" if to_noise else predicts,
+        )
         scheduler.set_timesteps(num_steps)
         sample = diffused.reshape(len(diffused), *self.network_shape)
         for timestep in self.progress_bar(scheduler.timesteps):
             prediction = self.predict(sample, timestep, labels).float()
-            alpha_bar = scheduler.alphas_cumprod[timestep]
-            noise = predicted_noise(trained.config.prediction_type, prediction, sample, alpha_bar)
-            sample = scheduler.step(noise, timestep, sample).prev_sample
+            if to_noise:
+                prediction = predicted_noise(predicts, prediction, sample, scheduler.alphas_cumprod[timestep])
+            sample = scheduler.step(prediction, timestep, sample).prev_sample
         return sample.reshape(diffused.shape)

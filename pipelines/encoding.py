@@ -47,12 +47,12 @@ class EncodingPipeline(ReconstructingPipeline):
         Args:
             sample: (batch, channels, height, width) in [-1, 1], or (batch, dim).
         """
-        output = self.encoder(sample)
+        output = self.encoder(sample.to(self.encoder.dtype))
         return output.mean, output.log_std
 
     def network_decode(self, latents: Tensor) -> Tensor:
         """(batch, latent_dim) -> what the network shows for them, images in [-1, 1]."""
-        sample: Tensor = self.decoder(latents).sample
+        sample: Tensor = self.decoder(latents.to(self.decoder.dtype)).sample
         return sample
 
     def prior_latents(self, batch_size: int, generator: Generators, latents: Tensor | None) -> Tensor:

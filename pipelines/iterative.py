@@ -64,7 +64,9 @@ class IterativePipeline(GenerativePipeline):
             return tensors
         if not isinstance(changed, Mapping):
             raise UserError(f"callback_on_step_end must return its dict of tensors, got {type(changed).__name__}")
-        latents = as_latents("callback_on_step_end", changed.get("latents", tensors["latents"]))
+        if changed.get("latents", tensors["latents"]) is tensors["latents"]:
+            return tensors
+        latents = as_latents("callback_on_step_end", changed["latents"])
         if latents.shape != tensors["latents"].shape:
             raise UserError(
                 f"callback_on_step_end: latents must be {tuple(tensors['latents'].shape)}, got {tuple(latents.shape)}"

@@ -49,7 +49,7 @@ class StoredPipeline(Offloadable):
     def register_to_config(self, **kwargs: Any) -> None:
         for name in ("value_scale", "source_value_scale"):
             value = kwargs.get(name, 1.0)
-            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < math.inf:
+            if isinstance(value, bool) or not isinstance(value, Real) or not 0 < float(value) < math.inf:
                 raise UserError(f"{name} must be the value that means white, above 0 and finite, got {value!r}")
         super().register_to_config(**kwargs)
 

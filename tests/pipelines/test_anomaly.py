@@ -77,6 +77,7 @@ def test_the_class_that_was_left_out_is_the_anomaly() -> None:
     train = next(evaluation_batches(load_split(DataArguments(**DIGITS), "train"), batch_size=2000))
     pixels = train["image"][train["label"] != 1].flatten(1)
     pipeline: Any = tiny_pipeline("AutoencoderPipeline")
+    torch.manual_seed(0)
     _, _, directions = torch.pca_lowrank(pixels, 10, center=True)
     mean = pixels.mean(0)
 
@@ -89,7 +90,7 @@ def test_the_class_that_was_left_out_is_the_anomaly() -> None:
     test = next(evaluation_batches(load_split(DataArguments(**DIGITS), "test"), batch_size=200))
     scores = pipeline.anomaly_score((test["image"] + 1) / 2)
     assert result["value"] == auroc(scores, test["label"] == 1)
-    assert result["name"] == "AUROC" and result["settings"]["anomaly"] == "1" and result["value"] != 0.5
+    assert result["name"] == "AUROC" and result["settings"]["anomaly"] == "1" and result["value"] > 0.6
     assert result["settings"]["num_samples"] == 200
 
 
@@ -105,3 +106,16 @@ def test_what_auroc_needs(tmp_path: Path) -> None:
     unlabelled = DataArguments(train_data_dir=folder, cache_dir=str(tmp_path), exclude_label="1")
     with refused("auroc needs labels, and the data have none"):
         evaluate_pipeline(pipeline, unlabelled, **SETTINGS | {"split": "train"})
+
+
+@pytest.mark.parametrize("name", ["AutoencoderPipeline", "GaussianPipeline", "VAEPipeline", "GaussianMixturePipeline"])
+def test_weights_that_are_not_finite_give_no_scores(name: str) -> None:
+    pipeline = tiny_pipeline(name)
+    with torch.no_grad():
+        for tensor in pipeline.components.popitem()[1].state_dict().values():
+            if tensor.is_floating_point():
+                tensor.fill_(torch.nan)
+    for method in ("anomaly_score", "anomaly_threshold", "encode", "log_likelihood"):
+        if hasattr(pipeline, method):
+            with refused("NaN"):
+                getattr(pipeline, method)(random_images((1, 8, 8)))

@@ -419,3 +419,23 @@ def test_a_scheduler_of_another_training_is_refused():
     pipeline.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
     with pytest.raises(UserError, match="a FlowMatchEulerDiscreteScheduler is for models of another training"):
         pipeline()
+
+
+@pytest.mark.parametrize("prediction_type", ["sample", "v_prediction"])
+def test_codes_of_a_model_trained_to_see_noise_alone(prediction_type):
+    unet, _ = tiny_denoiser((1, 8, 8))
+    scheduler = DDPMScheduler(25, rescale_betas_zero_snr=True, prediction_type=prediction_type)
+    pipe = silent(DDPMPipeline(unet.eval(), scheduler))
+    assert torch.isfinite(pipe.reconstruct(random_images((1, 8, 8)), 5, output_type="pt").images).all()
+
+
+def test_codes_have_the_steps_of_the_training():
+    """`from_config` forgets how many steps a scheduler was given by position."""
+    unet, _ = tiny_denoiser((1, 8, 8))
+    pipe = silent(DDPMPipeline(unet.eval(), DDPMScheduler(25)))
+    images = random_images((1, 8, 8))
+    before = pipe.encode(images)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(pipe.scheduler.config)
+    assert torch.equal(pipe.encode(images), before)
+    with refused("of 1000 time steps, and the training had 25.*num_train_timesteps=25"):
+        pipe()

@@ -12,7 +12,8 @@ import torch
 from diffusers import DDIMScheduler, DDPMScheduler
 
 from hf_genmodels import AutoPipeline, DDPMPipeline, LatentDDPMPipeline, VAEPipeline
-from tests.testing_utils.pipelines import tiny_pipeline
+from tests.families import TINY
+from tests.testing_utils.pipelines import draw, networks, random_images, tiny_pipeline
 from tests.testing_utils.refusals import refused
 
 HALF, BRAIN, SINGLE, DOUBLE = torch.float16, torch.bfloat16, torch.float32, torch.float64
@@ -128,3 +129,15 @@ def test_a_pipeline_of_diffusers_that_samples_by_ddim(tmp_path):
         assert abs(images - expected).max() < 1e-5
     swapped = AutoPipeline.from_pretrained(tmp_path, scheduler=DDPMScheduler(num_train_timesteps=10))
     assert isinstance(swapped.scheduler, DDPMScheduler)
+
+
+@pytest.mark.parametrize("name", sorted(TINY))
+def test_every_network_may_have_a_type_of_its_own(name: str, tmp_path: Path) -> None:
+    saved = tiny_pipeline(name)
+    saved.save_pretrained(tmp_path)
+    for component in networks(saved):
+        pipeline = type(saved).from_pretrained(tmp_path, dtype={component: torch.bfloat16})
+        pipeline.set_progress_bar_config(disable=True)
+        assert draw(pipeline, output_type="pt").images.isfinite().all()
+        if "reconstructions" in pipeline.measures and not isinstance(pipeline, DDPMPipeline):
+            pipeline.reconstruct(random_images((1, 8, 8)), output_type="pt")
