@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from .data.listing import Listing
+from .data.metadata import read_lines, relative_file
 from .errors import UserError
 from .files import replacing
 
@@ -130,49 +131,54 @@ class ScoreFile:
             raise UserError(f"{self.path} cannot be written: {error.strerror}") from error
 
 
-def carry_metadata(listing: Listing, files: ImageFiles) -> None:
-    """Write the metadata files of a folder anew beside what was made of its images, with the names of those files.
+def read_metadata(listing: Listing) -> dict[str, list[dict[str, Any]]]:
+    """The rows of the metadata files of a folder, by the names of those files.
+
+    Raises:
+        UserError: One of them cannot be read, or names a file outside its folder.
+    """
+    found = {}
+    for name in listing.metadata:
+        lines = read_lines(listing.folder / name)
+        for line, row in lines.items():
+            for key in filter(_names_a_file, row):
+                relative_file(listing.folder / name, line, key, row)
+        found[name] = list(lines.values())
+    return found
+
+
+def carry_metadata(metadata: Mapping[str, Sequence[Mapping[str, Any]]], files: ImageFiles) -> None:
+    """Write the metadata of a folder anew beside what was made of its images, with the names of those files.
 
     Lines that name an image of which nothing was made are left out.
 
     Args:
-        listing: The folder, with its `metadata.jsonl`, `metadata.csv` or `metadata.parquet`.
+        metadata: Rows by the names of their files.
         files: What was made.
 
     Raises:
-        UserError: One of them cannot be read or written.
+        UserError: One of them cannot be written.
     """
-    for name in listing.metadata:
-        path, target = listing.folder / name, files.folder / name
-        try:
-            rows = _rows(path)
-        except (OSError, ValueError, pa.ArrowException) as error:
-            raise UserError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    for name, rows in metadata.items():
+        target = files.folder / name
         renamed = [row for row in (_renamed(row, os.path.dirname(name), files) for row in rows) if row is not None]
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
-            _write_rows(temporary, renamed, list(rows[0]) if rows else [])
+            _write_rows(temporary, renamed, list(rows[0]))
+
+
+def _names_a_file(key: str) -> bool:
+    return key == "file_name" or key.endswith("_file_name")
 
 
 def _renamed(row: Mapping[str, Any], inside: str, files: ImageFiles) -> dict[str, Any] | None:
     result = dict(row)
-    for key, value in row.items():
-        if (key == "file_name" or key.endswith("_file_name")) and isinstance(value, str):
-            found = files.find(os.path.normpath(os.path.join(inside, value)))
-            if found is None:
-                return None
-            result[key] = os.path.relpath(found, inside or ".")
+    for key in filter(_names_a_file, row):
+        found = files.find(os.path.normpath(os.path.join(inside, row[key])))
+        if found is None:
+            return None
+        result[key] = os.path.relpath(found, inside or ".")
     return result
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    if path.suffix.lower() == ".parquet":
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
-        return rows
-    text = path.read_text(encoding="utf-8-sig")
-    if path.suffix.lower() == ".csv":
-        return list(csv.DictReader(io.StringIO(text, newline="")))
-    return [json.loads(line) for line in text.splitlines() if line.strip()]
 
 
 def _write_rows(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:

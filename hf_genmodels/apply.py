@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from .applied_files import ImageFiles, ScoreFile, carry_metadata
+from .applied_files import ImageFiles, ScoreFile, carry_metadata, read_metadata
 from .checks import check_seed
 from .data.conversion import AS_STORED, Conversion, Kind
 from .data.decoding import BadImage, Encoded, Header, Reader, opened
@@ -103,6 +103,7 @@ def apply_pipeline(
     reading = _Reading(resolution, conversion, on_bad_image, _value_scale(pipeline, given))
     headers = _headers(pipeline, listing, reading)
     names = list(headers)
+    metadata = {} if chosen == "score" else read_metadata(listing)
     check_seed("--seed", seed, len(listing.images))
     _check_output(output_dir, settings)
     output: ScoreFile | ImageFiles
@@ -136,7 +137,7 @@ def apply_pipeline(
             bar.update(len(missing))
     output.finish(names)
     if isinstance(output, ImageFiles):
-        carry_metadata(listing, output)
+        carry_metadata(metadata, output)
     return Applied(written, present, len(listing.images) - written - present)
 
 

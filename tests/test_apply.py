@@ -297,6 +297,23 @@ def test_other_images_of_the_same_names_do_not_go_on(tmp_path: Path) -> None:
         apply_pipeline(pipeline, tmp_path / "first", tmp_path / "score", **settings)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("[" * 100_000, "line 1 of .* is no JSON: nested too deeply"),
+        ("[1]", "line 1 of .* is no JSON object"),
+        ('{"file_name": "../x.png"}', "give a path inside"),
+    ],
+)
+def test_metadata_is_read_before_the_first_image(line: str, message: str, tmp_path: Path) -> None:
+    pipeline = tiny_pipeline("VAEPipeline")
+    write_images(tmp_path / "in", pipeline, ("0.png",))
+    (tmp_path / "in" / "metadata.jsonl").write_text(line + "\n", encoding="utf-8")
+    with refused(message):
+        apply_pipeline(pipeline, tmp_path / "in", tmp_path / "out", progress=False)
+    assert not contents(tmp_path / "out")
+
+
 def test_sixteen_bits_are_in_the_units_of_training(tmp_path: Path) -> None:
     counts = np.random.default_rng(0).integers(0, 4096, (8, 8)).astype(np.uint16)
     (tmp_path / "in").mkdir()

@@ -38,7 +38,7 @@ def described(metadata: Path, label_column: str) -> datasets.Dataset:
     Raises:
         UserError: The file cannot be used or names one that is missing.
     """
-    lines = _lines(metadata)
+    lines = read_lines(metadata)
     keys = list(dict.fromkeys(key for values in lines.values() for key in values))
     columns: dict[str, pa.Array] = {}
     features: dict[str, Any] = {}
@@ -79,8 +79,12 @@ def check_alike(first: Path, expected: datasets.Dataset, other: Path, split: dat
             raise UserError(f"{first} and {other} differ in the column {column!r}: give all splits the same columns")
 
 
-def _lines(metadata: Path) -> Lines:
-    """The lines that are not empty."""
+def read_lines(metadata: Path) -> Lines:
+    """The lines of a metadata file that are not empty.
+
+    Raises:
+        UserError: It cannot be read, or is empty.
+    """
     try:
         if metadata.suffix.lower() == ".jsonl":
             lines = _json_lines(metadata)
@@ -136,14 +140,23 @@ def _numbers_or_text(cells: list[str]) -> Sequence[int | float | str | None]:
     return [cell or None for cell in cells]
 
 
-def _file(metadata: Path, line: str, key: str, values: Mapping[str, Any]) -> str:
+def relative_file(metadata: Path, line: str, key: str, values: Mapping[str, Any]) -> str:
+    """The path that a line names, relative to the folder of its metadata.
+
+    Raises:
+        UserError: It names none, or one outside that folder.
+    """
     name = values.get(key)
     if not isinstance(name, str):
         raise UserError(f"{line} of {metadata} has no {key!r}: name a file, relative to {metadata.parent}")
     relative = os.path.normpath(name)
     if os.path.isabs(relative) or relative.split(os.sep)[0] == os.pardir:
         raise UserError(f"{line} of {metadata} names {name!r}: give a path inside {metadata.parent}, relative to it")
-    path = os.path.join(metadata.parent, relative)
+    return relative
+
+
+def _file(metadata: Path, line: str, key: str, values: Mapping[str, Any]) -> str:
+    path = os.path.join(metadata.parent, relative_file(metadata, line, key, values))
     if not os.path.isfile(path):
         raise UserError(f"{line} of {metadata} names {path}, and there is no such file: correct the line")
     return path
