@@ -111,7 +111,7 @@ def check_sides(network: Any, size: tuple[int, int]) -> None:
         tile = max(multiple, min(height_width(network.config.sample_size)) // multiple * multiple)
         raise UserError(
             f"the image is {size[0]}x{size[1]} (height x width), and {type(network).__name__} takes multiples of "
-            f"{multiple}: give tile_size={tile}, or resize it (in a command: --tile_size, or --resolution)"
+            f"{multiple}: give tile_size={tile}, or resize it (in a command: --resolution)"
         )
 
 
