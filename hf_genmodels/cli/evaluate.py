@@ -78,12 +78,7 @@ def evaluate(args: argparse.Namespace) -> None:
         sampling=sampling,
         known_pixels=args.known_pixels,
     )
-    rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR", "")]
-    for result in results:
-        settings = result["settings"]
-        extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
-        rows.append((result["name"], f"{result['value']:.6g}", count, extractor, result.get("note", "")))
-    print_table(rows)
+    _print_results(results)
     if are_images:
         if args.output_dir is not None:
             Path(args.output_dir).mkdir(parents=True, exist_ok=True)
@@ -99,6 +94,15 @@ def evaluate(args: argparse.Namespace) -> None:
     write_evaluation(target, results)
     card_path = write_card(target, repo_id=args.model if is_elsewhere else None)
     print(f"written to {target / 'metrics.json'} and {card_path}")
+
+
+def _print_results(results: list[dict[str, Any]]) -> None:
+    rows = [("METRIC", "VALUE", "SAMPLES", "EXTRACTOR", "")]
+    for result in results:
+        settings = result["settings"]
+        extractor, count = settings.get("extractor") or "-", str(settings["num_samples"])
+        rows.append((result["name"], f"{result['value']:.6g}", count, extractor, result.get("note", "")))
+    print_table(rows)
 
 
 def _read_as_in_training(data: DataArguments, saved: dict[str, Any], with_anomaly: bool) -> None:

@@ -79,7 +79,10 @@ class FlowObjective(Objective):
             check_range(image)
         if initialize := getattr(flow, "initialize", None):
             middles = self.continuous(image, torch.full_like(image, 0.5))
-            reduce = lambda tensor: gather(tensor[None]).mean(0)  # noqa: E731
+
+            def reduce(tensor: Tensor) -> Tensor:
+                return gather(tensor[None]).mean(0)
+
             initialize(middles, self.labels(batch), reduce, **self.given(batch))
 
     # what it is made of ----------------------------------------------------------------------------------------------
