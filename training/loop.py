@@ -9,19 +9,16 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, nullcontext
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs
 from diffusers import ModelMixin
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from hf_genmodels.blocks.adversarial import power_iterates
 from hf_genmodels.data import LoadedData, TrainingBatches
 from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
@@ -30,7 +27,9 @@ from . import checkpointing
 from .arguments import TrainingArguments
 from .checks import check_batch_size, check_machine, check_objective, count_steps, schedule_warnings
 from .ema import AveragedNetwork
+from .figures import RecordedLosses
 from .health import SampleWatch, collapse_warning, gradient_norm_name, lasting_warning
+from .networks import PhaseNetworks, place
 from .optimizers import make_optimizer
 from .run import Run, noise_seed
 from .schedules import learning_rate_factor
@@ -82,12 +81,10 @@ class TrainingLoop(Run):
         self.total_steps = count_steps(objective, args, self.batches.batches_per_epoch)
         self.learning_rate_factor = learning_rate_factor(args, self.total_steps)
         self.consumed = 0  # micro-batches this process has taken
-        self.recorded: dict[str, list[Tensor]] = {}
-        self.recorded_steps: dict[str, list[int]] = {}
+        self.recorded = RecordedLosses()
         self.gradient_norms: dict[str, Tensor] = {}
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
         self.noise_generator = torch.Generator()
-        self.trainable: set[str] = set()  # networks whose gradients are on
         self.saved_step: int | None = None  # of the last checkpoint
 
     # one step --------------------------------------------------------------------------------------------------------
@@ -109,44 +106,33 @@ class TrainingLoop(Run):
                     self.consumed += accumulation
                 self.update(phase, noise_seed(self.args.seed, self.step, index, update), batches, caches)
         if self.averages:
-            self.set_trainable(self.networks)  # EMAModel copies, and does not average, what takes no gradient
+            self.phase_networks.set_trainable()  # EMAModel copies, and does not average, what takes no gradient
             for name, average in self.averages.items():
                 average.update(self.networks[name])
         self.step += 1
 
     def update(self, phase: Phase, seed: int, batches: list[Batch], caches: list[dict[str, Any]]) -> None:
         """One optimiser update of the networks that `phase` trains."""
-        self.set_trainable(phase.trains)
+        trained = self.phase_networks
+        trained.set_trainable(phase.trains)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
         for name in phase.trains:
             self.optimizers[name].zero_grad(set_to_none=True)
-        iterates = self.power_iterates if len(batches) > 1 else []
+        iterates = trained.power_iterates if len(batches) > 1 else []
         before = [iterate.clone() for iterate in iterates]
         for micro, (batch, cache) in enumerate(zip(batches, caches, strict=True)):
             for iterate, start in zip(iterates, before, strict=True):
                 iterate.copy_(start)
             self.noise_generator.manual_seed(seed)
             noise = Noise(self.noise_generator, share=micro * world + rank, num_shares=len(batches) * world)
-            with ExitStack() as stack:
-                if micro < len(batches) - 1:
-                    for name in phase.trains:
-                        stack.enter_context(self.accelerator.no_sync(self.wrapped[name]))
+            with nullcontext() if micro == len(batches) - 1 else trained.unsynchronised(phase):
                 with nullcontext() if phase.double_backward else self.accelerator.autocast():
-                    losses = self.objective.losses(phase, self.views[phase.name], batch, noise, cache)
+                    losses = self.objective.losses(phase, trained.views[phase.name], batch, noise, cache)
                 self.accelerator.backward(losses["loss"] / len(batches))
-            for name, value in losses.items():
-                self.recorded.setdefault(self.prefixes[phase.name] + name, []).append(value.detach())
-                self.recorded_steps.setdefault(self.prefixes[phase.name] + name, []).append(self.step)
+            self.recorded.add(losses, self.prefixes[phase.name], self.step)
         self.apply_gradients(phase)
         noise = Noise(self.noise_generator.manual_seed(noise_seed(seed)))
         self.objective.after_update(phase, self.networks, noise, self.accelerator.gather)
-
-    def set_trainable(self, names: Sequence[str] | dict[str, Any]) -> None:
-        """Turn the gradients of these networks on, and those of all others off."""
-        for name in self.trainable ^ set(names):
-            for parameter in self.parameters[name]:
-                parameter.requires_grad_(name in names)
-        self.trainable = set(names)
 
     def apply_gradients(self, phase: Phase) -> None:
         """Unscale, measure and clip the gradients of a phase's networks, and let their optimisers step."""
@@ -155,14 +141,13 @@ class TrainingLoop(Run):
         is_last = phase.stops is not None and self.step + phase.every >= phase.stops
         is_measured = is_last or self.step < self.next_log <= self.step + phase.every
         for name in phase.trains:
-            optimizer, norm = self.optimizers[name], None
+            optimizer, parameters, norm = self.optimizers[name], self.phase_networks.parameters[name], None
             if scaler is not None:
                 scaler.unscale_(optimizer)
             if max_norm is not None:
-                norm = torch.nn.utils.clip_grad_norm_(self.parameters[name], max_norm)
+                norm = torch.nn.utils.clip_grad_norm_(parameters, max_norm)
             elif is_measured:
-                gradients = [parameter.grad for parameter in self.parameters[name] if parameter.grad is not None]
-                norm = torch.nn.utils.get_total_norm(gradients)
+                norm = torch.nn.utils.get_total_norm([each.grad for each in parameters if each.grad is not None])
             if norm is not None and is_measured:
                 self.gradient_norms[self.prefixes[phase.name] + gradient_norm_name(name)] = norm
             if scaler is not None:
@@ -176,12 +161,7 @@ class TrainingLoop(Run):
 
     def prepare(self, resume_from: Path | None) -> None:
         """Place, restore, wrap and compile the networks; make the optimisers."""
-        for name, network in self.networks.items():
-            network.to(self.accelerator.device).train(name not in self.objective.frozen)
-            if self.args.sync_bn:
-                torch.nn.SyncBatchNorm.convert_sync_batchnorm(network)
-            if self.accelerator.mixed_precision != "no":
-                network.to(memory_format=torch.channels_last)
+        place(self.objective, self.args, self.accelerator)
         self.averages = {
             name: AveragedNetwork(self.networks[name], self.args, self.objective.averaged_buffers.get(name, ()))
             for name in (self.objective.ema if self.args.use_ema else ())
@@ -203,32 +183,10 @@ class TrainingLoop(Run):
             whole = [self.to_device(batch) for batch in first]
             batch = {name: torch.cat([micro[name] for micro in whole]) for name in whole[0]}
             self.objective.initialize(batch, noise, self.accelerator.gather)
-        self.parameters = {
-            name: [p for p in network.parameters() if p.requires_grad] for name, network in self.networks.items()
-        }
-        self.trainable = set(self.networks)
-        self.power_iterates = [each for network in self.networks.values() for each in power_iterates(network)]
-        self.wrapped = {name: self._wrap(name) for name in self.trained}
-        compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if self.args.compile else {}
+        self.phase_networks = PhaseNetworks(self.objective, self.args, self.accelerator)
         several = len(self.objective.phases) > 1
         self.prefixes = {phase.name: f"{phase.name}/" if several else "" for phase in self.objective.phases}
-        self.views: dict[str, dict[str, Any]] = {}
-        for phase in self.objective.phases:
-            if compiled and phase.double_backward:
-                self.accelerator.print(f"phase {phase.name} differentiates a gradient: it is not compiled")
-            trained = self.wrapped if phase.double_backward or not compiled else compiled
-            self.views[phase.name] = {**self.networks, **{name: trained[name] for name in phase.trains}}
         self.next_log = self.find_next_log()
-
-    def _wrap(self, name: str) -> torch.nn.Module:
-        handler = self.accelerator.ddp_handler
-        if name in self.objective.partly_used:
-            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
-        wrapped: torch.nn.Module = self.accelerator.prepare(self.networks[name])
-        self.accelerator.ddp_handler = handler
-        # Accelerate has put autocast into `forward`; ours is around the losses, where a phase can do without.
-        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
-        return wrapped
 
     # logs and checks -------------------------------------------------------------------------------------------------
 
@@ -239,12 +197,8 @@ class TrainingLoop(Run):
             UserError: A loss, a weight or a batch statistic is not finite; names phase (or network) and step.
         """
         self.check_finite()
-        means = {
-            name: float(self.accelerator.reduce(torch.stack([value.float() for value in values]).mean(), "mean"))
-            for name, values in self.recorded.items()
-        }
+        means = self.recorded.means(self.accelerator)
         self.recorded.clear()
-        self.recorded_steps.clear()
         return means
 
     def check_finite(self) -> None:
@@ -253,17 +207,12 @@ class TrainingLoop(Run):
         Raises:
             UserError: A loss, a weight or a batch statistic is not finite; names phase (or network) and step.
         """
-        first_bad: dict[str, int] = {}
-        for name, values in self.recorded.items():
-            stacked = torch.stack([value.float() for value in values])
-            bad = self.accelerator.reduce((~stacked.isfinite()).float(), "sum").nonzero()
-            if len(bad):
-                first_bad[name] = self.recorded_steps[name][int(bad[0])]
-        if first_bad:
-            name = min(first_bad, key=first_bad.__getitem__)  # what it spoilt in other phases came later
+        first_bad = self.recorded.first_not_finite(self.accelerator)
+        if first_bad is not None:
+            name, step = first_bad
             where = name if "/" in name else f"{self.objective.phases[0].name}/{name}"
             raise UserError(
-                f"{where} is not finite at step {first_bad[name]}; {self._last_good()}; "
+                f"{where} is not finite at step {step}; {self._last_good()}; "
                 "try a lower --learning_rate or --max_grad_norm"
             )
         for name, network in self.networks.items():
@@ -309,7 +258,7 @@ class TrainingLoop(Run):
             self.train_until(self.total_steps)
             self.stop_if_told()
         finally:  # whoever goes on with the networks finds them as they were
-            self.set_trainable(self.networks)
+            self.phase_networks.set_trainable()
 
     def train_until(self, final_step: int) -> None:
         """Train up to `final_step`, with logs, pictures and checkpoints on the way."""

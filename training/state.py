@@ -135,8 +135,8 @@ def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
         "random": random_state(),
         "objective": loop.objective.state_dict(),
         # of the steps since the last log, where a signal has stopped the run between two
-        "recorded": {name: torch.stack(values).cpu() for name, values in loop.recorded.items()},
-        "recorded_steps": loop.recorded_steps,
+        "recorded": {name: torch.stack(values).cpu() for name, values in loop.recorded.values.items()},
+        "recorded_steps": loop.recorded.steps,
         "gradient_norms": {name: norm.cpu() for name, norm in loop.gradient_norms.items()},
     }
     save_state(mine, own_file(loop, folder))
@@ -214,8 +214,9 @@ def _restore_own(loop: TrainingLoop, mine: dict[str, Any]) -> None:
     loop.objective.load_state_dict(mine["objective"])
     set_random_state(mine["random"])
     device = loop.accelerator.device
-    loop.recorded = {name: list(values.to(device)) for name, values in mine.get("recorded", {}).items()}
-    loop.recorded_steps = mine.get("recorded_steps", {})
+    recorded = mine.get("recorded", {})
+    loop.recorded.values = {name: list(values.to(device)) for name, values in recorded.items()}
+    loop.recorded.steps = mine.get("recorded_steps", {})
     loop.gradient_norms = mine.get("gradient_norms", {})
 
 

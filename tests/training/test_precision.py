@@ -117,7 +117,7 @@ def test_compiled_phases_train_as_the_others(
     assert torch._dynamo.utils.counters["frames"]["ok"] >= 1
     is_compiled = {
         (phase, name): isinstance(view, torch._dynamo.eval_frame.OptimizedModule)
-        for phase, views in loop.views.items()
+        for phase, views in loop.phase_networks.views.items()
         for name, view in views.items()
     }
     assert {key for key, value in is_compiled.items() if value} == {("generator", "generator"), ("lazy", "critic")}

@@ -1,0 +1,87 @@
+"""An objective's networks as the loop trains them: placed, wrapped for several processes, compiled."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import DistributedDataParallelKwargs
+from torch import nn
+
+from hf_genmodels.blocks.adversarial import power_iterates
+from hf_genmodels.objectives.base import Objective, Phase
+
+from .arguments import TrainingArguments
+
+
+def place(objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:
+    """Bring the networks to the device, in the mode and the layout of memory that they are trained in."""
+    for name, network in objective.networks.items():
+        network.to(accelerator.device).train(name not in objective.frozen)
+        if args.sync_bn:
+            nn.SyncBatchNorm.convert_sync_batchnorm(network)
+        if accelerator.mixed_precision != "no":
+            network.to(memory_format=torch.channels_last)
+
+
+class PhaseNetworks:
+    """The networks as each phase sees them, and whose gradients are on.
+
+    Args:
+        objective: Its networks are placed, and have the weights that the run begins with.
+        args: Whether to compile.
+        accelerator: Of the run.
+
+    Attributes:
+        parameters: Network -> its parameters that can take gradients.
+        wrapped: Those that a phase trains, wrapped for several processes.
+        views: Phase -> what `Objective.losses` gets.
+        power_iterates: Of spectral norms, see `blocks.adversarial.power_iterates`.
+    """
+
+    def __init__(self, objective: Objective, args: TrainingArguments, accelerator: Accelerator) -> None:
+        self.objective, self.accelerator = objective, accelerator
+        networks, phases = objective.networks, objective.phases
+        self.parameters = {
+            name: [p for p in network.parameters() if p.requires_grad] for name, network in networks.items()
+        }
+        self._trainable = set(networks)
+        self.power_iterates = [each for network in networks.values() for each in power_iterates(network)]
+        trained = dict.fromkeys(name for phase in phases for name in phase.trains)
+        self.wrapped = {name: self._wrap(name) for name in trained}
+        compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if args.compile else {}
+        self.views: dict[str, dict[str, Any]] = {}
+        for phase in phases:
+            if compiled and phase.double_backward:
+                accelerator.print(f"phase {phase.name} differentiates a gradient: it is not compiled")
+            used = self.wrapped if phase.double_backward or not compiled else compiled
+            self.views[phase.name] = {**networks, **{name: used[name] for name in phase.trains}}
+
+    def _wrap(self, name: str) -> nn.Module:
+        handler = self.accelerator.ddp_handler
+        if name in self.objective.partly_used:
+            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        wrapped: nn.Module = self.accelerator.prepare(self.objective.networks[name])
+        self.accelerator.ddp_handler = handler
+        # Accelerate has put autocast into `forward`; ours is around the losses, where a phase can do without.
+        self.accelerator.unwrap_model(wrapped, keep_fp32_wrapper=False)
+        return wrapped
+
+    def set_trainable(self, names: Collection[str] | None = None) -> None:
+        """Turn the gradients of these networks on, by default of all, and those of the others off."""
+        wanted = set(self.parameters if names is None else names)
+        for name in self._trainable ^ wanted:
+            for parameter in self.parameters[name]:
+                parameter.requires_grad_(name in wanted)
+        self._trainable = wanted
+
+    @contextmanager
+    def unsynchronised(self, phase: Phase) -> Iterator[None]:
+        """A micro-batch whose gradients the processes do not exchange yet."""
+        with ExitStack() as stack:
+            for name in phase.trains:
+                stack.enter_context(self.accelerator.no_sync(self.wrapped[name]))
+            yield
