@@ -78,7 +78,10 @@ class TrainingArguments:
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
         default=None, metadata={"help": "By default what `accelerate config` says."}
     )
-    allow_tf32: bool = field(default=False, metadata={"help": "TF32 matrix products on GPUs that have them."})
+    allow_tf32: bool = field(
+        default=False,
+        metadata={"help": "TF32 in matrix products, too, on GPUs that have it; PyTorch has it in convolutions."},
+    )
     compile: bool = field(default=False, metadata={"help": "torch.compile the networks."})
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads of each process; by default the cores over the local processes."}

@@ -1,4 +1,4 @@
-"""Exponential moving averages of networks: parameters by diffusers' EMAModel, buffers averaged alike or copied.
+"""Exponential moving averages of networks, in place: parameters and batch statistics averaged, other buffers copied.
 
 Batch statistics are averaged, too. Those of the raw network are of other activations: with them a DCGAN's samples
 (digits of 32 pixels, 600 steps) lie 0.086 from those with the averaged network's own statistics (root mean square of
@@ -8,12 +8,13 @@ pixels in [0, 1]), and with averaged ones 0.013.
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Sequence
 
 import torch
 from diffusers import ModelMixin
 from diffusers.training_utils import EMAModel
-from torch import nn
+from torch import Tensor, nn
 
 from .arguments import TrainingArguments
 
@@ -29,31 +30,41 @@ class AveragedNetwork:
 
     Attributes:
         network: The average, in eval mode, ready for a pipeline.
-        average: diffusers' EMAModel, whose shadow parameters are `network`'s own.
+        average: diffusers' EMAModel, which counts the updates and knows their decays. It holds no weights: its own
+            `step` makes two tensors the size of each of them.
     """
 
     def __init__(self, source: ModelMixin, args: TrainingArguments, averaged_buffers: Sequence[str] = ()) -> None:
         self.network = copy.deepcopy(source).eval().requires_grad_(False)
         self.average = EMAModel(
-            self.network.parameters(),
+            (),
             decay=args.ema_max_decay,
             use_ema_warmup=True,
             inv_gamma=args.ema_inv_gamma,
             power=args.ema_power,
-            foreach=True,
         )
-        self.average.shadow_params = list(self.network.parameters())
         self.averaged_buffers = {*averaged_buffers, *running_statistics(self.network)}
+        learnt = {name for name, parameter in source.named_parameters() if parameter.requires_grad}
+        self._averaged = self.averaged_buffers | learnt
 
     @torch.no_grad()
     def update(self, source: ModelMixin) -> None:
-        """Move towards the weights of `source`; buffers that are not averaged are taken as they are."""
-        self.average.step(source.parameters())
-        for (name, mine), theirs in zip(self.network.named_buffers(), source.buffers(), strict=True):
-            if name in self.averaged_buffers:
-                mine.lerp_(theirs, 1 - self.average.cur_decay_value)
-            else:
-                mine.copy_(theirs)
+        """Move towards the weights of `source`; what is not averaged is taken as it is."""
+        self.average.optimization_step += 1
+        weight = 1 - self.average.get_decay(self.average.optimization_step)
+        averaged: tuple[list[Tensor], list[Tensor]] = ([], [])
+        copied: tuple[list[Tensor], list[Tensor]] = ([], [])
+        pairs = zip(
+            itertools.chain(self.network.named_parameters(), self.network.named_buffers()),
+            itertools.chain(source.parameters(), source.buffers()),
+            strict=True,
+        )
+        for (name, mine), theirs in pairs:
+            for tensors, each in zip(averaged if name in self._averaged else copied, (mine, theirs), strict=True):
+                tensors.append(each)
+        torch._foreach_lerp_(*averaged, weight)
+        if copied[0]:
+            torch._foreach_copy_(*copied)
 
 
 def running_statistics(network: nn.Module) -> list[str]:

@@ -300,7 +300,8 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
     local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # `accelerate launch` sets OMP_NUM_THREADS=1 when it is unset, which would leave a laptop's other cores idle.
     torch.set_num_threads(args.num_threads or max(1, available_cores() // local_processes))
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = args.allow_tf32
+    if args.allow_tf32:
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     logging_dir = Path(args.output_dir) / args.logging_dir
     try:
         accelerator = Accelerator(

@@ -33,12 +33,15 @@ class RecordedLosses:
 
     def first_not_finite(self, accelerator: Accelerator) -> tuple[str, int] | None:
         """The loss that was first not finite in any process, and in which step; every process must call this alike."""
+        if not self.values:
+            return None
+        flat = torch.stack([value.float() for values in self.values.values() for value in values])
+        is_bad = iter(accelerator.reduce((~flat.isfinite()).float(), "sum").tolist())
         first_bad: dict[str, int] = {}
-        for name, values in self.values.items():
-            stacked = torch.stack([value.float() for value in values])
-            bad = accelerator.reduce((~stacked.isfinite()).float(), "sum").nonzero()
-            if len(bad):
-                first_bad[name] = self.steps[name][int(bad[0])]
+        for name, steps in self.steps.items():
+            bad = [step for step in steps if next(is_bad)]
+            if bad:
+                first_bad[name] = bad[0]
         if not first_bad:
             return None
         name = min(first_bad, key=first_bad.__getitem__)  # what it spoilt in other phases came later
@@ -46,7 +49,7 @@ class RecordedLosses:
 
     def means(self, accelerator: Accelerator) -> dict[str, float]:
         """Means over steps and processes; every process must call this alike."""
-        return {
-            name: float(accelerator.reduce(torch.stack([value.float() for value in values]).mean(), "mean"))
-            for name, values in self.values.items()
-        }
+        if not self.values:
+            return {}
+        mine = torch.stack([torch.stack([v.float() for v in values]).mean() for values in self.values.values()])
+        return dict(zip(self.values, accelerator.reduce(mine, "mean").tolist(), strict=True))

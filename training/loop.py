@@ -105,10 +105,8 @@ class TrainingLoop(Run):
                     batches = [self.to_device(next(self.stream)) for _ in range(accumulation)]
                     self.consumed += accumulation
                 self.update(phase, noise_seed(self.args.seed, self.step, index, update), batches, caches)
-        if self.averages:
-            self.phase_networks.set_trainable()  # EMAModel copies, and does not average, what takes no gradient
-            for name, average in self.averages.items():
-                average.update(self.networks[name])
+        for name, average in self.averages.items():
+            average.update(self.networks[name])
         self.step += 1
 
     def update(self, phase: Phase, seed: int, batches: list[Batch], caches: list[dict[str, Any]]) -> None:

@@ -62,8 +62,10 @@ class PhaseNetworks:
 
     def _wrap(self, name: str) -> nn.Module:
         handler = self.accelerator.ddp_handler
-        if name in self.objective.partly_used:
-            self.accelerator.ddp_handler = DistributedDataParallelKwargs(find_unused_parameters=True)
+        self.accelerator.ddp_handler = DistributedDataParallelKwargs(
+            gradient_as_bucket_view=True,  # the buckets of the exchange are the gradients, and no copy of them
+            find_unused_parameters=name in self.objective.partly_used,
+        )
         wrapped: nn.Module = self.accelerator.prepare(self.objective.networks[name])
         self.accelerator.ddp_handler = handler
         # Accelerate has put autocast into `forward`; ours is around the losses, where a phase can do without.

@@ -39,7 +39,7 @@ class PolarimetricObjective(CycleGANObjective):
 
     def translation_losses(self, fake_b: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         intensities = to_intensities(fake_b)
-        calibration, inverse = self.calibration.to(fake_b.device), self.inverse.to(fake_b.device)
+        calibration, inverse = self.camera_on(fake_b.device)
         losses = {}
         # Measured without weight too: how far an unconstrained model is from physics is worth knowing.
         with torch.set_grad_enabled(self.calibration_weight > 0):
@@ -49,6 +49,11 @@ class PolarimetricObjective(CycleGANObjective):
         if self.paired_weight > 0:
             losses["paired"] = self.paired_weight, pixel_loss(self.reconstruction_loss, fake_b, batch["image_b"])
         return losses
+
+    def camera_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """A and B, kept where they are needed: a copy in each step would make the host wait for the device."""
+        self.calibration, self.inverse = self.calibration.to(device), self.inverse.to(device)
+        return self.calibration, self.inverse
 
     # what it is made of ----------------------------------------------------------------------------------------------
 
@@ -139,7 +144,7 @@ class PolarimetricObjective(CycleGANObjective):
 
     def translation_figures(self, fake_b: Tensor, batch: Batch) -> dict[str, Tensor]:
         intensities = in_unit_range(fake_b.float())
-        calibration, inverse = self.calibration.to(fake_b.device), self.inverse.to(fake_b.device)
+        calibration, inverse = self.camera_on(fake_b.device)
         figures = {
             "C1": c1_residual(intensities, calibration, inverse),
             "C2 violated": c2_violation_rate(intensities, inverse),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hf_genmodels import DCGANDiscriminator, DCGANGenerator
 from hf_genmodels.training.arguments import TrainingArguments
@@ -93,3 +95,30 @@ def test_only_norms_that_keep_statistics_have_some_to_average(track: bool) -> No
     network = nn.Sequential(nn.InstanceNorm2d(2, track_running_stats=track), nn.GroupNorm(1, 2))
     average = AveragedNetwork(network, ARGS)  # type: ignore[arg-type]
     assert average.averaged_buffers == ({"0.running_mean", "0.running_var"} if track else set())
+
+
+def test_an_update_makes_no_tensors() -> None:
+    class Watching(TorchDispatchMode):
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            assert function.overloadpacket.__name__.endswith("_"), function
+            return function(*args, **(kwargs or {}))
+
+    network = generator()
+    average = AveragedNetwork(network, ARGS)
+    with Watching():
+        average.update(network)
+
+
+def test_parameters_that_nothing_trains_are_taken_over() -> None:
+    network = generator()
+    fixed, learnt = list(network.parameters())[:2]
+    fixed.requires_grad_(False)
+    average = AveragedNetwork(network, ARGS)
+    for value in (1.0, 2.0):
+        with torch.no_grad():
+            fixed.fill_(value)
+            learnt.fill_(value)
+        average.update(network)
+    shadow = list(average.network.parameters())
+    assert (shadow[0] == 2).all()
+    assert ((shadow[1] > 1) & (shadow[1] < 2)).all()

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -88,6 +89,24 @@ def test_the_launchers_accumulation_divides_no_loss(tmp_path: Path, monkeypatch:
     monkeypatch.delenv("ACCELERATE_GRADIENT_ACCUMULATION_STEPS")
     main(options(tmp_path / "other", optimizer="sgd", max_train_steps=2))
     assert same_bytes(tmp_path / "run" / "vae", tmp_path / "other" / "vae")
+
+
+@pytest.fixture
+def tf32() -> Iterator[tuple[Any, Any]]:
+    """PyTorch's switches for matrix products and convolutions, as it has them."""
+    matmul, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, convolutions.allow_tf32
+    yield matmul, convolutions
+    matmul.allow_tf32, convolutions.allow_tf32 = before
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_tf32_is_as_pytorch_has_it_until_it_is_asked_for(tmp_path: Path, tf32: tuple[Any, Any], given: bool) -> None:
+    matmul, convolutions = tf32
+    for is_on in (False, True):
+        matmul.allow_tf32, convolutions.allow_tf32 = is_on, not is_on
+        make_accelerator(TrainingArguments(output_dir=str(tmp_path), allow_tf32=given))
+        assert (matmul.allow_tf32, convolutions.allow_tf32) == (is_on or given, not is_on or given)
 
 
 @pytest.fixture
