@@ -56,7 +56,7 @@ def test_reduced_decoding(size, resolution, reduce, becomes):
         difference = found - decoded_whole(record, SHARP[mode], becomes)
         assert found.shape[1:] == becomes == reader.target_shape(header)[1:]
         assert np.abs(difference).max() <= (0 if reduce == 1 else 6)
-        assert np.sqrt((difference**2).mean()) < 1.2 and np.abs(difference.mean((1, 2))).max() < 0.3
+        assert np.sqrt((difference**2).mean()) < 1.2
 
 
 @pytest.mark.parametrize("turn", range(1, 9))
