@@ -74,6 +74,9 @@ class TrainingArguments:
     adam_beta2: float = field(default=0.999, metadata={"help": "Adam's second decay."})
     adam_weight_decay: float = field(default=0.0, metadata={"help": "Weight decay, of any optimiser."})
     adam_epsilon: float = field(default=1e-8, metadata={"help": "Adam's epsilon."})
+    zero_redundancy_optimizer: bool = field(
+        default=False, metadata={"help": "Share the optimisers' states between the processes (ZeRO, stage 1)."}
+    )
     max_grad_norm: float | None = field(default=None, metadata={"help": "Clip each network's gradient norm to this."})
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
         default=None, metadata={"help": "By default what `accelerate config` says."}

@@ -82,6 +82,11 @@ def check_machine(objective: Objective, args: TrainingArguments, accelerator: Ac
         raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
     if args.sync_bn and not (accelerator.device.type == "cuda" and accelerator.num_processes > 1):
         raise UserError("--sync_bn needs several GPUs")
+    if args.zero_redundancy_optimizer and accelerator.num_processes == 1:
+        raise UserError(
+            "--zero_redundancy_optimizer shares states between processes, and there is only one; leave it out, or "
+            "start several with `accelerate launch --num_processes`"
+        )
 
 
 def check_batch_size(objective: Objective, args: TrainingArguments) -> None:

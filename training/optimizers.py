@@ -1,4 +1,8 @@
-"""An optimiser for each network: which one, its options, and learning rates of its own where the family gives them."""
+"""An optimiser for each network: which one, its options, and learning rates of its own where the family gives them.
+
+Several processes can share the optimisers' states between them: stage 1 of "ZeRO: Memory Optimizations Toward Training
+Trillion Parameter Models", Rajbhandari et al. 2020, arXiv 1910.02054.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +54,24 @@ def parameter_groups(objective: Objective, name: str, args: TrainingArguments) -
 
 
 def make_optimizer(objective: Objective, name: str, args: TrainingArguments) -> torch.optim.Optimizer:
-    """The optimiser of one network, with the options of `args` that it knows."""
+    """The optimiser of one network, with the options of `args` that it knows.
+
+    With `zero_redundancy_optimizer` each process updates its share of the parameters, whose states it alone holds, and
+    sends them to the others. They are sent one by one: buckets of them would undo the layout of their memory.
+    """
     kind, groups = parameter_groups(objective, name, args)
     optimizer_class, options = OPTIMIZERS[kind]
     options = {"lr": args.learning_rate, "weight_decay": args.adam_weight_decay, **options}
     if kind in ("adamw", "adam"):
         options |= {"betas": (args.adam_beta1, args.adam_beta2), "eps": args.adam_epsilon}
+    if args.zero_redundancy_optimizer:
+        from torch.distributed.optim import ZeroRedundancyOptimizer  # takes a quarter of a second
+
+        return ZeroRedundancyOptimizer(groups, optimizer_class, **options)
     return optimizer_class(groups, **options)
+
+
+def own_share(optimizer: Any, args: TrainingArguments) -> torch.optim.Optimizer:
+    """The optimiser that holds the states of this process: itself, or its part of a `ZeroRedundancyOptimizer`."""
+    share: torch.optim.Optimizer = optimizer.optim if args.zero_redundancy_optimizer else optimizer
+    return share

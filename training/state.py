@@ -22,7 +22,7 @@ from hf_genmodels.objectives.base import Objective
 
 from . import checkpointing
 from .arguments import MAY_CHANGE_ON_RESUME, TrainingArguments
-from .optimizers import parameter_groups
+from .optimizers import own_share, parameter_groups
 from .together import of_main, together
 
 if TYPE_CHECKING:
@@ -119,7 +119,7 @@ def _write_shared(loop: TrainingLoop, folder: Path, _: str) -> None:
         average.network.save_pretrained(str(folder / "ema" / name))
     scaler = loop.accelerator.scaler
     state = {
-        "optimizers": {name: optimizer.state_dict() for name, optimizer in loop.optimizers.items()},
+        "optimizers": {} if loop.args.zero_redundancy_optimizer else _optimizer_states(loop),
         "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
         "scaler": scaler.state_dict() if scaler is not None else None,
         "step": loop.step,
@@ -134,6 +134,7 @@ def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
     mine = {
         "random": random_state(),
         "objective": loop.objective.state_dict(),
+        "optimizers": _optimizer_states(loop) if loop.args.zero_redundancy_optimizer else {},
         # of the steps since the last log, where a signal has stopped the run between two
         "recorded": {name: torch.stack(values).cpu() for name, values in loop.recorded.values.items()},
         "recorded_steps": loop.recorded.steps,
@@ -198,8 +199,8 @@ def holding_state(path: Path, checkpoint: Path) -> Iterator[None]:
 def _restore_shared(loop: TrainingLoop, state: dict[str, Any]) -> None:
     for name, average in loop.averages.items():
         average.average.optimization_step = _whole(state["ema_steps"][name])
-    for name, optimizer in loop.optimizers.items():
-        _restore_optimizer(optimizer, state["optimizers"][name])
+    if not loop.args.zero_redundancy_optimizer:
+        _restore_optimizers(loop, state["optimizers"])
     if loop.accelerator.scaler is not None:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
     loop.step, loop.consumed = _whole(state["step"]), _whole(state["consumed"])
@@ -212,12 +213,23 @@ def _restore_shared(loop: TrainingLoop, state: dict[str, Any]) -> None:
 
 def _restore_own(loop: TrainingLoop, mine: dict[str, Any]) -> None:
     loop.objective.load_state_dict(mine["objective"])
+    if loop.args.zero_redundancy_optimizer:
+        _restore_optimizers(loop, mine["optimizers"])
     set_random_state(mine["random"])
     device = loop.accelerator.device
     recorded = mine.get("recorded", {})
     loop.recorded.values = {name: list(values.to(device)) for name, values in recorded.items()}
     loop.recorded.steps = mine.get("recorded_steps", {})
     loop.gradient_norms = mine.get("gradient_norms", {})
+
+
+def _optimizer_states(loop: TrainingLoop) -> dict[str, Any]:
+    return {name: own_share(optimizer, loop.args).state_dict() for name, optimizer in loop.optimizers.items()}
+
+
+def _restore_optimizers(loop: TrainingLoop, states: dict[str, Any]) -> None:
+    for name, optimizer in loop.optimizers.items():
+        _restore_optimizer(own_share(optimizer, loop.args), states[name])
 
 
 def _restore_optimizer(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:

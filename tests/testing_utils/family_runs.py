@@ -43,6 +43,9 @@ class InFloat64:
 RUNS: dict[str, tuple[str, Equal]] = {
     name: (family, equal) for family, case in CASES.items() for name, equal in case.equal.items()
 }
+# those that several processes run once more, each holding a share of the optimisers' states: a part that is not used,
+# two groups of one network, many tensors, weights that are clipped after each update
+SHARED_STATES = ("idle head", "avae", "ddpm", "clipped")
 
 
 def load(name: str) -> LoadedData:
@@ -66,24 +69,24 @@ def build(name: str, data: DataSpec) -> Objective:
     return objective
 
 
-def train(name: str, folder: Path) -> None:
+def train(name: str, folder: Path, resume_from: Path | None = None, **changes: Any) -> None:
     """Ten steps on global batches of 16; the main process leaves networks, `losses.pt` and `state.pt` in `folder`."""
     accelerator = Accelerator()
     data = load(name)
-    args = TrainingArguments(
-        output_dir=str(folder),
-        train_batch_size=GLOBAL_BATCH // accelerator.num_processes,
-        max_train_steps=STEPS,
-        learning_rate=0.002,
-        log_steps=5,
-        checkpointing_steps=0,
-    )
+    options: dict[str, Any] = {
+        "train_batch_size": GLOBAL_BATCH // accelerator.num_processes,
+        "max_train_steps": STEPS,
+        "learning_rate": 0.002,
+        "log_steps": 5,
+        "checkpointing_steps": 0,
+    }
+    args = TrainingArguments(output_dir=str(folder), **{**options, **changes})
     objective = build(name, data.spec)
     run = make_run(objective, data, args, accelerator, {})
-    run.prepare(None)
+    run.prepare(resume_from)
     run.learn()
     if accelerator.is_main_process:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         for name, network in run.networks.items():
             network.save_pretrained(str(folder / name))
         torch.save(run.history, folder / "losses.pt")
@@ -96,6 +99,10 @@ def main(folder: Path) -> None:
     for name in RUNS:
         train(name, folder / name)
     accelerator = Accelerator()
+    for name in SHARED_STATES if accelerator.num_processes > 1 else ():
+        shared, changes = folder / f"{name} shared", {"zero_redundancy_optimizer": True, "checkpointing_steps": 5}
+        train(name, shared, **changes)
+        train(name, folder / f"{name} resumed", shared / "checkpoint-5", **changes)
     accelerator.wait_for_everyone()
     let_collectives_end(accelerator)
     accelerator.end_training()

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from hf_genmodels.families import FAMILIES
-from tests.testing_utils.family_runs import RUNS, STEPS, build, load, main
-from tests.testing_utils.training import largest_difference, launch_two_of
+from tests.testing_utils.family_runs import RUNS, SHARED_STATES, STEPS, build, load, main
+from tests.testing_utils.training import largest_difference, launch_two_of, networks_of, same_bytes
 
 # Attention does not depend on the bias of its keys: the gradient is rounding, of which Adam makes a step.
 WITHOUT_GRADIENT = "to_k.bias"
@@ -46,6 +46,34 @@ def test_two_processes_equal_one(runs: Path, name: str) -> None:
     if not case.own_rows:
         states = [torch.load(folder / "state.pt") for folder in (one, two)]
         torch.testing.assert_close(*states, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", SHARED_STATES)
+def test_shared_states_of_optimisers_change_nothing(runs: Path, name: str) -> None:
+    """Not even when the run was interrupted; each process has saved its own moments, and each has some."""
+    whole, shared, resumed = (runs / "two" / f"{name}{how}" for how in ("", " shared", " resumed"))
+    networks = networks_of(shared / "checkpoint-10" / "networks")
+    for network in networks:
+        assert same_bytes(whole / network, shared / network)
+        assert same_bytes(whole / network, resumed / network)
+    ours, theirs = ([own_moments(folder, rank) for rank in (0, 1)] for folder in (shared, resumed))
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
+    objective = build(name, load(name).spec)
+    numbers = [sum(each.numel() for each in moments) for moments in ours]
+    used = [
+        p
+        for network in networks
+        for n, p in objective.networks[str(network)].named_parameters()
+        if "classifier" not in n
+    ]
+    assert sum(numbers) == sum(parameter.numel() for parameter in used)
+    assert min(numbers) > 0.3 * sum(numbers)
+
+
+def own_moments(run: Path, rank: int) -> list[torch.Tensor]:
+    """The first moments that the optimisers of one process have saved, one for each parameter that was used."""
+    states = torch.load(run / "checkpoint-10" / f"process-{rank}.pt")["optimizers"].values()
+    return [each["exp_avg"] for state in states for each in state["state"].values() if each]
 
 
 @pytest.mark.parametrize("name", RUNS)

@@ -382,3 +382,8 @@ def test_fp16_is_refused_where_it_cannot_work(tmp_path: Path) -> None:
 def test_synchronised_batch_statistics_need_gpus(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="--sync_bn"):
         make_loop(Adversaries(), tmp_path, sync_bn=True)
+
+
+def test_one_process_has_nobody_to_share_states_with(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--zero_redundancy_optimizer shares states between processes, and there is"):
+        make_loop(Adversaries(), tmp_path, zero_redundancy_optimizer=True)
