@@ -2,8 +2,8 @@
 
 `checkpoint-<step>/` holds `networks/<name>/` and `ema/<name>/` (as `save_pretrained` writes them), `state.pt`
 (optimisers, gradient scaler, how far the run was), `process-<rank>.pt` (random state, the objective's own state, with
-`--zero_redundancy_optimizer` a process's share of the optimisers), and `checkpoint.json`: its step, what run it belongs
-to and the size and SHA-256 of every other file. Networks that nothing trains lie once for all checkpoints in
+`--zero_redundancy_optimizer` a process's share of the optimisers), and `checkpoint.json`: its step, what run it
+belongs to and the size and SHA-256 of every other file. Networks that nothing trains lie once for all checkpoints in
 `frozen/<name>/` beside them, and are told of alike.
 """
 
