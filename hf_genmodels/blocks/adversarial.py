@@ -18,6 +18,7 @@ from ..checks import check_choice, check_widths
 from ..choices import NormStatistics
 from ..errors import UserError
 from ..sizes import SampleSize, height_width, in_words
+from .norms import InstanceNorm2d, instance_norm
 from .outputs import UNSET
 
 # what a network needs labels in `forward` for; an "acgan" discriminator predicts them instead
@@ -187,7 +188,7 @@ class BatchNorm(nn.Module):
             hidden = F.batch_norm(hidden, None, None, layer.weight, layer.bias, training=True, eps=layer.eps)
         elif self.statistics == "image" and not self.training:
             layer = self.normalise
-            hidden = F.instance_norm(hidden, weight=layer.weight, bias=layer.bias, eps=layer.eps)
+            hidden = instance_norm(hidden, layer.weight, layer.bias, layer.eps)
         else:
             hidden = self.normalise(hidden)
         if self.gain is None or self.shift is None:
@@ -205,7 +206,7 @@ def hidden_norm(norm: str, channels: int, eps: float, statistics: str = "running
     if norm == "batch":
         return BatchNorm(channels, eps, statistics=statistics)
     if norm == "instance":
-        return nn.InstanceNorm2d(channels, eps=eps, affine=True)
+        return InstanceNorm2d(channels, eps=eps, affine=True)
     if norm == "layer":
         return nn.GroupNorm(1, channels, eps=eps)
     return None

@@ -14,6 +14,7 @@ from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 from ..sizes import height_width, in_words
 from .adversarial import BatchNorm
+from .norms import InstanceNorm2d
 
 
 @dataclass
@@ -40,7 +41,7 @@ def image_norm(norm: str, channels: int, statistics: str = "running") -> nn.Modu
     if norm == "batch":
         return BatchNorm(channels, statistics=statistics)
     if norm == "instance":
-        return nn.InstanceNorm2d(channels)
+        return InstanceNorm2d(channels)
     return nn.Identity()
 
 

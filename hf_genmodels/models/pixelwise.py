@@ -16,6 +16,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import GeneratorOutput, initialise_normal, up_convolution
+from ..blocks.norms import InstanceNorm2d
 from ..checks import check_choice, check_widths
 from ..choices import PixelwiseArchitecture
 from ..errors import UserError
@@ -125,7 +126,7 @@ class _UpNet(nn.Module):
             nn.Flatten(),
             nn.Linear(math.prod(latent_shape), math.prod(first), bias=False),
             nn.Unflatten(1, first),
-            nn.InstanceNorm2d(DCGAN_CHANNELS, affine=True),
+            InstanceNorm2d(DCGAN_CHANNELS, affine=True),
             nn.ReLU(),
             _up(DCGAN_CHANNELS, 2 * width, 2),
             _up(2 * width, width, 2),
@@ -165,7 +166,7 @@ class _UNetRes(nn.Module):
 def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Conv2d(in_channels, out_channels, kernel_size, stride, kernel_size // 2, bias=False),
-        nn.InstanceNorm2d(out_channels, affine=True),
+        InstanceNorm2d(out_channels, affine=True),
         nn.ReLU(),
     )
 
@@ -173,7 +174,7 @@ def _conv(in_channels: int, out_channels: int, kernel_size: int, stride: int) ->
 def _up(in_channels: int, out_channels: int, stride: int) -> nn.Sequential:
     return nn.Sequential(
         up_convolution(in_channels, out_channels, 3, stride, bias=False),
-        nn.InstanceNorm2d(out_channels, affine=True),
+        InstanceNorm2d(out_channels, affine=True),
         nn.ReLU(),
     )
 
@@ -185,5 +186,5 @@ def _residual(channels: int) -> nn.Sequential:
         _conv(channels, channels, 3, 1),
         _conv(channels, channels, 3, 1),
         last,
-        nn.InstanceNorm2d(channels, affine=True),
+        InstanceNorm2d(channels, affine=True),
     )
