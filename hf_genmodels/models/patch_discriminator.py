@@ -12,6 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import DiscriminatorOutput, initialise_normal, spectral_normalise
+from ..blocks.norms import keeps_rows_apart
 from ..blocks.translation import check_image, image_norm
 from ..checks import check_choice, check_widths
 from ..choices import ReceptiveField
@@ -79,6 +80,9 @@ class PatchDiscriminator(ModelMixin, ConfigMixin):
         initialise_normal(self)
         if norm == "spectral":
             spectral_normalise(self)
+
+    # several batches may go through it as one
+    rows_are_independent = property(keeps_rows_apart)
 
     def forward(self, sample: Tensor, return_dict: bool = True) -> DiscriminatorOutput | tuple[Tensor, ...]:
         """Judge.

@@ -17,6 +17,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import hidden_norm, initialise_normal
+from ..blocks.norms import keeps_rows_apart
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..checks import check_choice
 from ..choices import TranslatorNorm, TranslatorStatistics
@@ -114,6 +115,9 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
             _initialise_glorot_uniform(self)
         else:
             initialise_normal(self)
+
+    # several batches may go through it as one
+    rows_are_independent = property(keeps_rows_apart)
 
     @property
     def size_multiple(self) -> int:

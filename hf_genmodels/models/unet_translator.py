@@ -14,6 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import initialise_normal
+from ..blocks.norms import keeps_rows_apart
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
@@ -81,6 +82,9 @@ class UNetTranslator(ModelMixin, ConfigMixin):
             self.up_blocks.append(UpBlock(joined, channels[level - 1], normalise, bias, probability))
         self.up_blocks.append(UpBlock(2 * width, out_channels, nn.Identity(), True, 0.0))
         initialise_normal(self)
+
+    # several batches may go through it as one
+    rows_are_independent = property(keeps_rows_apart)
 
     @property
     def size_multiple(self) -> int:

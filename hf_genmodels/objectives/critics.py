@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, get_args
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
@@ -60,6 +61,14 @@ def check_critics(
                 f"gan_loss wasserstein needs a Lipschitz critic, and nothing bounds the slope of {name}: penalise "
                 "its gradient or normalise its weights"
             )
+
+
+def rows_are_independent(*networks: nn.Module) -> bool:
+    """Whether all of these networks say that a row's output is the same in whatever batch it comes.
+
+    A network that says nothing is taken for one that mixes rows, as those with a batch norm do.
+    """
+    return all(getattr(network, "rows_are_independent", False) for network in networks)
 
 
 class GradientPenalty:
@@ -118,7 +127,13 @@ class GradientPenalty:
 
 
 def patch_losses(
-    gan_loss: str | GANLoss, penalty: GradientPenalty, discriminator: Any, real: Tensor, fake: Tensor, noise: Noise
+    gan_loss: str | GANLoss,
+    penalty: GradientPenalty,
+    discriminator: Any,
+    real: Tensor,
+    fake: Tensor,
+    noise: Noise,
+    in_one_pass: bool = False,
 ) -> dict[str, Tensor]:
     """A patch discriminator's losses: "loss", which has the penalty in it, "penalty" if there is one, and "accuracy".
 
@@ -129,9 +144,14 @@ def patch_losses(
         real: (batch, channels, height, width), data.
         fake: Same shape, translations.
         noise: For the penalty.
+        in_one_pass: The discriminator may be given both as one batch.
     """
     real, fake = penalty.samples(real, fake)
-    on_real, on_fake = discriminator(real).logits, discriminator(fake).logits
+    # a penalty's gradient would have to go back through the rows of both
+    if in_one_pass and real.shape == fake.shape and not (real.requires_grad or fake.requires_grad):
+        on_real, on_fake = discriminator(torch.cat([real, fake])).logits.chunk(2)
+    else:
+        on_real, on_fake = discriminator(real).logits, discriminator(fake).logits
     losses = {"loss": judging_loss(gan_loss, on_real, on_fake)}
     if penalty.is_on:
 

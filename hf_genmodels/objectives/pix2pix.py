@@ -13,7 +13,7 @@ from ..losses.gan import GANLoss
 from ..losses.translation import absolute_error, fooling_loss, pixel_loss
 from ..pipelines.pix2pix import Pix2PixPipeline
 from .base import Batch, Noise, Objective, Phase
-from .critics import GradientPenalty, check_critics, patch_losses
+from .critics import GradientPenalty, check_critics, patch_losses, rows_are_independent
 from .pictures import in_unit_range, side_by_side, value_scales
 
 
@@ -57,7 +57,8 @@ class Pix2PixObjective(Objective):
         condition, target = batch["conditioning_image"], batch["target_image"]
         fake = cache.pop("fake").to(condition.dtype)
         pairs = torch.cat([condition, target], 1), torch.cat([condition, fake], 1)
-        return patch_losses(self.gan_loss, self.penalty, networks["discriminator"], *pairs, noise)
+        discriminator = networks["discriminator"]
+        return patch_losses(self.gan_loss, self.penalty, discriminator, *pairs, noise, self.judges_in_one_pass)
 
     # what it is made of ----------------------------------------------------------------------------------------------
 
@@ -105,6 +106,7 @@ class Pix2PixObjective(Objective):
         check_critics(gan_loss, gradient_penalty, *([] if discriminator is None else [discriminator]), patches=True)
         self.gradient_penalty, self.penalty_weight = gradient_penalty, self.penalty.weight
         self.learning_rates["discriminator"] = discriminator_learning_rate
+        self.judges_in_one_pass = discriminator is not None and rows_are_independent(discriminator)
         self.gan_loss, self.adversarial_weight = gan_loss, adversarial_weight
         self.reconstruction_loss, self.reconstruction_weight = reconstruction_loss, reconstruction_weight
 

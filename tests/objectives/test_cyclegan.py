@@ -5,13 +5,14 @@ from __future__ import annotations
 import dataclasses
 import inspect
 import json
+from collections import Counter
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from hf_genmodels import CycleGANPipeline, DataSpec, UserError
+from hf_genmodels import CycleGANPipeline, DataSpec, ResNetTranslator, UserError
 from hf_genmodels.families.cyclegan import CycleGANArguments, build, layout, reload
 from hf_genmodels.objectives.base import Noise
 from hf_genmodels.objectives.cyclegan import DISCRIMINATOR_NAMES, TRANSLATOR_NAMES, CycleGANObjective
@@ -129,6 +130,66 @@ def test_losses_of_both_phases(data, options, formula):
     assert losses["loss_b"].item() == pytest.approx(of_b.item(), rel=1e-5)
     assert 0 <= losses["accuracy_a"].item() <= 1 and 0 <= losses["accuracy_b"].item() <= 1
     assert not cache
+
+
+def shared_and_separate(objective, batch):
+    """(loss, gradients, passes of each network) of both phases: as the objective does it, and one image at a time."""
+    counted = []
+    for in_one_pass in (None, False):
+        if in_one_pass is False:
+            objective.translates_in_one_pass = objective.judges_in_one_pass = False
+        cache, found, passes = {}, [], Counter()
+        hooks = [
+            network.register_forward_hook(lambda *_, name=name, passes=passes: passes.update([name]))
+            for name, network in objective.networks.items()
+        ]
+        for phase in objective.phases:
+            losses = phase_losses(objective, phase.name, batch, cache)
+            trained = [p for name in phase.trains for p in objective.networks[name].parameters()]
+            found += [*losses.values(), *torch.autograd.grad(losses["loss"], trained)]
+        for hook in hooks:
+            hook.remove()
+        counted.append((found, tuple(passes[name] for name in objective.networks)))
+    return counted
+
+
+@pytest.mark.parametrize(
+    ("options", "shared", "separate"),
+    [
+        ({}, (2, 1, 2, 2), (2, 2, 3, 3)),
+        ({"identity_weight": 5.0}, (2, 1, 2, 2), (3, 3, 3, 3)),
+        (UNET | {"num_blocks": None, "identity_weight": 5.0}, (2, 1, 2, 2), (3, 3, 3, 3)),
+        ({"identity_weight": 5.0, "gradient_penalty": "r1"}, (2, 1, 3, 3), (3, 3, 3, 3)),
+        ({"identity_weight": 5.0, "norm": "batch"}, (3, 3, 3, 3), (3, 3, 3, 3)),
+        ({"identity_weight": 5.0, "dropout": 0.5}, (3, 3, 2, 2), (3, 3, 3, 3)),
+        ({"identity_weight": 5.0, "norm": "none", "gan_loss": "hinge"}, (2, 1, 2, 2), (3, 3, 3, 3)),
+    ],
+)
+def test_images_that_go_through_one_network_go_as_one_batch(options, shared, separate):
+    """Passes of G_AB, G_BA, D_A, D_B in both phases: fewer where rows are independent, and the same numbers."""
+    objective = cyclegan(ALIKE, **options)
+    for network in objective.networks.values():
+        network.double()
+    batch = {name: image.double() for name, image in images(ALIKE).items()}
+    if objective.networks["generator_ab"].config.dropout:
+        (_, passes), (_, apart) = shared_and_separate(objective, batch)
+    else:
+        (ours, passes), (theirs, apart) = shared_and_separate(objective, batch)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-11)
+    assert (passes, apart) == (shared, separate)
+
+
+@pytest.mark.parametrize("says", [False, True])
+def test_a_translator_of_ones_own_shares_passes_if_it_says_so(says):
+    own = type("Own", (ResNetTranslator,), {"rows_are_independent": says})
+    objective = cyclegan(ALIKE)
+    mine = CycleGANObjective(
+        own(3, 3, 8, 2, 1), *(objective.networks[name] for name in ("generator_ba", *DISCRIMINATOR_NAMES)), ALIKE
+    )
+    ((ours, passes), (theirs, _)) = shared_and_separate(mine, images(ALIKE))
+    assert passes == ((2, 1, 2, 2) if says else (2, 2, 2, 2))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
 def test_penalised_discriminators():
