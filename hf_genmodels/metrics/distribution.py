@@ -1,21 +1,30 @@
 """Distances between two sets of feature vectors, and the label entropy of one set.
 
-Everything here is a pure function of tensors, computed in float64. Features are (number, dim); which network made them
-is the caller's affair and has to be reported next to the number, since none of these compare across extractors.
+Everything here is a pure function of tensors, as good as if all were computed in float64; products of float32 features
+stay in float32 where sums of many, or a second look, make up for it. Features are (number, dim); which network made
+them is the caller's affair and has to be reported next to the number, since none of these compare across extractors.
 """
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
 from ..errors import UserError
+from .neighbours import Balls, Points, count_inside
 
 _ACCURACY = 1e-6  # relative error of the Frechet distance up to which the quick route will do
 _ROWS = 16384  # rows turned to float64 at a time, which bounds the memory of the covariance
 _COLUMNS = 256  # width of the blocks of which only one triangle is multiplied out
+_BLOCK = 1024  # rows that are centred while they are in the processor's cache
+_CACHED = 2**16  # numbers of a kernel matrix that are in float64 while they are there
+_FEW = 256  # rows of a subset up to which the errors of float32 products do not average out
+_OUTLIER = 16.0  # of the mean squared norm, beyond which a row's errors do not average out either
+_SMALL = 2**20  # numbers of a set up to which float64 costs nothing
+_VISIBLE = 2e-3  # of the projections' spread: a distance that float32's errors do not reach
 
 
 class KernelDistance(NamedTuple):
@@ -202,28 +211,65 @@ def kernel_distance(
     smaller = min(len(features_a), len(features_b))
     if not 2 <= subset_size <= smaller:
         raise UserError(f"KID: subset_size {subset_size} must lie between 2 and the {smaller} rows of the smaller set")
+    dim = features_a.shape[1]
+    a, b = _as_floats(features_a), _as_floats(features_b)
+    # x.y + dim = (x - c).(y - c) + t(x) + t(y): of the first, small as it is, float32 keeps enough
+    centre = a.mean(dim=0, dtype=torch.float64).to(a.dtype)
+    even = subset_size > _FEW and all(_is_even(features, centre) for features in (a, b))
+    dtype = a.dtype if even else torch.float64
 
-    def draw(features: Tensor) -> Tensor:
-        return features[torch.randperm(len(features), generator=generator)[:subset_size].to(features.device)].double()
+    def offsets(features: Tensor) -> Tensor:
+        c = centre.double()
+        products = torch.cat([rows.double() @ c for rows in features.split(_BLOCK)])
+        return (products - c @ c / 2) / dim + 0.5
 
-    def kernel(x: Tensor, y: Tensor) -> Tensor:
-        return (x @ y.T / x.shape[1] + 1) ** 3
+    def draw(features: Tensor, offsets: Tensor) -> tuple[Tensor, Tensor]:
+        index = torch.randperm(len(features), generator=generator)[:subset_size].to(features.device)
+        return features[index].to(dtype).sub_(centre), offsets[index]
 
+    offsets_a, offsets_b = offsets(a), offsets(b)
     values = []
     for _ in range(num_subsets):
-        a, b = draw(features_a), draw(features_b)
-        within_a, within_b = kernel(a, a), kernel(b, b)
-        pairs = subset_size * (subset_size - 1)
-        within = (within_a.sum() - within_a.trace() + within_b.sum() - within_b.trace()) / pairs
-        values.append(within - 2 * kernel(a, b).mean())
+        x, y = draw(a, offsets_a), draw(b, offsets_b)
+        within = (_sum_within(*x) + _sum_within(*y)) / (subset_size * (subset_size - 1))
+        values.append(within - 2 * _sum_of_cubes(x[0] @ y[0].T, x[1], y[1], dim) / subset_size**2)
     stacked = torch.stack(values)
     return KernelDistance(stacked.mean().item(), stacked.std(correction=0).item())
 
 
-def _squared_distances(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """||x_i - y_j||^2 by the expanded square, (rows of x, rows of y), and the size of its rounding error."""
-    norms = x.square().sum(1)[:, None] + y.square().sum(1)
-    return norms - 2 * x @ y.T, norms * 1e-12
+def _as_floats(features: Tensor) -> Tensor:
+    """float32 or float64, whichever holds the numbers as they are."""
+    return features if features.dtype in (torch.float32, torch.float64) else features.float()
+
+
+def _is_even(features: Tensor, centre: Tensor) -> bool:
+    """Whether no row outweighs the others so much that its errors do not average out."""
+    norms = torch.cat([(rows - centre).square_().sum(1) for rows in features.split(_BLOCK)])
+    return bool(norms.amax() <= _OUTLIER * norms.mean())
+
+
+def _sum_within(x: Tensor, offsets: Tensor) -> Tensor:
+    """Sum of the kernel over all pairs of different rows, of which one triangle is multiplied out."""
+    total = offsets.new_zeros(())
+    for start in range(0, len(x), _COLUMNS):
+        rows, later = slice(start, start + _COLUMNS), slice(start + _COLUMNS, None)
+        products = x[rows] @ x[start:].T
+        total += _sum_of_cubes(products[:, :_COLUMNS], offsets[rows], offsets[rows], x.shape[1], hollow=True)
+        total += 2 * _sum_of_cubes(products[:, _COLUMNS:], offsets[rows], offsets[later], x.shape[1])
+    return total
+
+
+def _sum_of_cubes(products: Tensor, offsets_x: Tensor, offsets_y: Tensor, dim: int, hollow: bool = False) -> Tensor:
+    """Sum of (products / dim + offsets)^3 in float64, without the diagonal where `hollow`."""
+    total = offsets_x.new_zeros(())
+    step = max(1, _CACHED // max(1, products.shape[1]))
+    for start in range(0, len(products), step):
+        rows = slice(start, start + step)
+        kernel = (offsets_x[rows, None] + offsets_y).add_(products[rows], alpha=1 / dim)
+        if hollow:
+            kernel.diagonal(start).fill_(0)
+        total += torch.linalg.vecdot(kernel.square().flatten(), kernel.flatten())
+    return total
 
 
 def precision_recall(features_a: Tensor, features_b: Tensor, *, k: int = 3, chunk_size: int = 1024) -> PrecisionRecall:
@@ -237,32 +283,18 @@ def precision_recall(features_a: Tensor, features_b: Tensor, *, k: int = 3, chun
         features_a: Real features, (number, dim).
         features_b: Generated features, (number, dim).
         k: Neighbour whose distance is the radius; a point is not its own neighbour.
-        chunk_size: Rows of the distance matrix held in memory at a time.
+        chunk_size: Rows of either set between which distances are held in memory at a time.
 
     Raises:
         UserError: A set with no more than `k` rows, or bad features.
     """
     check_pair(features_a, features_b, smallest=k + 1)
-    centre = features_a.mean(dim=0, dtype=torch.float64)  # small norms keep the expanded square exact
-    a, b = features_a.double() - centre, features_b.double() - centre
-
-    def squared_radii(points: Tensor) -> Tensor:
-        radii = []
-        for start in range(0, len(points), chunk_size):
-            distances, _ = _squared_distances(points[start : start + chunk_size], points)
-            distances.diagonal(start).fill_(torch.inf)
-            radii.append(distances.kthvalue(k, dim=1).values)
-        return torch.cat(radii)
-
-    def share_inside(points: Tensor, centres: Tensor) -> float:
-        radii, inside = squared_radii(centres), 0
-        for chunk in points.split(chunk_size):
-            distances, rounding = _squared_distances(chunk, centres)
-            # Copies of a point have radius 0: without the allowance rounding decides whether another copy is inside.
-            inside += int((distances <= radii + rounding).any(dim=1).sum())
-        return inside / len(points)
-
-    return PrecisionRecall(precision=share_inside(b, a), recall=share_inside(a, b))
+    features = _as_floats(features_a), _as_floats(features_b)
+    centre = features[0].mean(dim=0, dtype=torch.float64).to(features[0].dtype)
+    _, exponent = math.frexp(max(each.abs().max().item() for each in features))
+    balls = [Balls(Points(each, centre, 2.0**-exponent, chunk_size), k) for each in features]
+    inside_a, inside_b = count_inside(*balls)
+    return PrecisionRecall(precision=inside_a / len(features_b), recall=inside_b / len(features_a))
 
 
 def sliced_wasserstein(
@@ -272,7 +304,7 @@ def sliced_wasserstein(
     generator: Generator,
     num_projections: int = 512,
     power: float = 2.0,
-    chunk_size: int = 64,
+    chunk_size: int = 256,
 ) -> float:
     """Sliced Wasserstein distance, (mean over directions u of W_p(u.a, u.b)^p)^(1/p) (Bonneel et al. 2015).
 
@@ -284,7 +316,7 @@ def sliced_wasserstein(
         generator: Draws the directions, uniform on the unit sphere.
         num_projections: Number of directions.
         power: The p of W_p, at least 1.
-        chunk_size: Directions handled at a time.
+        chunk_size: Directions onto which both sets are projected at a time.
 
     Returns:
         The distance, in units of the features.
@@ -293,20 +325,52 @@ def sliced_wasserstein(
         UserError: Different dimensions, empty sets or numbers that are not finite.
     """
     check_pair(features_a, features_b, smallest=1)
-    a, b = features_a.double(), features_b.double()
+    a, b = _as_floats(features_a), _as_floats(features_b)
     directions = torch.randn(a.shape[1], num_projections, dtype=torch.float64, generator=generator).to(a.device)
     directions /= directions.norm(dim=0)
-    # The quantile functions step at i / len(a) and j / len(b): whole numbers in units of 1 / (len(a) len(b)).
-    steps_a = torch.arange(1, len(a) + 1, device=a.device) * len(b)
-    steps_b = torch.arange(1, len(b) + 1, device=a.device) * len(a)
-    steps = torch.cat([steps_a, steps_b]).unique()
-    weights = steps.diff(prepend=steps.new_zeros(1)).double()[:, None] / (len(a) * len(b))
-    index_a, index_b = torch.searchsorted(steps_a, steps), torch.searchsorted(steps_b, steps)
-    total = 0.0
+    if a.dtype == b.dtype == torch.float32 and min(a.numel(), b.numel()) > _SMALL:
+        distance, spread = _wasserstein_on_lines(a, b, directions.float(), power, chunk_size)
+        if distance > _VISIBLE * spread:
+            return distance
+    return _wasserstein_on_lines(a, b, directions, power, chunk_size)[0]
+
+
+def _wasserstein_on_lines(
+    a: Tensor, b: Tensor, directions: Tensor, power: float, chunk_size: int
+) -> tuple[float, float]:
+    """The distance over these directions (dim, number) in their precision, and the spread of the projections."""
+    centre = a.mean(dim=0, dtype=torch.float64).to(a.dtype)  # takes no part in the distance, and costs digits
+    weights, of_a, of_b = _common_steps(len(a), len(b), a.device)
+    total, squares = 0.0, 0.0
     for u in directions.split(chunk_size, dim=1):
-        quantiles_a, quantiles_b = (a @ u).sort(dim=0).values[index_a], (b @ u).sort(dim=0).values[index_b]
-        total += ((quantiles_a - quantiles_b).abs().pow(power) * weights).sum().item()
-    return float((total / num_projections) ** (1 / power))
+        x, y = _sorted_projections(a, centre, u), _sorted_projections(b, centre, u)
+        squares += x.square().sum(dtype=torch.float64).item()
+        differences = x.sub_(y) if len(a) == len(b) else x[:, of_a] - y[:, of_b]
+        total += (differences.abs_().pow_(power).sum(dim=0, dtype=torch.float64) @ weights).item()
+    number = directions.shape[1]
+    return (total / number) ** (1 / power), math.sqrt(squares / (number * len(a)))
+
+
+def _sorted_projections(features: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
+    """(directions, number), each row in ascending order."""
+    projections = directions.new_empty(directions.shape[1], len(features))
+    for start in range(0, len(features), _BLOCK):
+        rows = features[start : start + _BLOCK].to(directions.dtype) - centre
+        projections[:, start : start + _BLOCK] = directions.T @ rows.T
+    if projections.is_cuda:
+        return projections.sort(dim=1).values
+    projections.numpy().sort(axis=1)  # with vector instructions, which torch's sort does without
+    return projections
+
+
+def _common_steps(number_a: int, number_b: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where two quantile functions are constant: lengths of the steps, and the rank in either set that holds there."""
+    # They step at i / number_a and j / number_b: whole numbers in units of 1 / (number_a number_b).
+    steps_a = torch.arange(1, number_a + 1, device=device) * number_b
+    steps_b = torch.arange(1, number_b + 1, device=device) * number_a
+    steps = torch.cat([steps_a, steps_b]).unique()
+    lengths = steps.diff(prepend=steps.new_zeros(1)).double() / (number_a * number_b)
+    return lengths, torch.searchsorted(steps_a, steps), torch.searchsorted(steps_b, steps)
 
 
 def inception_score(probabilities: Tensor) -> LabelEntropy:

@@ -1,0 +1,136 @@
+"""Metrics whose products are in float32 against slow float64 ones, on data on which float32 alone would not do."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hf_genmodels.metrics.distribution import kernel_distance, precision_recall, sliced_wasserstein
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def activations(number: int, dim: int, seed: int) -> Tensor:
+    mixing = torch.randn(dim, dim, generator=seeded(7)) * torch.arange(1, dim + 1).pow(-0.5)[:, None]
+    return torch.relu(torch.randn(number, dim, generator=seeded(seed)) @ mixing + 0.1 * seed)
+
+
+def pair(how: str, number: int, dim: int) -> tuple[Tensor, Tensor]:
+    a, b = activations(number, dim, 1), activations(number, dim, 2)
+    noise = torch.randn(number, dim, generator=seeded(3))
+    match how:
+        case "activations":
+            return a, b
+        case "sizes":
+            return a, b[: 2 * number // 3]
+        case "large mean":
+            return a + 1000, b + 1000
+        case "nearly equal":
+            return a, a + 1e-5 * noise
+        case "permuted":
+            return a, a.flip(0)
+        case "copies":
+            copied = a[: number // 4].repeat(4, 1)[:number]
+            return copied, torch.cat([copied[: number // 2], b[: number // 2]])
+        case "constant":
+            a[:, dim // 2 :] = b[:, dim // 2 :] = 0.3
+            return a, b
+        case "collapsed":
+            return a, b[:1].repeat(number, 1)
+        case "two points":
+            return a[:2].repeat(number // 2, 1), a[:2].repeat(number // 2, 1).flip(0)
+        case "outlier":
+            return torch.cat([1e4 * a[:1], a[1:]]), b
+        case "huge":
+            return 1e25 * a, 1e25 * b
+        case "whole numbers":
+            return a.round(), b.round()
+        case "half precision":
+            return a.half(), b.half()
+        case "corners":  # of a cube: many distances are nearly equal
+            corners = [torch.randint(2, (number, dim), generator=seeded(seed)).float() for seed in (1, 2)]
+            return 100 + corners[0] + 1e-4 * noise, 100 + corners[1] + 1e-4 * noise.flip(0)
+    raise ValueError(how)
+
+
+HOWS = ("activations", "sizes", "large mean", "nearly equal", "copies", "constant", "outlier", "whole numbers")
+
+
+def exact_shares(a: Tensor, b: Tensor, k: int) -> tuple[float, float]:
+    x, y = a.double().numpy(), b.double().numpy()
+
+    def distances(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+        return np.stack([np.square(q - row).sum(1) for row in p])
+
+    def share(points: np.ndarray, centres: np.ndarray) -> float:
+        within = distances(centres, centres)
+        np.fill_diagonal(within, np.inf)
+        radii = np.sort(within, axis=1)[:, k - 1]
+        # copies and whole numbers tie exactly, the other data by far less than float32 and far more than this
+        allowance = 1e-11 * np.square(centres - x.mean(0)).sum(1)
+        return float((distances(points, centres) <= radii + allowance).any(1).mean())
+
+    return share(y, x), share(x, y)
+
+
+@pytest.mark.parametrize("how", [*HOWS, "permuted", "collapsed", "two points", "huge", "half precision", "corners"])
+def test_precision_and_recall_are_those_of_float64(how: str) -> None:
+    a, b = pair(how, 240, 60)
+    found = precision_recall(a, b, k=3, chunk_size=50)
+    assert found == exact_shares(a, b, 3)
+
+
+def test_float32_alone_would_count_otherwise() -> None:
+    a, b = pair("corners", 240, 60)
+    radii = torch.cdist(a, a).kthvalue(4, dim=1).values
+    precision, _ = exact_shares(a, b, 3)
+    assert (torch.cdist(b, a) <= radii).any(1).double().mean().item() != precision
+
+
+def test_more_neighbours_than_rows_in_a_block() -> None:
+    a, b = pair("activations", 40, 8)
+    assert precision_recall(a, b, k=9, chunk_size=4) == exact_shares(a, b, 9)
+
+
+def slow_kid(a: Tensor, b: Tensor, num_subsets: int, subset_size: int, seed: int) -> tuple[float, float]:
+    generator, values = seeded(seed), []
+    for _ in range(num_subsets):
+        x, y = (
+            each[torch.randperm(len(each), generator=generator)[:subset_size]].double().numpy().astype(np.longdouble)
+            for each in (a, b)
+        )
+        of_x, of_y, across = (np.power(p @ q.T / a.shape[1] + 1, 3) for p, q in ((x, x), (y, y), (x, y)))
+        within = sum(kernel.sum() - np.trace(kernel) for kernel in (of_x, of_y))
+        values.append(within / (subset_size * (subset_size - 1)) - 2 * across.mean())
+    return float(np.mean(values)), float(np.std(values))
+
+
+@pytest.mark.parametrize("how", [*HOWS, "permuted", "collapsed", "half precision"])
+def test_kid_is_that_of_more_precise_products(how: str) -> None:
+    a, b = pair(how, 400, 24)
+    mean, std = slow_kid(a, b, 2, 260, seed=5)
+    found = kernel_distance(a, b, generator=seeded(5), num_subsets=2, subset_size=260)
+    # where the sets are nearly the same, KID is a difference near 0, and its standard error the measure of it
+    assert found.mean == pytest.approx(mean, rel=1e-6, abs=1e-5 * std / math.sqrt(2))
+    assert found.std == pytest.approx(std, rel=1e-5)
+
+
+def slow_sliced(a: Tensor, b: Tensor, directions: int, seed: int) -> float:
+    u = torch.randn(a.shape[1], directions, dtype=torch.float64, generator=seeded(seed))
+    x, y = (np.sort((each.double() @ (u / u.norm(dim=0))).numpy(), axis=0) for each in (a, b))
+    times = math.lcm(len(x), len(y))
+    x, y = np.repeat(x, times // len(x), axis=0), np.repeat(y, times // len(y), axis=0)
+    return float(np.sqrt(np.square(x - y).mean()))
+
+
+@pytest.mark.parametrize("how", [*HOWS, "permuted", "collapsed", "half precision"])
+def test_sliced_wasserstein_is_that_of_float64(how: str) -> None:
+    a, b = pair(how, 6000, 300)
+    found = sliced_wasserstein(a, b, generator=seeded(5), num_projections=16, chunk_size=6)
+    assert found == pytest.approx(slow_sliced(a, b, 16, seed=5), rel=1e-6, abs=1e-12)
