@@ -67,7 +67,7 @@ def check_generator(pipeline: Any, name: str, value: Any) -> torch.Generator:
         raise UserError(
             f"{name} must be a torch.Generator, such as torch.Generator().manual_seed(0), got {_shown(value)}"
         )
-    if value.device.type not in ("cpu", pipeline._execution_device.type):
+    if value.device.type != "cpu" and value.device.type != pipeline._execution_device.type:
         raise UserError(f"{name} is of {value.device}, the pipeline is on {pipeline._execution_device}")
     return value
 
@@ -170,12 +170,16 @@ BY_NAME: dict[str, Check] = {
 }
 
 
+NO_CHECK: tuple[Check, bool] = (lambda pipeline, name, value: value), True
+
+
 # methods -------------------------------------------------------------------------------------------------------------
 
 
 def check_arguments(method: MethodT) -> MethodT:
     """Wrap a method of a pipeline so that wrong arguments are refused before it runs."""
     signature = inspect.signature(method)
+    _, *names = signature.parameters
 
     @functools.cache
     def checks() -> dict[str, tuple[Check, bool]]:
@@ -184,16 +188,15 @@ def check_arguments(method: MethodT) -> MethodT:
 
     @functools.wraps(method)
     def checked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            bound = signature.bind(self, *args, **kwargs)
-        except TypeError:
-            return method(self, *args, **kwargs)  # Python's own words on what is missing or unknown
-        for name, value in bound.arguments.items():
-            if name in checks():
-                check, may_be_none = checks()[name]
-                if value is not None or not may_be_none:
-                    bound.arguments[name] = check(self, name, value)
-        result = method(*bound.args, **bound.kwargs)
+        known = checks()
+
+        def checked_value(name: str, value: Any) -> Any:
+            check, may_be_none = known.get(name, NO_CHECK)
+            return value if value is None and may_be_none else check(self, name, value)
+
+        named, unknown = zip(names, args, strict=False), args[len(names) :]  # on these Python has its own words
+        given = [checked_value(*each) for each in named]
+        result = method(self, *given, *unknown, **{name: checked_value(name, kwargs[name]) for name in kwargs})
         if isinstance(result, Tensor) and result.is_floating_point() and result.isnan().any():
             raise UserError(
                 f"{method.__name__} gives NaN: the network's weights hold NaN or infinite numbers; load or train "

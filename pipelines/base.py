@@ -18,7 +18,7 @@ from hf_genmodels.sizes import sample_shape
 
 from .arguments import check_arguments
 from .images import SampleShape, from_network, to_network
-from .labels import find_names, find_number
+from .labels import ClassLabels, find_labels, find_names, find_number
 from .stored import StoredPipeline
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
@@ -124,6 +124,16 @@ class GenerativePipeline(StoredPipeline):
         if isinstance(class_labels, (list, tuple)):
             return [self.class_numbers(label) for label in class_labels]
         return find_number(class_labels, self.id2label or {}) if isinstance(class_labels, str) else class_labels
+
+    def find_labels(self, class_labels: ClassLabels) -> Tensor | None:
+        """Class labels as users give them -> (number of them,) int64 on this pipeline's device; None for none.
+
+        Raises:
+            UserError: They are no classes, or the model knows none.
+        """
+        if class_labels is None:
+            return None
+        return find_labels(class_labels, self.num_classes, self._execution_device)
 
     def random_latents(
         self,

@@ -22,7 +22,7 @@ from hf_genmodels.losses.likelihood import gaussian_nll
 from hf_genmodels.roles import Denoiser
 
 from .denoising import DenoisingPipeline
-from .labels import ClassLabels, find_labels, match_labels
+from .labels import ClassLabels, match_labels
 
 
 class LikelihoodPipeline(DenoisingPipeline):
@@ -71,7 +71,7 @@ class LikelihoodPipeline(DenoisingPipeline):
         sample = self.to_diffused(images).reshape(-1, *self.network_shape)
         if self.num_levels is not None:
             sample = ((sample + 1) / 2 * (self.num_levels - 1)).round() / (self.num_levels - 1) * 2 - 1
-        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        labels = self.find_labels(class_labels)
         labels = match_labels(labels, len(sample))
         trained = self.trained_schedule()
         alpha_bar = trained.alphas_cumprod.to(sample.device)

@@ -17,7 +17,7 @@ from hf_genmodels.sizes import height_width
 from .base import GenerativePipelineOutput, Generators, Task
 from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
-from .labels import ClassLabels, find_labels, match_labels, random_labels
+from .labels import ClassLabels, match_labels, random_labels
 from .latents import interpolate_latents
 from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_to_keep, set_timesteps, training_scheduler
 
@@ -181,7 +181,7 @@ class DenoisingPipeline(IterativePipeline):
             UserError: The arguments' shapes do not fit, there is no such class, guidance of a network without
                 classes, too many steps, steps that the scheduler cannot do, or `eta` for one that has none.
         """
-        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        labels = self.find_labels(class_labels)
         if guidance_scale is not None and self.num_classes is None:
             raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
         scale = GUIDANCE_SCALE if guidance_scale is None else guidance_scale
@@ -367,7 +367,7 @@ class DenoisingPipeline(IterativePipeline):
 
     def _follow(self, diffused: Tensor, scheduler_class: type, num_steps: int, class_labels: ClassLabels) -> Tensor:
         """Follow DDIM's equation, (batch, *latent_shape), in the direction of a scheduler."""
-        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        labels = self.find_labels(class_labels)
         labels = match_labels(labels, len(diffused))
         trained = self.trained_schedule()
         betas = trained.betas.numpy()

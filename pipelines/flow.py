@@ -13,7 +13,7 @@ from hf_genmodels.losses.likelihood import importance_weighted_log_likelihood
 from hf_genmodels.roles import FlowNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
-from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
+from .labels import ClassLabels, match_labels, random_labels, require_labels
 from .latents import interpolate_latents
 
 
@@ -100,14 +100,16 @@ class FlowPipeline(GenerativePipeline):
             UserError: The arguments' shapes do not fit, there is no such class, or `temperature` is negative, not
                 finite, or comes with given latents.
         """
-        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        labels = self.find_labels(class_labels)
         if latents is not None:
             batch_size = len(latents)
             if temperature != 1:
                 raise UserError("temperature is for random latents; leave it out where latents are given")
         elif batch_size is None:
             batch_size = max(1 if labels is None else len(labels), 1 if context is None else rows_of(context))
-        latents = self.random_latents(batch_size, (self.latent_dim,), generator, latents, self.dtype) * temperature
+        latents = self.random_latents(batch_size, (self.latent_dim,), generator, latents, self.dtype)
+        if temperature != 1:
+            latents = latents * temperature
         if labels is None and self.num_classes is not None:
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
         return self.finish(self._generate(latents, labels, context), output_type, return_dict)
@@ -255,7 +257,11 @@ class FlowPipeline(GenerativePipeline):
     def _generate(self, latents: Tensor, labels: Tensor | None, context: Tensor | None) -> Tensor:
         """(batch, latent_dim), and (1,) or (batch,) labels -> images in [-1, 1], or vectors."""
         count = len(latents)
-        sample, _ = self.flow.inverse(latents, match_labels(labels, count), **self._given(context, count))
+        given = (latents, match_labels(labels, count))
+        if hasattr(self.flow, "generate"):
+            sample = self.flow.generate(*given, **self._given(context, count))
+        else:
+            sample, _ = self.flow.inverse(*given, **self._given(context, count))
         return sample if self.num_levels is None else quantize(sample, self.num_levels)
 
     def _require_labels(self, class_labels: ClassLabels, batch_size: int) -> Tensor | None:

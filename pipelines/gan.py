@@ -16,7 +16,7 @@ from hf_genmodels.sizes import sample_shape
 from .base import GenerativePipelineOutput, Generators
 from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
-from .labels import ClassLabels, find_labels, match_labels, random_labels, require_labels
+from .labels import ClassLabels, match_labels, random_labels, require_labels
 from .latents import as_latents, interpolate_latents, truncate_normal
 
 
@@ -97,7 +97,7 @@ class GANPipeline(IterativePipeline):
             UserError: The arguments' shapes do not fit, there is no such class, or `truncation` is impossible or
                 comes with given latents.
         """
-        labels = find_labels(class_labels, self.num_classes, self._execution_device)
+        labels = self.find_labels(class_labels)
         if latents is not None:
             batch_size = len(latents)
         elif batch_size is None:

@@ -11,8 +11,10 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any, ClassVar
 
+import torch
 from accelerate.hooks import AlignDevicesHook, ModelHook, add_hook_to_module, remove_hook_from_module
 from accelerate.utils import send_to_device
 from diffusers import DiffusionPipeline
@@ -27,6 +29,39 @@ class Offloadable(DiffusionPipeline):
 
     _all_hooks: ClassVar[list[Any]] = []
     _is_running = False
+
+    # Of diffusers, but what depends on the class is worked out once, and networks without hooks are not searched for
+    # them in several slow ways: it took longer than a small network.
+
+    @classmethod
+    def _get_signature_keys(cls, obj: Any) -> tuple[list[str], list[str]]:
+        components, options = _signature_keys(cls, obj if isinstance(obj, type) else type(obj))
+        return [*components], [*options]
+
+    @property
+    def _execution_device(self) -> torch.device:
+        """Where the networks run, whether or not their weights are there now."""
+        networks = self._networks()
+        if not any("_hf_hook" in vars(network) for network in networks):
+            devices = [next(chain(network.parameters(), network.buffers())).device for network in networks]
+            for device in devices:
+                if device.type not in ("cpu", "meta"):
+                    return device
+            if devices[0].type == "cpu" and not torch.accelerator.is_available():  # where nothing can be offloaded
+                return devices[0]
+        return super()._execution_device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the first network's weights."""
+        network: Any = self._networks()[0]
+        if network._keep_in_fp32_modules or _is_hooked(network):
+            return super().dtype
+        return next(weight.dtype for weight in network.parameters() if weight.is_floating_point())
+
+    def _networks(self) -> list[nn.Module]:
+        parts = [getattr(self, name) for name in self._get_signature_keys(self)[0]]
+        return [part for part in parts if isinstance(part, nn.Module)]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -89,6 +124,24 @@ class _Held(ModelHook):
 
     def __init__(self, hook: Any) -> None:
         self.execution_device = hook.execution_device
+
+
+@functools.cache
+def _signature_keys(cls: type[Offloadable], kind: type) -> tuple[list[str], list[str]]:
+    keys: tuple[list[str], list[str]] = super(Offloadable, cls)._get_signature_keys(kind)
+    return keys
+
+
+def _is_hooked(network: nn.Module) -> bool:
+    """Whether diffusers has put a hook on a network or on one of its layers."""
+    waiting: list[nn.Module | None] = [network]
+    while waiting:
+        module = waiting.pop()
+        if module is not None:
+            if "_diffusers_hook" in module.__dict__:
+                return True
+            waiting += module._modules.values()
+    return False
 
 
 def _own_networks(pipeline: DiffusionPipeline) -> list[nn.Module]:

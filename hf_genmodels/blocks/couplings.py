@@ -6,7 +6,7 @@ the networks see, too, Ardizzone et al. 2019 (arXiv 1907.02392) and Winkler et a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import reduce
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..errors import UserError
 from .autoencoding import dense_layers
-from .flows import FlowLayer, bound_log_scale
+from .flows import FlowLayer, bound_log_scale, inverse_scale
 
 BuildNetwork = Callable[[int, int], nn.Module]
 ChangeHalf = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
@@ -42,6 +42,8 @@ def coupling_mlp(in_features: int, out_features: int, hidden_dims: Sequence[int]
     """
     widths = [in_features, *hidden_dims]
     hidden = dense_layers(widths, "relu")
+    for activation in hidden[1::2]:
+        activation.inplace = True  # no second tensor as large as the hidden layer, which a linear layer does not keep
     last = nn.Linear(widths[-1], out_features)
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)
@@ -51,7 +53,7 @@ def coupling_mlp(in_features: int, out_features: int, hidden_dims: Sequence[int]
 class HalfCoupling(FlowLayer):
     """A coupling whose halves are the first and the last channels of (batch, channels, ...).
 
-    A subclass gives `change` and `restore`.
+    A subclass gives `change` and `restore`, and `generate_half` where that costs less.
 
     Args:
         num_channels: Of the sample, or its dimension; where it is odd, the first half has one more.
@@ -85,11 +87,18 @@ class HalfCoupling(FlowLayer):
         """The inverse of `change`."""
         raise NotImplementedError
 
+    def generate_half(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> Tensor:
+        """What `restore` gives, without the log-determinant and without gradients."""
+        return self.restore(kept, changed, context)[0]
+
     def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return apply_to_halves(sample, self.sizes, [(self.changing, self.change)], context)
 
     def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return apply_to_halves(latents, self.sizes, [(self.changing, self.restore)], context)
+
+    def generate(self, latents: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return generate_halves(latents, self.sizes, [self], context)
 
 
 def beside(kept: Tensor, context: Tensor | None) -> Tensor:
@@ -121,6 +130,16 @@ def apply_to_halves(
         halves[changing], log_det = change(halves[1 - changing], halves[changing], context)
         log_dets.append(log_det)
     return torch.cat(halves, dim=1), reduce(torch.add, log_dets)
+
+
+def generate_halves(
+    latents: Tensor, sizes: list[int], couplings: Iterable[HalfCoupling], context: Tensor | None
+) -> Tensor:
+    """The samples of `apply_to_halves` with the couplings' inverses, in the order that they are given in."""
+    halves = list(latents.split(sizes, dim=1))
+    for layer in couplings:
+        halves[layer.changing] = layer.generate_half(halves[1 - layer.changing], halves[layer.changing], context)
+    return torch.cat(halves, dim=1)
 
 
 class AffineCoupling(HalfCoupling):
@@ -163,6 +182,10 @@ class AffineCoupling(HalfCoupling):
         restored = torch.exp(-log_scale) * (changed - shift)
         return restored.to(changed.dtype), -log_scale.flatten(1).sum(1)
 
+    def generate_half(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> Tensor:
+        raw, shift = self.network(beside(kept, context)).chunk(2, dim=1)
+        return (changed - shift).mul_(inverse_scale(raw, self.scale_limit))
+
 
 class CouplingStack(FlowLayer):
     """Couplings one after the other, without a copy of the half that each leaves alone.
@@ -185,3 +208,6 @@ class CouplingStack(FlowLayer):
     def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         steps = [(layer.changing, layer.restore) for layer in reversed(self.couplings)]
         return apply_to_halves(latents, self.sizes, steps, context)  # type: ignore[arg-type]
+
+    def generate(self, latents: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return generate_halves(latents, self.sizes, reversed(self.couplings), context)  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ Sources: Kingma & Dhariwal 2018 (Glow, arXiv 1807.03039); Dinh et al. 2017 (sque
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import torch
@@ -42,6 +43,13 @@ class Squeeze(FlowLayer):
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         return F.pixel_shuffle(latents, 2), latents.new_zeros(latents.shape[0], dtype=torch.float32)
+
+    def generate(self, latents: Tensor) -> Tensor:  # type: ignore[override]
+        return F.pixel_shuffle(latents, 2)
+
+
+# What the inverse of an `InvertibleConv1x1` is made of.
+OF_A_CONV = ("permutation", "lower", "upper", "sign", "log_diagonal")
 
 
 class InvertibleConv1x1(FlowLayer):
@@ -87,8 +95,7 @@ class InvertibleConv1x1(FlowLayer):
 
     def factors(self) -> tuple[Tensor, Tensor]:
         """L without its ones, and U + diag(s), float32."""
-        diagonal = self.sign.float() * torch.exp(self.log_diagonal.float())
-        return torch.tril(self.lower.float(), -1), torch.triu(self.upper.float(), 1) + torch.diag(diagonal)
+        return triangular_factors(self.lower, self.upper, self.sign, self.log_diagonal)
 
     def weight(self) -> Tensor:
         """W, float32."""
@@ -96,10 +103,8 @@ class InvertibleConv1x1(FlowLayer):
         return self.permutation.float() @ torch.addmm(upper, lower, upper)
 
     def inverse_weight(self) -> Tensor:
-        """Inverse of W, float32, by substitution in its triangular factors."""
-        lower, upper = self.factors()
-        unpermuted = torch.linalg.solve_triangular(lower, self.permutation.float().T, upper=False, unitriangular=True)
-        return torch.linalg.solve_triangular(upper, unpermuted, upper=True)
+        """Inverse of W, float32."""
+        return inverse_of_factors(self.permutation, *self.factors())
 
     def forward(self, sample: Tensor) -> tuple[Tensor, Tensor]:
         with in_float32(sample):
@@ -109,9 +114,25 @@ class InvertibleConv1x1(FlowLayer):
         with in_float32(latents):
             return mix_channels(latents, self.inverse_weight()), -self.log_det(latents)
 
+    def generate(self, latents: Tensor) -> Tensor:  # type: ignore[override]
+        with in_float32(latents):
+            return mix_channels(latents, self.inverse_weight())
+
     def log_det(self, sample: Tensor) -> Tensor:
         """log|det dz/dx| of a batch like `sample`, (batch,)."""
         return (self.log_diagonal.float().sum() * sample[0, 0].numel()).expand(sample.shape[0])
+
+
+def triangular_factors(lower: Tensor, upper: Tensor, sign: Tensor, log_diagonal: Tensor) -> tuple[Tensor, Tensor]:
+    """L without its ones, and U + diag(s), float32, of one `InvertibleConv1x1` or of a batch of them."""
+    diagonal = torch.diag_embed(sign.float() * torch.exp(log_diagonal.float()))
+    return torch.tril(lower.float(), -1), torch.triu(upper.float(), 1) + diagonal
+
+
+def inverse_of_factors(permutation: Tensor, lower: Tensor, upper: Tensor) -> Tensor:
+    """Inverse of W = P L U, by substitution: ([batch,] channels, channels)."""
+    unpermuted = torch.linalg.solve_triangular(lower, permutation.float().mT, upper=False, unitriangular=True)
+    return torch.linalg.solve_triangular(upper, unpermuted, upper=True)
 
 
 def mix_channels(sample: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -195,6 +216,32 @@ class FlowStep(FlowLayer):
             sample = mix_channels(mixed, weight, -self.norm.bias.float())
         return sample, log_det - self.linear_log_det(latents)
 
+    def generate(self, latents: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        return generate_steps(latents, [self], context)
+
     def linear_log_det(self, sample: Tensor) -> Tensor:
         """log|det| of ActNorm and 1x1 convolution on images like `sample`, a scalar."""
         return (self.norm.log_scale.float() + self.conv.log_diagonal.float()).sum() * sample[0, 0].numel()
+
+
+def generate_steps(latents: Tensor, steps: Sequence[FlowStep], context: Tensor | None = None) -> Tensor:
+    """Undo steps of one width, the last one first, without log-determinants; their matrices are inverted as one batch.
+
+    Args:
+        latents: (batch, channels, height, width).
+        steps: At least one.
+        context: (batch, context_dim), or None.
+    """
+    sample = latents
+    with in_float32(latents):
+        convs = [step.conv for step in steps]
+        stacked = (torch.stack([getattr(conv, name) for conv in convs]) for name in OF_A_CONV)
+        permutation, *triangular = stacked
+        scales = torch.exp(-torch.stack([step.norm.log_scale for step in steps]).float())
+        weights = inverse_of_factors(permutation, *triangular_factors(*triangular)) * scales[:, :, None]
+    for step, weight in zip(reversed(steps), weights.flip(0), strict=True):
+        kept, changed = sample.chunk(2, dim=1)
+        mixed = torch.cat([kept, step.coupling.generate_half(kept, changed, context)], dim=1)
+        with in_float32(mixed):
+            sample = mix_channels(mixed, weight, -step.norm.bias.float())
+    return sample

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ..blocks.couplings import AffineCoupling
 from ..blocks.flows import FlowModel, FlowSequence, check_scale_limit, condition_dim
-from ..blocks.image_flows import FlowStep, Squeeze, check_squeezable, zero_conv
+from ..blocks.image_flows import FlowStep, Squeeze, check_squeezable, generate_steps, zero_conv
 from ..checks import check_widths
 from ..errors import UserError
 from ..losses.likelihood import sum_per_sample
@@ -131,6 +131,24 @@ class Glow(FlowModel):
                     changes.append(change)
                 sample = torch.cat([sample, leaving], dim=1)
         return sample, torch.stack(changes).sum(0)
+
+    def decode_sample(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> Tensor:
+        last, latents = latents.tensor_split((math.prod(self.last_shape),), dim=1)
+        sample = last.unflatten(1, self.last_shape)
+        if self.config.learned_prior:
+            mean, log_std = self.last_prior(labels)
+            sample = torch.addcmul(mean, torch.exp(log_std), sample).to(sample.dtype)
+        for index in reversed(range(len(self.scales))):
+            squeeze, *steps = self.scales[index].layers  # type: ignore[union-attr]
+            sample = squeeze.generate(generate_steps(sample, steps, context))  # type: ignore[arg-type, operator]
+            if index > 0:
+                part, latents = latents.tensor_split((sample[0].numel(),), dim=1)
+                leaving = part.view_as(sample)
+                if self.config.learned_prior:
+                    prior: Any = self.split_priors[index - 1]
+                    leaving = prior.generate_half(sample, leaving, context)
+                sample = torch.cat([sample, leaving], dim=1)
+        return sample
 
     def last_prior(self, labels: Tensor | None) -> tuple[Tensor, Tensor]:
         """Mean and log standard deviation of the last scale, (batch or 1, channels, height, width), float32."""

@@ -33,6 +33,9 @@ class AdditiveCoupling(HalfCoupling):
     def restore(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return changed - self.network(beside(kept, context)), kept.new_zeros(kept.shape[0], dtype=torch.float32)
 
+    def generate_half(self, kept: Tensor, changed: Tensor, context: Tensor | None = None) -> Tensor:
+        return changed - self.network(beside(kept, context))
+
 
 class DiagonalScaling(FlowLayer):
     """z = exp(s) x with a learned s for each of the numbers in x (section 3.3). (batch, dim)."""
@@ -46,6 +49,9 @@ class DiagonalScaling(FlowLayer):
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         return torch.exp(-self.log_scale) * latents, -self.log_scale.float().sum().expand(latents.shape[0])
+
+    def generate(self, latents: Tensor) -> Tensor:  # type: ignore[override]
+        return torch.exp(-self.log_scale) * latents
 
 
 class NICE(FlowModel):
@@ -97,7 +103,14 @@ class NICE(FlowModel):
 
     def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         halves, log_det = self.layers.inverse(latents, self.condition(labels, context))
+        return self.in_place(halves), log_det
+
+    def decode_sample(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> Tensor:
+        return self.in_place(self.layers.generate(latents, self.condition(labels, context)))
+
+    def in_place(self, halves: Tensor) -> Tensor:
+        """Even positions, then odd ones, (batch, dim) -> samples."""
         flat = torch.empty_like(halves)
         num_even = (halves.shape[1] + 1) // 2
         flat[:, ::2], flat[:, 1::2] = halves[:, :num_even], halves[:, num_even:]
-        return flat.unflatten(1, self.shape), log_det
+        return flat.unflatten(1, self.shape)

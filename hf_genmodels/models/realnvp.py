@@ -18,6 +18,7 @@ from ..blocks.flows import (
     bound_log_scale,
     check_scale_limit,
     condition_dim,
+    inverse_scale,
 )
 from ..blocks.image_flows import Squeeze, check_squeezable
 from ..checks import check_widths
@@ -98,6 +99,10 @@ class CheckerboardCoupling(FlowLayer):
         sample = torch.exp(-log_scale) * (latents - shift)
         return sample.to(latents.dtype), -log_scale.flatten(1).sum(1)
 
+    def generate(self, latents: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        raw, shift = self.network(beside(latents * ~self.changes, context)).chunk(2, dim=1)
+        return torch.where(self.changes, (latents - shift).mul_(inverse_scale(raw, self.scale_limit)), latents)
+
 
 class MultiScale(FlowLayer):
     """Every scale but the last gives half of its channels away as latents (section 3.6, equations 13 to 16).
@@ -129,13 +134,25 @@ class MultiScale(FlowLayer):
 
     def inverse(self, latents: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         *earlier, last = self.scales
-        parts = latents.split([math.prod(shape) for shape in self.shapes], dim=1)
-        first, *given = [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
+        first, *given = self.parts(latents)
         sample, log_det = last.inverse(first, context)  # type: ignore[operator]
         for scale, part in zip(earlier[::-1], given, strict=True):
             sample, change = scale.inverse(torch.cat([sample, part], dim=1), context)  # type: ignore[operator]
             log_det = log_det + change
         return sample, log_det
+
+    def generate(self, latents: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
+        *earlier, last = self.scales
+        first, *given = self.parts(latents)
+        sample: Tensor = last.generate(first, context)  # type: ignore[operator]
+        for scale, part in zip(earlier[::-1], given, strict=True):
+            sample = scale.generate(torch.cat([sample, part], dim=1), context)  # type: ignore[operator]
+        return sample
+
+    def parts(self, latents: Tensor) -> list[Tensor]:
+        """Latents of each scale, (batch, channels, height, width), those of the last scale first."""
+        parts = latents.split([math.prod(shape) for shape in self.shapes], dim=1)
+        return [part.unflatten(1, shape) for part, shape in zip(parts, self.shapes, strict=True)]
 
 
 class RealNVP(FlowModel):
@@ -214,6 +231,9 @@ class RealNVP(FlowModel):
 
     def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.layers.inverse(latents, self.condition(labels, context))
+
+    def decode_sample(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> Tensor:
+        return self.layers.generate(latents, self.condition(labels, context))
 
 
 def image_layers(

@@ -54,11 +54,19 @@ class PlanarLayer(FlowLayer):
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """The equation along w is solved for a = w.x + b, then x = z - u tanh(a). Differentiable once."""
         with in_float32(latents):
-            shift, steepness = self.stretch()
-            target = latents.double() @ self.weight.double() + self.bias.double()
-            bent = torch.tanh(solve_planar(target, steepness.double() - 1)).float()
-            sample = latents - torch.outer(bent, shift)
-            return sample.to(latents.dtype), -log_slope(bent, steepness)
+            sample, bent, steepness = self.undo(latents)
+            return sample, -log_slope(bent, steepness)
+
+    def generate(self, latents: Tensor) -> Tensor:  # type: ignore[override]
+        with in_float32(latents):
+            return self.undo(latents)[0]
+
+    def undo(self, latents: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """X, tanh(a), and 1 + w.u."""
+        shift, steepness = self.stretch()
+        target = latents.double() @ self.weight.double() + self.bias.double()
+        bent = torch.tanh(solve_planar(target, steepness.double() - 1)).float()
+        return (latents - torch.outer(bent, shift)).to(latents.dtype), bent, steepness
 
 
 def log_slope(bent: Tensor, steepness: Tensor) -> Tensor:
@@ -123,13 +131,20 @@ class RadialLayer(FlowLayer):
         return (centre + factor[:, None] * offset).to(sample.dtype), self.log_det(radius, alpha, total)
 
     def inverse(self, latents: Tensor) -> tuple[Tensor, Tensor]:
-        """The radius r = |x - c| is the positive root of r (r + alpha + beta) = R (r + alpha), where R = |z - c|."""
         alpha, total = self.lengths()
+        sample, radius = self.undo(latents, alpha, total)
+        return sample, -self.log_det(radius, alpha, total)
+
+    def generate(self, latents: Tensor) -> Tensor:  # type: ignore[override]
+        return self.undo(latents, *self.lengths())[0]
+
+    def undo(self, latents: Tensor, alpha: Tensor, total: Tensor) -> tuple[Tensor, Tensor]:
+        """X, and r = |x - c|, the positive root of r (r + alpha + beta) = R (r + alpha), where R = |z - c|."""
         centre = self.centre.float()
         offset = latents.float() - centre
         radius = solve_radial(torch.linalg.vector_norm(offset, dim=1).double(), alpha, total).float()
         factor = (radius + alpha) / (radius + total)
-        return (centre + factor[:, None] * offset).to(latents.dtype), -self.log_det(radius, alpha, total)
+        return (centre + factor[:, None] * offset).to(latents.dtype), radius
 
     def log_det(self, radius: Tensor, alpha: Tensor, total: Tensor) -> Tensor:
         """All directions but one are stretched by R / r, that one by dR / dr, where R = |f(x) - c| (equation 14).
@@ -187,6 +202,9 @@ class ResidualFlow(FlowModel):
 
     def decode(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return self.layers.inverse(latents)
+
+    def decode_sample(self, latents: Tensor, labels: Tensor | None, context: Tensor | None = None) -> Tensor:
+        return self.layers.generate(latents)
 
 
 class PlanarFlow(ResidualFlow):
