@@ -31,7 +31,7 @@ import zuko
 from timing import interleave, make_loop, report, report_log_cost
 from torch import Tensor, nn
 
-from hf_genmodels import DataSpec, Glow
+from hf_genmodels import DataSpec, FlowPipeline, Glow
 from hf_genmodels.data import LoadedData
 from hf_genmodels.data.sets import ArrayDataset
 from hf_genmodels.families.flow import FlowArguments
@@ -67,6 +67,12 @@ def train_by_hand(network: nn.Module, negative_log_likelihood: Callable[[Tensor]
         optimizer.step()
 
     return step
+
+
+def report_sampling(samplers: dict[str, Run], rounds: int) -> None:
+    """Print medians and ratios to the hand-written sampler."""
+    with torch.no_grad():
+        report(interleave(samplers, rounds), [(name, "by hand") for name in samplers if name != "by hand"])
 
 
 # Glow ----------------------------------------------------------------------------------------------------------------
@@ -132,6 +138,61 @@ def normflows_glow() -> nn.Module:
     return normflows.MultiscaleFlow(bases, flows, merges, class_cond=False)
 
 
+class PlainGlow(nn.Module):
+    """The sampler of a multi-scale Glow, as one would write it for a single use: a matrix and its inverse a step."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scales = nn.ModuleList()
+        self.priors = nn.ModuleList()
+        channels, size = IMAGES[0], IMAGES[1]
+        for scale in range(SCALES_L):
+            channels, size = channels * 4, size // 2
+            self.scales.append(nn.ModuleList(PlainGlowStep(channels) for _ in range(STEPS_K)))
+            if scale < SCALES_L - 1:
+                channels //= 2
+                self.priors.append(nn.Conv2d(channels, 2 * channels, 3, padding=1))
+        self.shape = (channels, size, size)
+        self.mean, self.log_std = nn.Parameter(torch.zeros(self.shape)), nn.Parameter(torch.zeros(self.shape))
+
+    def sample(self, count: int) -> Tensor:
+        """(count, *IMAGES) in [-1, 1], rounded to grey levels."""
+        sample = torch.randn(count, *self.shape) * torch.exp(self.log_std) + self.mean
+        for index in reversed(range(SCALES_L)):
+            for step in reversed(self.scales[index]):
+                sample = step.inverse(sample)
+            sample = nn.functional.pixel_shuffle(sample, 2)
+            if index > 0:
+                raw, shift = self.priors[index - 1](sample).chunk(2, dim=1)
+                scale = torch.exp(-SCALE_LIMIT * torch.tanh(raw / SCALE_LIMIT))
+                sample = torch.cat([sample, (torch.randn_like(sample) - shift) * scale], dim=1)
+        return ((sample + 0.5) * 256).floor().clamp(0, 255) / 255 * 2 - 1
+
+
+class PlainGlowStep(nn.Module):
+    """ActNorm, 1x1 convolution, affine coupling."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.bias, self.log_scale = nn.Parameter(torch.zeros(channels)), nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.linalg.qr(torch.randn(channels, channels))[0])
+        self.network = nn.Sequential(
+            nn.Conv2d(channels // 2, CHANNELS, 3, padding=1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(CHANNELS, CHANNELS, 1),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(CHANNELS, channels, 3, padding=1),
+        )
+
+    def inverse(self, latents: Tensor) -> Tensor:
+        kept, changed = latents.chunk(2, dim=1)
+        raw, shift = self.network(kept).chunk(2, dim=1)
+        restored = (changed - shift) * torch.exp(-SCALE_LIMIT * torch.tanh(raw / SCALE_LIMIT))
+        mixed = torch.cat([kept, restored], dim=1)
+        sample = nn.functional.conv2d(mixed, torch.linalg.inv(self.weight)[:, :, None, None])
+        return sample * torch.exp(-self.log_scale)[:, None, None] - self.bias[:, None, None]
+
+
 def compare_glow(folder: Path, rounds: int, threads: int) -> None:
     """Print the table of Glow's step."""
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_EXAMPLES, *IMAGES), dtype=np.uint8)
@@ -161,6 +222,22 @@ def compare_glow(folder: Path, rounds: int, threads: int) -> None:
     seconds = interleave(runs, rounds)
     report(seconds, [("library", "by hand"), ("library", "nflows"), ("library", "normflows")])
     report_log_cost(ours, seconds["library"])
+
+    flow, plain = ours.networks["flow"].eval(), PlainGlow()
+    pipeline = FlowPipeline(flow)
+    with torch.no_grad():
+        for parameter in plain.parameters():
+            parameter.add_(0.01 * torch.randn(parameter.shape))
+    samplers: dict[str, Run] = {
+        "pipeline": lambda: pipeline(batch_size=GLOW_BATCH, output_type="pt"),
+        "network": lambda: flow.generate(torch.randn(GLOW_BATCH, flow.dim)),
+        "network with log-determinants": lambda: flow.inverse(torch.randn(GLOW_BATCH, flow.dim)),
+        "by hand": lambda: plain.sample(GLOW_BATCH),
+        "nflows": lambda: networks["nflows"].sample(GLOW_BATCH),
+        "normflows": lambda: networks["normflows"].sample(GLOW_BATCH),
+    }
+    print(f"Glow, {GLOW_BATCH} samples; by hand and in the pipeline without log-determinants")
+    report_sampling(samplers, rounds)
 
 
 # RealNVP of vectors --------------------------------------------------------------------------------------------------
@@ -251,16 +328,18 @@ def compare_realnvp(folder: Path, rounds: int, threads: int) -> None:
     report_log_cost(ours, seconds["library"])
 
     flow = ours.networks["flow"].eval()
+    pipeline = FlowPipeline(flow)
     samplers: dict[str, Run] = {
-        "library": lambda: flow.inverse(torch.randn(VECTOR_BATCH, DIM)),
+        "pipeline": lambda: pipeline(batch_size=VECTOR_BATCH),
+        "network": lambda: flow.generate(torch.randn(VECTOR_BATCH, DIM)),
+        "network with log-determinants": lambda: flow.inverse(torch.randn(VECTOR_BATCH, DIM)),
         "by hand": lambda: plain.sample(VECTOR_BATCH),
         "nflows": lambda: others["nflows"].sample(VECTOR_BATCH),
         "normflows": lambda: others["normflows"].sample(VECTOR_BATCH),
         "zuko": lambda: others["zuko"]().sample((VECTOR_BATCH,)),
     }
-    print("RealNVP, 256 samples")
-    with torch.no_grad():
-        report(interleave(samplers, rounds), [(name, "by hand") for name in samplers if name != "by hand"])
+    print(f"RealNVP, {VECTOR_BATCH} samples; by hand and in the pipeline without log-determinants")
+    report_sampling(samplers, rounds)
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from hf_genmodels.roles import AutoencoderNetwork
 
 from .anomaly import ReconstructingPipeline
 from .base import GenerativePipelineOutput
+from .chunks import in_chunks
+from .images import to_network
 
 
 class AutoencoderPipeline(ReconstructingPipeline):
@@ -37,7 +39,11 @@ class AutoencoderPipeline(ReconstructingPipeline):
 
     @torch.no_grad()
     def __call__(
-        self, image: Any, output_type: str | None = None, return_dict: bool = True
+        self,
+        image: Any,
+        output_type: str | None = None,
+        return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Reconstruct images.
 
@@ -45,8 +51,14 @@ class AutoencoderPipeline(ReconstructingPipeline):
             image: PIL images, arrays or tensors, see `images.to_network`.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
         """
-        return self.finish(self.autoencoder.decode(self.encode(image)), output_type, return_dict)
+
+        def make(sample: Tensor) -> Any:
+            sample = sample.to(self._execution_device, self.autoencoder.dtype)
+            return self.finish(self.network_reconstruct(sample), output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, to_network(image, self.sample_shape, self.config.value_scale))
 
     @torch.no_grad()
     def encode(self, images: Any) -> Tensor:

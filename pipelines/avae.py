@@ -11,6 +11,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Encoder, Generator
 
 from .base import GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .encoding import EncodingPipeline, check_fit
 
 NETWORKS = ("generator", "decoder")
@@ -68,6 +69,7 @@ class AVAEPipeline(EncodingPipeline):
         return_dict: bool = True,
         xi: Tensor | None = None,
         network: str = "generator",
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: G(z, xi), or D(z), for z and xi ~ N(0, I).
 
@@ -80,12 +82,19 @@ class AVAEPipeline(EncodingPipeline):
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
             xi: (batch, xi_dim), or (1, xi_dim) for all, instead of random ones.
             network: "generator" or "decoder".
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding
+                unless it has `norm_statistics="batch"`.
 
         Raises:
             UserError: The arguments' shapes do not fit, the network is unknown, or xi is given to the decoder.
         """
         latents = self.prior_latents(batch_size, generator, latents)
-        return self.finish(self._make(latents, xi, network, generator), output_type, return_dict)
+        xi = self._detail(len(latents), xi, network, generator)
+
+        def make(latents: Tensor, xi: Tensor | None) -> Any:
+            return self.finish(self._make(latents, xi), output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, latents, xi)
 
     @torch.no_grad()
     def decode(
@@ -109,7 +118,7 @@ class AVAEPipeline(EncodingPipeline):
             UserError: As for a call.
         """
         latents = self.random_latents(len(latents), (self.latent_dim,), None, latents, self.dtype)
-        samples = self._make(latents, xi, network, generator)
+        samples = self._make(latents, self._detail(len(latents), xi, network, generator))
         return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])
 
     @torch.no_grad()
@@ -180,18 +189,24 @@ class AVAEPipeline(EncodingPipeline):
             xi = self.random_latents(1, (self.xi_dim,), generator, None, self.dtype)
         return self.decode(path, output_type, xi, network)
 
-    def _make(self, latents: Tensor, xi: Tensor | None, network: str, generator: Generators) -> Tensor:
-        """Samples of a network, for z (batch, latent_dim)."""
+    def _detail(self, count: int, xi: Tensor | None, network: str, generator: Generators) -> Tensor | None:
+        """Xi of the generator, (count, xi_dim), random where none is given; None for the decoder."""
         if network not in NETWORKS:
             raise UserError(f"network must be {' or '.join(map(repr, NETWORKS))}, got {network!r}")
         if network == "decoder":
             if xi is not None:
                 raise UserError("network='decoder' takes no xi; leave it out, or use network='generator'")
-            return self.network_decode(latents)
+            return None
         if xi is None:
-            xi = self.random_latents(len(latents), (self.xi_dim,), generator, None, latents.dtype)
-        elif tuple(xi.shape) not in ((len(latents), self.xi_dim), (1, self.xi_dim)):
-            raise UserError(f"xi must be ({len(latents)}, {self.xi_dim}) or (1, {self.xi_dim}), got {tuple(xi.shape)}")
-        joined = torch.cat([latents, xi.to(latents).expand(len(latents), -1)], dim=1)
+            return self.random_latents(count, (self.xi_dim,), generator, None, self.dtype)
+        if tuple(xi.shape) not in ((count, self.xi_dim), (1, self.xi_dim)):
+            raise UserError(f"xi must be ({count}, {self.xi_dim}) or (1, {self.xi_dim}), got {tuple(xi.shape)}")
+        return xi.expand(count, -1)
+
+    def _make(self, latents: Tensor, xi: Tensor | None) -> Tensor:
+        """G(z, xi) for z (batch, latent_dim), or D(z) without xi."""
+        if xi is None:
+            return self.network_decode(latents)
+        joined = torch.cat([latents, xi.to(latents)], dim=1)
         sample: Tensor = self.generator(joined.to(self.generator.dtype)).sample
         return sample

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, ClassVar, get_args
 
 import torch
+from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Translator
@@ -52,6 +53,7 @@ class CycleGANPipeline(TranslationPipeline):
         tile_overlap: int | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Translations, one of each image.
 
@@ -65,6 +67,7 @@ class CycleGANPipeline(TranslationPipeline):
                 most 32.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Raises:
             UserError: The image's mode, channels or size do not fit, or there is no translator of this direction.
@@ -76,6 +79,17 @@ class CycleGANPipeline(TranslationPipeline):
             raise UserError("this model has no generator_ba; only direction='a_to_b' can be translated")
         scales = [self.config.source_value_scale, self.config.value_scale]
         taken, made = scales if direction == "a_to_b" else scales[::-1]
-        sample = self.translate(network, image, value_scale=taken, tile_size=tile_size, tile_overlap=tile_overlap)
-        images = from_network(sample, output_type, made)
-        return GenerativePipelineOutput(images=images) if return_dict else (images,)
+
+        def finish(sample: Tensor) -> Any:
+            images = from_network(sample, output_type, made)
+            return GenerativePipelineOutput(images=images) if return_dict else (images,)
+
+        return self.translate(
+            network,
+            image,
+            value_scale=taken,
+            tile_size=tile_size,
+            tile_overlap=tile_overlap,
+            finish=finish,
+            max_batch_size=max_batch_size,
+        )

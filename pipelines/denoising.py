@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from hf_genmodels.losses.diffusion import predicted_noise, predicted_sample
 from hf_genmodels.sizes import height_width
 
 from .base import GenerativePipelineOutput, Generators, Task
+from .chunks import in_chunks
 from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, match_labels, random_labels
@@ -120,14 +122,13 @@ class DenoisingPipeline(IterativePipeline):
             labels: (1,) or (batch,); None for "any".
             guidance_scale: 1 for none.
         """
-        return self._predict(noisy, timestep, labels, guidance_scale)[0]
+        return self._predict(noisy.to(self.unet.dtype), labels, timestep, guidance_scale)[0]
 
     def _predict(
-        self, noisy: Tensor, timestep: Tensor, labels: Tensor | None, guidance_scale: float
+        self, noisy: Tensor, labels: Tensor | None, timestep: Tensor, guidance_scale: float
     ) -> tuple[Tensor, Tensor]:
         """`predict`, and what the network says of the variances (batch, 0 or as many channels, height, width)."""
         channels = noisy.shape[1]
-        noisy = noisy.to(self.unet.dtype)
         if self.num_classes is None:
             output: Tensor = self.unet(noisy, timestep, return_dict=False)[0]
             return output[:, :channels], output[:, channels:]
@@ -156,6 +157,7 @@ class DenoisingPipeline(IterativePipeline):
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: noise x_T ~ N(0, I), denoised step by step as the scheduler says.
 
@@ -176,6 +178,9 @@ class DenoisingPipeline(IterativePipeline):
                 "denoised" is the x_0 that the network saw in the x_t before it, both (batch, *latent_shape);
                 `pipe.finish(pipe.from_diffused(denoised))` shows the latter.
             callback_on_step_end_tensor_inputs: Which of the two it gets.
+            max_batch_size: Most images that go through the networks at once (a guided image goes through twice). All
+                take a step before any takes the next, so whatever the steps draw, the images are the same to
+                rounding, and callbacks see all of them.
 
         Raises:
             UserError: The arguments' shapes do not fit, there is no such class, guidance of a network without
@@ -196,11 +201,16 @@ class DenoisingPipeline(IterativePipeline):
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
         sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
         names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):
+        takes_variances, dtype = self._scheduler_takes_variances, self.unet.dtype
+        # The scheduler's stay on the CPU, where it reads them; the network's are moved once, not in every step.
+        timesteps, network_timesteps = self.scheduler.timesteps, self.scheduler.timesteps.to(sample.device)
+        for step, timestep in enumerate(self.progress_bar(timesteps)):
             scaled = self.scheduler.scale_model_input(sample, timestep)
+            predict = partial(self._predict, timestep=network_timesteps[step], guidance_scale=scale)
             # in float32, so that what a scheduler draws does not depend on the network's precision
-            prediction, variances = (each.float() for each in self._predict(scaled, timestep, labels, scale))
-            output = torch.cat([prediction, variances], 1) if self._scheduler_takes_variances else prediction
+            predicted = in_chunks(predict, max_batch_size, scaled.to(dtype), labels)
+            prediction, variances = (each.float() for each in predicted)
+            output = torch.cat([prediction, variances], 1) if takes_variances else prediction
             made = self.scheduler.step(output, timestep, sample, **options)
             sample = made.prev_sample
             if callback_on_step_end is not None:
@@ -215,7 +225,11 @@ class DenoisingPipeline(IterativePipeline):
             raise UserError(
                 f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; {self._advice()}"
             )
-        return self.finish(self.from_diffused(sample.reshape(noise.shape)), output_type, return_dict)
+
+        def make(diffused: Tensor) -> Any:
+            return self.finish(self.from_diffused(diffused), output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, sample.reshape(noise.shape))
 
     @property
     def _scheduler_takes_variances(self) -> bool:
@@ -382,8 +396,9 @@ class DenoisingPipeline(IterativePipeline):
         )
         scheduler.set_timesteps(num_steps)
         sample = diffused.reshape(len(diffused), *self.network_shape)
-        for timestep in self.progress_bar(scheduler.timesteps):
-            prediction = self.predict(sample, timestep, labels).float()
+        network_timesteps, dtype = scheduler.timesteps.to(sample.device), self.unet.dtype
+        for step, timestep in enumerate(self.progress_bar(scheduler.timesteps)):
+            prediction = self._predict(sample.to(dtype), labels, network_timesteps[step], 1.0)[0].float()
             if to_noise:
                 prediction = predicted_noise(predicts, prediction, sample, scheduler.alphas_cumprod[timestep])
             sample = scheduler.step(prediction, timestep, sample).prev_sample

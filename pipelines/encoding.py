@@ -12,6 +12,7 @@ from hf_genmodels.sizes import sample_shape
 
 from .anomaly import ReconstructingPipeline
 from .base import GenerativePipelineOutput, Generators, Task
+from .chunks import in_chunks
 from .latents import interpolate_latents
 
 
@@ -73,6 +74,7 @@ class EncodingPipeline(ReconstructingPipeline):
         latents: Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: decoded draws from the prior, without the noise of p(x|z) where the decoder has one.
 
@@ -83,13 +85,17 @@ class EncodingPipeline(ReconstructingPipeline):
             latents: (batch, latent_dim) to decode instead of random ones.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding
+                unless it has `norm_statistics="batch"`.
 
         Raises:
             UserError: The arguments' shapes do not fit.
         """
-        return self.finish(
-            self.network_decode(self.prior_latents(batch_size, generator, latents)), output_type, return_dict
-        )
+
+        def make(latents: Tensor) -> Any:
+            return self.finish(self.network_decode(latents), output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, self.prior_latents(batch_size, generator, latents))
 
     @torch.no_grad()
     def encode(self, images: Any, sample: bool = False, generator: torch.Generator | None = None) -> Tensor:

@@ -13,6 +13,7 @@ from hf_genmodels.losses.likelihood import importance_weighted_log_likelihood
 from hf_genmodels.roles import FlowNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .labels import ClassLabels, match_labels, random_labels, require_labels
 from .latents import interpolate_latents
 
@@ -82,6 +83,7 @@ class FlowPipeline(GenerativePipeline):
         context: Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: the inverse of the flow at z ~ N(0, T^2 I).
 
@@ -95,6 +97,7 @@ class FlowPipeline(GenerativePipeline):
             context: Of a flow with a context.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Raises:
             UserError: The arguments' shapes do not fit, there is no such class, or `temperature` is negative, not
@@ -112,7 +115,12 @@ class FlowPipeline(GenerativePipeline):
             latents = latents * temperature
         if labels is None and self.num_classes is not None:
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
-        return self.finish(self._generate(latents, labels, context), output_type, return_dict)
+
+        def make(latents: Tensor, labels: Tensor | None, context: Tensor | None) -> Any:
+            return self.finish(self._generate(latents, labels, context), output_type, return_dict)
+
+        context = self._given(context, batch_size).get("context")
+        return in_chunks(make, max_batch_size, latents, match_labels(labels, batch_size), context)
 
     @torch.no_grad()
     def encode(self, images: Any, class_labels: ClassLabels = None, context: Tensor | None = None) -> Tensor:

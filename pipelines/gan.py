@@ -14,6 +14,7 @@ from hf_genmodels.roles import Generator
 from hf_genmodels.sizes import sample_shape
 
 from .base import GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, match_labels, random_labels, require_labels
@@ -79,6 +80,7 @@ class GANPipeline(IterativePipeline):
         truncation: float | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: G(z) for z ~ N(0, I).
 
@@ -92,6 +94,8 @@ class GANPipeline(IterativePipeline):
                 are more typical and less diverse (Brock et al. 2019, arXiv 1809.11096, section 3.1).
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding
+                unless it has `norm_statistics="batch"`.
 
         Raises:
             UserError: The arguments' shapes do not fit, there is no such class, or `truncation` is impossible or
@@ -109,7 +113,11 @@ class GANPipeline(IterativePipeline):
             latents = truncate_normal(latents, truncation)
         if labels is None and self.num_classes is not None:
             labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
-        return self.finish(self._generate(latents, labels), output_type, return_dict)
+
+        def make(latents: Tensor, labels: Tensor | None) -> Any:
+            return self.finish(self._generate(latents, labels), output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, latents, match_labels(labels, batch_size))
 
     @torch.no_grad()
     def interpolate(

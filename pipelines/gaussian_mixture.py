@@ -10,6 +10,7 @@ from torch import Tensor
 from hf_genmodels.models.gaussian_mixture import GaussianMixtureModel
 
 from .base import GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .gaussian import DensityPipeline
 
 
@@ -37,6 +38,7 @@ class GaussianMixturePipeline(DensityPipeline):
         latents: Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Draws from the mixture.
 
@@ -47,12 +49,17 @@ class GaussianMixturePipeline(DensityPipeline):
                 each chooses the component, see `GaussianMixtureModel.decode`.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Raises:
             UserError: The arguments' shapes do not fit.
         """
         latents = self.random_latents(batch_size, (1 + self.mixture.dim,), generator, latents, self.dtype)
-        return self.finish(self.mixture.shown(self.mixture.decode(latents)), output_type, return_dict)
+
+        def make(latents: Tensor) -> Any:
+            return self.finish(self.mixture.shown(self.mixture.decode(latents)), output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, latents)
 
     @torch.no_grad()
     def responsibilities(self, images: Any) -> Tensor:

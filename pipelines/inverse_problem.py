@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -18,6 +19,7 @@ from hf_genmodels.roles import Denoiser
 from hf_genmodels.sizes import height_width, sample_shape
 
 from .base import GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .images import SampleShape, to_network
 from .iterative import IterativePipeline, StepCallback
 from .noise_schedules import ddim_of, schedule_to_keep, set_timesteps, training_scheduler
@@ -139,6 +141,7 @@ class InverseProblemPipeline(IterativePipeline):
         return_dict: bool = True,
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
+        max_batch_size: int | None = None,
     ) -> InverseProblemOutput | tuple[Any, Tensor]:
         """Images that explain measurements.
 
@@ -160,6 +163,7 @@ class InverseProblemPipeline(IterativePipeline):
                 "denoised" is the x_0 that the step went to, both (n * num_samples, channels, height, width);
                 `pipe.finish(denoised)` shows the latter.
             callback_on_step_end_tensor_inputs: Which of the two it gets.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Returns:
             n * num_samples images, those of the first measurement first, and their consistency errors.
@@ -180,7 +184,10 @@ class InverseProblemPipeline(IterativePipeline):
         names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
         with _frozen(self.unet):
             for step, (timestep, alpha_bar, next_alpha_bar) in enumerate(self.progress_bar(noise_levels)):
-                denoised, shift = self._guide(sample, timestep, alpha_bar, ddim.config, target, problem)
+                guide = partial(
+                    self._guide, timestep=timestep, alpha_bar=alpha_bar, config=ddim.config, problem=problem
+                )
+                denoised, shift = in_chunks(guide, max_batch_size, sample, target)
                 noise = self.random_latents(len(target), self.sample_shape, generator, None, torch.float32)
                 sample = _step(sample, denoised, noise, alpha_bar, next_alpha_bar) + shift
                 if callback_on_step_end is not None:
@@ -225,8 +232,8 @@ class InverseProblemPipeline(IterativePipeline):
         return list(zip(ddim.timesteps.tolist(), alpha_bars, alpha_bars[1:], strict=False))
 
     def _guide(
-        self, sample: Tensor, timestep: int, alpha_bar: Tensor, config: Any, target: Tensor, problem: _Problem
-    ) -> tuple[Tensor, Tensor | float]:
+        self, sample: Tensor, target: Tensor, *, timestep: int, alpha_bar: Tensor, config: Any, problem: _Problem
+    ) -> tuple[Tensor, Tensor]:
         """The denoised image that a step goes to, and what to add after the step; `config` is the scheduler's."""
         with torch.enable_grad():
             sample = sample.detach().requires_grad_()
@@ -243,7 +250,7 @@ class InverseProblemPipeline(IterativePipeline):
             direction = problem.operator.pseudo_inverse(residual.detach(), (2 * problem.noise_std) ** 2 / variance)
             (gradient,) = torch.autograd.grad(denoised, sample, direction)
         weight = problem.step_size * (1 - alpha_bar) / alpha_bar.sqrt() / variance
-        return _clip(denoised.detach() + weight * gradient, config), 0.0
+        return _clip(denoised.detach() + weight * gradient, config), torch.zeros_like(gradient)
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,7 @@ class Pix2PixPipeline(TranslationPipeline):
         generator: Generators = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Translations, one of each image.
 
@@ -61,17 +62,20 @@ class Pix2PixPipeline(TranslationPipeline):
             generator: For dropout, with `stochastic`: one for all, or a sequence with one for each image.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once. The translations are the same to rounding;
+                with `stochastic` they are where each image has a generator of its own.
 
         Raises:
             UserError: The image's mode, channels or size do not fit, or the network has no dropout.
         """
-        sample = self.translate(
+        return self.translate(
             self.generator,
             image,
             value_scale=self.config.source_value_scale,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            finish=lambda sample: self.finish(sample, output_type, return_dict),
             stochastic=stochastic,
             generator=generator,
+            max_batch_size=max_batch_size,
         )
-        return self.finish(sample, output_type, return_dict)

@@ -14,6 +14,7 @@ from hf_genmodels.metrics.constraints import constraint_errors, satisfied_share
 from hf_genmodels.roles import PixelwiseNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .images import SampleShape, to_network
 
 
@@ -59,6 +60,7 @@ class PixelwisePipeline(GenerativePipeline):
         latents: Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> PixelwisePipelineOutput | tuple[Any, Tensor, Tensor]:
         """Samples for maps of known pixels, z uniform in [-1, 1].
 
@@ -72,6 +74,7 @@ class PixelwisePipeline(GenerativePipeline):
             latents: z in [-1, 1], (batch * num_samples, *generator.latent_shape), instead of random ones.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `PixelwisePipelineOutput` instead of a tuple of its fields.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Returns:
             batch * num_samples images, those of the first map first, and how well they keep to the known pixels.
@@ -81,11 +84,20 @@ class PixelwisePipeline(GenerativePipeline):
                 [0, 1], a mask has no known pixel, or another argument is impossible.
         """
         known_values, known = _prepare(values, mask, self.sample_shape, self.config.value_scale)
-        known_values, known = (
-            each.to(self._execution_device).repeat_interleave(num_samples, dim=0) for each in (known_values, known)
-        )
-        inputs = (known_values.to(self.dtype), known.to(self.dtype))
-        samples = self.generator(*inputs, self._uniform_latents(len(known), generator, latents)).sample.float()
+        known_values, known = (each.repeat_interleave(num_samples, dim=0) for each in (known_values, known))
+        latents = self._uniform_latents(len(known), generator, latents)
+
+        def make(known_values: Tensor, known: Tensor, latents: Tensor) -> Any:
+            place = self._execution_device
+            return self._complete(known_values.to(place), known.to(place), latents, output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, known_values, known, latents)
+
+    def _complete(
+        self, known_values: Tensor, known: Tensor, latents: Tensor, output_type: str | None, return_dict: bool
+    ) -> PixelwisePipelineOutput | tuple[Any, Tensor, Tensor]:
+        """What a call returns for maps of known pixels, (batch, ...), and z of each."""
+        samples = self.generator(known_values.to(self.dtype), known.to(self.dtype), latents).sample.float()
         (images,) = self.finish(samples, output_type, False)
         satisfied = satisfied_share(samples, known_values, known)
         mse = constraint_errors(samples, known_values, known)

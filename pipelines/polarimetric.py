@@ -113,6 +113,7 @@ class PolarimetricPipeline(TranslationPipeline):
         tile_overlap: int | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> PolarimetricPipelineOutput | tuple[Any]:
         """Polarimetric images, one of each image.
 
@@ -127,6 +128,7 @@ class PolarimetricPipeline(TranslationPipeline):
                 most 32.
             output_type: "np" (the default) or "pt".
             return_dict: Return a `PolarimetricPipelineOutput` instead of a tuple with the intensities.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Raises:
             UserError: The image's mode, channels or size do not fit, another output type, or a camera whose projection
@@ -135,20 +137,27 @@ class PolarimetricPipeline(TranslationPipeline):
         output_type = output_type or "np"
         if output_type not in ("np", "pt"):
             raise UserError(f"output_type must be 'np' or 'pt', got {output_type!r}: four angles are no picture")
-        sample = self.translate(
+        if project and not passes_no_more_than_there_is(self.matrices()[0]):
+            raise UserError(
+                "project=True needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
+                "intensities of possible light"
+            )
+        return self.translate(
             self.generator_ab,
             image,
             value_scale=self.config.source_value_scale,
             tile_size=tile_size,
             tile_overlap=tile_overlap,
+            finish=lambda sample: self._show(sample, project, output_type, return_dict),
+            max_batch_size=max_batch_size,
         )
+
+    def _show(
+        self, sample: Tensor, project: bool, output_type: str, return_dict: bool
+    ) -> PolarimetricPipelineOutput | tuple[Any]:
+        """What a call returns of its network's samples."""
         intensities: Tensor = from_network(sample, "pt", self.config.value_scale)
         if project:
-            if not passes_no_more_than_there_is(self.matrices()[0]):
-                raise UserError(
-                    "project=True needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
-                    "intensities of possible light"
-                )
             # rounding leaves values just below 0 where a polariser is crossed with the light
             intensities = project_intensities(intensities, *self.matrices(), maximum=1.0).clamp(min=0)
         if not return_dict:
@@ -191,10 +200,14 @@ class PolarimetricPipeline(TranslationPipeline):
         """
         if self.generator_ba is None:
             raise UserError("this model has no generator_ba; it translates to polarimetric images alone")
-        sample = self.translate(
-            self.generator_ba, intensities, value_scale=self.config.value_scale, tile_size=None, tile_overlap=None
+        images = self.translate(
+            self.generator_ba,
+            intensities,
+            value_scale=self.config.value_scale,
+            tile_size=None,
+            tile_overlap=None,
+            finish=lambda sample: from_network(sample, output_type, self.config.source_value_scale),
         )
-        images = from_network(sample, output_type, self.config.source_value_scale)
         return GenerativePipelineOutput(images=images)
 
 

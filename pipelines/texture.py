@@ -10,6 +10,7 @@ from torch import Tensor
 from hf_genmodels.models.texture import Method, StationaryTexture
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
+from .chunks import in_chunks
 from .offloading import weights_of
 
 
@@ -39,6 +40,7 @@ class TexturePipeline(GenerativePipeline):
         method: Method = "adsn",
         output_type: str | None = None,
         return_dict: bool = True,
+        max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Textures; values outside [0, 1], which a Gaussian has, are clipped.
 
@@ -50,12 +52,17 @@ class TexturePipeline(GenerativePipeline):
                 `StationaryTexture`.
             output_type: "pil", "np" or "pt"; by default "pil" where that exists.
             return_dict: Return a `GenerativePipelineOutput` instead of a tuple.
+            max_batch_size: Most images that go through the network at once; the images are the same to rounding.
 
         Raises:
             UserError: The arguments' shapes do not fit, or an unknown method.
         """
         latents = self.random_latents(batch_size, self.sample_shape[1:], generator, latents, torch.float32)
-        return self.finish(self.texture(latents, method).sample, output_type, return_dict)
+
+        def make(latents: Tensor) -> Any:
+            return self.finish(self.texture(latents, method).sample, output_type, return_dict)
+
+        return in_chunks(make, max_batch_size, latents)
 
     @property
     def exemplar(self) -> Tensor:

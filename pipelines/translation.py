@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,6 +16,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.sizes import height_width, sample_shape
 
 from .base import GenerativePipeline, Generators
+from .chunks import in_chunks
 from .images import SampleShape, to_network, turned
 from .offloading import weights_of
 
@@ -42,10 +43,12 @@ class TranslationPipeline(GenerativePipeline):
         value_scale: float,
         tile_size: int | None,
         tile_overlap: int | None,
+        finish: Callable[[Tensor], Any],
         stochastic: bool = False,
         generator: Generators = None,
-    ) -> Tensor:
-        """Images as users give them -> their translations, (batch, channels, height, width) in [-1, 1].
+        max_batch_size: int | None = None,
+    ) -> Any:
+        """Images as users give them -> what `finish` makes of their translations.
 
         Args:
             network: The translator.
@@ -54,15 +57,18 @@ class TranslationPipeline(GenerativePipeline):
             tile_size: Side of the tiles to translate one by one; None for all at once.
             tile_overlap: Pixels by which neighbouring tiles overlap; there the two are blended linearly. By default a
                 quarter of a tile, at most 32.
+            finish: Gets translations, (batch, channels, height, width) in [-1, 1], of `max_batch_size` images at a
+                time; what it gives of each is joined, see `in_chunks`.
             stochastic: Keep the network's dropout.
             generator: For dropout: one for all, or a sequence with one for each image.
+            max_batch_size: None for all images at once.
 
         Raises:
             UserError: The images, tiles or dropout do not fit the network.
         """
         channels = network.config.in_channels
         shape = (channels, *image_size(image, channels))
-        sample = to_network(image, shape, value_scale).to(self._execution_device, network.dtype)
+        sample = to_network(image, shape, value_scale)
         if stochastic and not any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules()):
             raise UserError("stochastic=True needs a network with dropout, and this one has none; leave it out")
 
@@ -70,9 +76,16 @@ class TranslationPipeline(GenerativePipeline):
             result: Tensor = network(part).sample
             return result
 
-        def translate(part: Tensor, source: torch.Generator | None) -> Tensor:
-            with weights_of(network), dropout_as_noise(network, stochastic, source):
-                return run(part) if tile_size is None else tiled(run, part, tile_size, overlap)
+        def translate(part: Tensor) -> Tensor:
+            part = part.to(self._execution_device, network.dtype)
+            return run(part) if tile_size is None else tiled(run, part, tile_size, overlap)
+
+        def one_by_one(part: Tensor, sources: Sequence[torch.Generator]) -> Any:
+            results = []
+            for each, source in zip(part.split(1), sources, strict=True):
+                with dropout_as_noise(network, stochastic, source):
+                    results.append(translate(each))
+            return finish(torch.cat(results))
 
         overlap = 0
         if tile_size is None:
@@ -82,11 +95,13 @@ class TranslationPipeline(GenerativePipeline):
         else:
             check_tile(network, tile_size)
             overlap = min(MOST_OVERLAP, tile_size // 4) if tile_overlap is None else tile_overlap
-        if not isinstance(generator, Sequence):
-            return translate(sample, generator)
-        if len(generator) != len(sample):
-            raise UserError(f"{len(generator)} generators for {len(sample)} images; give one for each image")
-        return torch.cat([translate(part, one) for part, one in zip(sample.split(1), generator, strict=True)])
+        if isinstance(generator, Sequence):
+            if len(generator) != len(sample):
+                raise UserError(f"{len(generator)} generators for {len(sample)} images; give one for each image")
+            with weights_of(network):
+                return in_chunks(one_by_one, max_batch_size, sample, generator)
+        with weights_of(network), dropout_as_noise(network, stochastic, generator):
+            return in_chunks(lambda part: finish(translate(part)), max_batch_size, sample)
 
 
 def check_tile(network: Any, tile_size: int) -> None:
