@@ -21,7 +21,8 @@ from tables import mean_and_spread
 from timing import make_loop, quiet
 
 from hf_genmodels.data import DataArguments, LoadedData, evaluation_batches, load_data
-from hf_genmodels.data.sets import ArrayDataset, ImageDataset
+from hf_genmodels.data.sets import ArrayDataset
+from hf_genmodels.data.streams import ImageDataset
 from hf_genmodels.families import gaussian, gaussian_mixture
 from hf_genmodels.families.flow import FlowArguments
 from hf_genmodels.objectives.closed_form import ClosedFormObjective

@@ -21,7 +21,7 @@ FIT_OPTIONS = (
     *("logging_dir", "report_to", "tracker_project_name"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
 )
-NOT_OF_A_FIT = ("streaming", "random_flip", "dataloader_num_workers")
+NOT_OF_A_FIT = ("streaming", "shuffle_buffer_size", "random_flip", "dataloader_num_workers")
 
 
 def check_fit_options(family_name: str, data_args: DataArguments, args: TrainingArguments) -> None:

@@ -11,8 +11,10 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
+from hf_genmodels.data.lanes import Lane
 from hf_genmodels.data.layouts import TwoImageDataset
-from hf_genmodels.data.sets import ORDER, ImageDataset, StreamedDataset, generator
+from hf_genmodels.data.sets import ORDER, generator
+from hf_genmodels.data.streams import ImageDataset, StreamedDataset
 from hf_genmodels.objectives.base import Objective
 
 SAMPLE_DIVERSITY = "sample_diversity"
@@ -50,7 +52,7 @@ class SampleWatch:
 
     def _examples(self) -> Tensor:
         if isinstance(self.train, StreamedDataset):
-            streamed = itertools.islice(self.train.shuffled(self.seed, 0), NUM_WATCHED)
+            streamed = itertools.islice(Lane(self.train, 0, 1, self.seed).rest_of_epoch(), NUM_WATCHED)
             return self.train.collate((list(streamed), None))["image"]
         rows: np.ndarray = generator(self.seed, 0, ORDER).permutation(len(self.train))[:NUM_WATCHED]
         return self.train.collate((rows, None))["image"]

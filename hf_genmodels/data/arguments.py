@@ -107,6 +107,13 @@ class DataArguments:
         default=False,
         metadata={"help": "Read the data as it comes instead of downloading it whole; shuffles within a buffer."},
     )
+    shuffle_buffer_size: int = field(
+        default=1000,
+        metadata={
+            "help": "About how many examples of a stream are held back, undecoded, to shuffle it: of all processes "
+            "together. 1 for none."
+        },
+    )
     on_bad_image: Literal["error", "skip"] = field(
         default="error",
         metadata={

@@ -3,13 +3,12 @@
 Epoch e visits the examples in an order that is a function of (seed, e). A global batch is `accumulation * world_size *
 batch_size` consecutive entries of it; micro-batch m of rank r is the slice that begins at `(m * world_size + r) *
 batch_size`. So N processes, or N accumulated micro-batches, see exactly what one process with an N times larger batch
-sees, and training can go on from any position.
+sees, and training can go on from any position. Streams have `lanes` of their own order.
 """
 
 from __future__ import annotations
 
 import itertools
-import signal
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -17,8 +16,12 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from .lanes import count_lanes
 from .layouts import TwoImageDataset
-from .sets import AUGMENTATION, NUM_DRAWS, ORDER, Batch, ImageDataset, StreamedDataset, generator
+from .sets import AUGMENTATION, NUM_DRAWS, ORDER, Batch, generator
+from .stream_batches import Rows, StreamBatches
+from .streams import ImageDataset, StreamedDataset
+from .workers import begin_worker
 
 
 class _Collate(torch.utils.data.Dataset):
@@ -72,19 +75,18 @@ class TrainingBatches:
         self.seed = seed
         self.num_workers = 0 if dataset.in_memory else num_workers
         self.global_batch_size = accumulation * world_size * batch_size
-        count = dataset.spec.num_examples
-        if count is None:
-            assert isinstance(dataset, StreamedDataset)
-            count = sum(1 for _ in itertools.islice(dataset.examples(), self.global_batch_size))
-        if count < self.global_batch_size:
-            self._too_large(count)
-
-    def _too_large(self, num_examples: int) -> None:
-        raise UserError(
-            f"a global batch of {self.global_batch_size} ({self.batch_size} x {self.accumulation} accumulated x "
-            f"{self.world_size} processes) is larger than the {num_examples} training examples of "
-            f"{self.dataset.spec.name}: lower --train_batch_size"
-        )
+        self.stream: StreamBatches | None = None
+        if isinstance(dataset, StreamedDataset):
+            shards = dataset.num_shards if dataset.limit is None else 1
+            lanes = count_lanes(shards, self.global_batch_size, world_size, accumulation)
+            rows = Rows(batch_size, accumulation, rank, world_size, lanes)
+            self.stream = StreamBatches(dataset, rows, seed, num_workers)
+        elif dataset.spec.num_examples is not None and dataset.spec.num_examples < self.global_batch_size:
+            raise UserError(
+                f"a global batch of {self.global_batch_size} ({self.batch_size} x {self.accumulation} accumulated x "
+                f"{self.world_size} processes) is larger than the {dataset.spec.num_examples} training examples of "
+                f"{self.dataset.spec.name}: lower --train_batch_size"
+            )
 
     @property
     def batches_per_epoch(self) -> int | None:
@@ -93,13 +95,21 @@ class TrainingBatches:
             return None
         return self.dataset.spec.num_examples // self.global_batch_size * self.accumulation
 
-    def start(self, position: int) -> Iterator[Batch]:
+    def start(self, position: int, state: dict[str, Any] | None = None) -> Iterator[Batch]:
         """Endless batches of this process, beginning after its first `position` ones.
 
-        Takes the same time for every position, except when streaming, where the stream is read up to it.
+        Takes the same time for every position; when streaming, where `state` tells how far the stream was read, else
+        it is read up to there.
+
+        Args:
+            position: Micro-batches of this process that have been.
+            state: From `state(position)`.
         """
-        streamed = isinstance(self.dataset, StreamedDataset)
-        work: Iterator[Any] = self._stream_work(position) if streamed else self._map_work(position)
+        if self.stream is not None:
+            yield from self.stream.start(position, state)
+            return
+        assert not isinstance(self.dataset, StreamedDataset)
+        work = self._map_work(position)
         if self.num_workers == 0:
             yield from map(self.dataset.collate, work)
             return
@@ -110,12 +120,20 @@ class TrainingBatches:
             sampler=_Endless(work),
             num_workers=self.num_workers,
             generator=torch.Generator(),
-            worker_init_fn=_leave_signals_to_the_run,
+            worker_init_fn=begin_worker,
         )
         for batch in loader:
             if isinstance(batch, UserError):
                 raise batch
             yield batch
+
+    def state(self, position: int) -> dict[str, Any] | None:
+        """What `start` needs to go on after the first `position` micro-batches; plain values, None for map-style data.
+
+        Args:
+            position: Micro-batches that have been used; a few more may have been made.
+        """
+        return None if self.stream is None else self.stream.state(position)
 
     def _map_work(self, position: int) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
         per_epoch, count = self.batches_per_epoch, self.dataset.spec.num_examples
@@ -129,33 +147,6 @@ class TrainingBatches:
                 begin = (batch * self.world_size + self.rank) * self.batch_size
                 indices = order[begin : begin + self.batch_size]
                 yield indices, None if draws is None else draws[:, indices]
-
-    def _stream_work(self, position: int) -> Iterator[tuple[list[Any], np.ndarray | None]]:
-        assert isinstance(self.dataset, StreamedDataset)
-        batch = 0
-        for epoch in itertools.count():
-            groups = _grouped(self.dataset.shuffled(self.seed, epoch), self.global_batch_size)
-            for group in groups:
-                if len(group) < self.global_batch_size:
-                    break
-                for micro in range(self.accumulation):
-                    if batch >= position:
-                        begin = (micro * self.world_size + self.rank) * self.batch_size
-                        examples = group[begin : begin + self.batch_size]
-                        yield examples, self._stream_draws(epoch, examples)
-                    batch += 1
-
-    def _stream_draws(self, epoch: int, examples: list[Any]) -> np.ndarray | None:
-        if not self.dataset.augmented:
-            return None
-        drawn = [generator(self.seed, epoch, AUGMENTATION, example.index).random(NUM_DRAWS) for example in examples]
-        return np.stack(drawn, axis=1)
-
-
-def _leave_signals_to_the_run(_: int) -> None:
-    """Terminals and schedulers tell every process to stop, but the run needs batches until its step is finished."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
 
 
 class _Endless(torch.utils.data.Sampler):
@@ -180,7 +171,7 @@ def evaluation_batches(
     """Every example once, in order and without augmentation; the last batch may be short.
 
     Of two sets of images that are no pairs every image of either comes once, see `TwoImageDataset`. Batch k goes to
-    rank `k % world_size`, so that ranks share no example.
+    rank `k % world_size`, of a stream of enough shards shard k instead, so that ranks share no example.
 
     Args:
         dataset: From `load_data` or `load_split`.
@@ -189,7 +180,10 @@ def evaluation_batches(
         world_size: Number of processes.
     """
     if isinstance(dataset, StreamedDataset):
-        for group in itertools.islice(_grouped(dataset.examples(), batch_size), rank, None, world_size):
+        by_shards = dataset.num_shards >= world_size and dataset.limit is None
+        shards = range(rank, dataset.num_shards, world_size) if by_shards else None
+        groups = _grouped(dataset.examples(shards), batch_size)
+        for group in groups if by_shards else itertools.islice(groups, rank, None, world_size):
             yield dataset.collate((group, None))
         return
     count = dataset.evaluated if isinstance(dataset, TwoImageDataset) else len(dataset)

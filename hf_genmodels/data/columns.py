@@ -30,9 +30,10 @@ from .features import (
 )
 from .folders import Domain
 from .glances import digest
-from .sets import SUBSET, ArrayDataset, ImageDataset, LazyDataset, StreamedDataset, generator
+from .sets import SUBSET, ArrayDataset, LazyDataset, generator
 from .sources import Source, open_source
 from .spec import DataSpec, fingerprint
+from .streams import ImageDataset, StreamedDataset
 from .survey import Expected, Survey, preview
 
 # Sets whose decoded size is at most this are held in memory.
@@ -345,5 +346,6 @@ class SourceOrigin:
             excluded=None if role == "evaluation" else excluded_label(args, class_names),
             limit=args.max_train_samples if role == "training" else None,
             random_flip=args.random_flip and role == "training",
+            shuffle_buffer=args.shuffle_buffer_size,
         )
         return Loaded(dataset, np.arange(0), expected)

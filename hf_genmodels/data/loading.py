@@ -13,9 +13,10 @@ from ..errors import UserError
 from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
 from .layouts import RESERVED_EVERY, TwoImageDataset
-from .sets import RESERVED, ImageDataset, StreamedDataset, generator
+from .sets import RESERVED, generator
 from .sources import has_domain_folders, has_two_sources
 from .spec import DataSpec, Layout
+from .streams import ImageDataset, StreamedDataset
 from .survey import Expected
 
 logger = logging.getLogger(__name__)
@@ -105,8 +106,12 @@ def _check(args: DataArguments, layout: Layout) -> None:
     args.check_images()
     if args.max_train_samples is not None and args.max_train_samples < 1:
         raise UserError(f"--max_train_samples {args.max_train_samples} is not a positive number")
+    if args.shuffle_buffer_size < 1:
+        raise UserError(f"--shuffle_buffer_size {args.shuffle_buffer_size} is not a positive number: give 1 for none")
     if args.dataloader_num_workers < 0:
         raise UserError(f"--dataloader_num_workers {args.dataloader_num_workers} is below 0: give 0 or more processes")
+    if args.shuffle_buffer_size != DataArguments().shuffle_buffer_size and not args.streaming:
+        raise UserError("--shuffle_buffer_size has no meaning without --streaming; leave it out")
     for option in _unused(args, layout):
         if getattr(args, option) != getattr(DataArguments(), option):
             raise UserError(f"--{option} has no meaning {_where_unused(args, layout, option)}; leave it out")

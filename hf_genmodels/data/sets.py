@@ -1,30 +1,22 @@
-"""The three kinds of data sets: decoded into memory, decoded when asked for, streamed. All make the same batches.
+"""Data sets whose examples can be had in any order: decoded into memory, or when asked for; `streams` has the others.
 
 `collate` makes one batch from a description of it (its work), without any state, so that a worker process may do it.
 """
 
 from __future__ import annotations
 
-import itertools
-import logging
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
-import datasets
 import numpy as np
 import torch
 
 from ..errors import UserError
 from .decoding import BadImage, Reader, Record
-from .features import ImageColumn, Images, no_class
+from .features import Images
 from .spec import DataSpec
-
-logger = logging.getLogger(__name__)
 
 Batch = dict[str, torch.Tensor]
 
-SHUFFLE_BUFFER = 1000
 # Uniform numbers of an example: flip, top and left of the crop; partner, and the same three of its own image.
 NUM_DRAWS = 7
 
@@ -229,136 +221,3 @@ def cropped(pixels: np.ndarray, reader: Reader, draws: np.ndarray | None) -> np.
         return pixels
     _, height, width = reader.shape
     return crop(pixels[None], (height, width), draws)[0]
-
-
-@dataclass(frozen=True)
-class StreamExample:
-    """One example on its way through the shuffle buffer.
-
-    Attributes:
-        index: Its position in the stream.
-        record: The undecoded image, or the `(channels, height, width)` array `Reader.read` made of it.
-        decoded: Which of the two it is.
-        label: Its class, if known.
-    """
-
-    index: int
-    record: Record
-    decoded: bool
-    label: int | None
-
-
-class StreamedDataset:
-    """A data set read from its beginning every time.
-
-    Args:
-        images: The column that holds the images.
-        label_column: The column that holds the labels, or None.
-        reader: Decodes images.
-        spec: Shape and units.
-        skip_bad: Leave bad images out instead of stopping. Every image is then decoded where the stream is read, since
-            all processes have to agree on which ones are left.
-        excluded: A label whose examples are passed over, or None.
-        limit: Stop after this many examples; None for all.
-        random_flip: Whether training batches are mirrored at random.
-    """
-
-    in_memory = False
-
-    def __init__(
-        self,
-        images: ImageColumn,
-        label_column: str | None,
-        reader: Reader,
-        spec: DataSpec,
-        *,
-        skip_bad: bool,
-        excluded: int | None,
-        limit: int | None,
-        random_flip: bool,
-    ) -> None:
-        assert isinstance(images.split, datasets.IterableDataset)
-        self.images = images
-        self.stream = images.split
-        self.label_column = label_column
-        self.reader = reader
-        self.spec = spec
-        self.skip_bad = skip_bad
-        self.excluded = excluded
-        self.limit = limit
-        self.random_flip = random_flip
-
-    @property
-    def augmented(self) -> bool:
-        """Whether training batches depend on random draws."""
-        return self.random_flip or (self.spec.is_image and not self.reader.center_crop)
-
-    def examples(self) -> Iterator[StreamExample]:
-        """The usable examples in the order of the stream."""
-        return itertools.islice(self._usable(), self.limit)
-
-    def shuffled(self, seed: int, epoch: int) -> Iterator[StreamExample]:
-        """The usable examples, shuffled within a buffer of 1000 by a function of (seed, epoch)."""
-        random = generator(seed, epoch, ORDER)
-        examples = self.examples()
-        buffer = list(itertools.islice(examples, SHUFFLE_BUFFER))
-        for example in examples:
-            slot = int(random.integers(len(buffer)))
-            yield buffer[slot]
-            buffer[slot] = example
-        for slot in random.permutation(len(buffer)):
-            yield buffer[slot]
-
-    def _usable(self) -> Iterator[StreamExample]:
-        skipped = 0
-        num_classes = len(self.spec.class_names or ())
-        for index, row in enumerate(self.stream):
-            label, place = None, self.images.place
-            if self.label_column is not None:
-                label = row[self.label_column]
-                if label is None:
-                    raise UserError(f"row {index} of {place} has no label in column {self.label_column!r}")
-                if num_classes and not 0 <= label < num_classes:
-                    raise UserError(no_class(index, place, label, self.label_column, num_classes))
-            if self.excluded is not None and label == self.excluded:
-                continue
-            record = self.images.record(row[self.images.column])
-            if self.skip_bad:
-                try:
-                    record = self.reader.read(record)
-                except BadImage as error:
-                    if skipped == 0:
-                        logger.warning("skipping bad images: %s %s", self.images.where(index, record), error)
-                    skipped += 1
-                    continue
-            yield StreamExample(index, record, self.skip_bad, label)
-        if skipped:
-            logger.warning("skipped %d bad images of %s", skipped, self.images.place)
-
-    def collate(self, work: tuple[Sequence[StreamExample], np.ndarray | None]) -> Batch:
-        """Makes a batch.
-
-        Args:
-            work: `(examples, draws)`: the examples, and `(NUM_DRAWS, batch)` uniform numbers that decide about flips
-                and crops; None for no augmentation.
-        """
-        examples, draws = work
-        pixels = np.stack(
-            [self._cropped(example, None if draws is None else draws[:, [i]]) for i, example in enumerate(examples)]
-        )
-        flips = draws[0] < 0.5 if draws is not None and self.random_flip else None
-        index = torch.tensor([example.index for example in examples])
-        batch: dict[str, Any] = {"image": to_tensor(pixels, self.spec, flips), "index": index}
-        if self.label_column is not None:
-            batch["label"] = torch.tensor([example.label for example in examples])
-        return batch
-
-    def _cropped(self, example: StreamExample, draws: np.ndarray | None) -> np.ndarray:
-        if not example.decoded:
-            where = self.images.where(example.index, example.record)
-            return read_cropped(self.reader, example.record, where, draws)
-        assert isinstance(example.record, np.ndarray)
-        return cropped(example.record, self.reader, draws)
-
-
-ImageDataset = ArrayDataset | LazyDataset | StreamedDataset

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from hf_genmodels.data import DataArguments, TrainingBatches, evaluation_batches, load_data
-from hf_genmodels.data.sets import ArrayDataset, LazyDataset, StreamedDataset
+from hf_genmodels.data.sets import ArrayDataset, LazyDataset
+from hf_genmodels.data.streams import StreamedDataset
 from hf_genmodels.errors import UserError
 
 COUNT = 50

@@ -11,7 +11,8 @@ from PIL import Image
 
 from hf_genmodels import UserError
 from hf_genmodels.data import DataArguments, TrainingBatches, evaluation_batches, load_data, load_split
-from hf_genmodels.data.sets import ArrayDataset, LazyDataset, StreamedDataset
+from hf_genmodels.data.sets import ArrayDataset, LazyDataset
+from hf_genmodels.data.streams import StreamedDataset
 
 INTEGER = datasets.Value("int64")
 

@@ -1,0 +1,169 @@
+"""Lanes: how the shards of a stream are shared out, and in which order the examples of a lane come.
+
+The shards of a stream are dealt to lanes, and each lane makes as many consecutive rows of every global batch. A process
+reads the lanes of its rows, and so does each worker; the order within a lane is a function of (seed, lane), so neither
+changes a batch. A lane that has gone through its shards begins anew by itself, in another order.
+
+In an epoch of a lane its shards come in a random order, and the example at position p of it at place p + u * span, u
+uniform in [0, 1): none moves further than `span`, and about `span / 2` are held back at a time. Other than a buffer of
+which a random entry is replaced, this can be gone on with by reading the last `span` examples once more.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import logging
+import math
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..errors import UserError
+from .sets import ORDER, generator
+from .streams import ShardReader, StreamedDataset, StreamExample
+
+logger = logging.getLogger(__name__)
+
+# Lanes that one process reads at a time, where there are shards enough.
+LANES = 16
+# Lanes of each of many processes, for it to have several workers.
+LANES_OF_A_PROCESS = 4
+# Lanes of as many shards or one more are almost equally long.
+MANY_SHARDS = 4
+# Of an epoch: turn of the shard, examples before, where in the shard.
+BEGINNING: dict[str, Any] = {"order": 0, "position": 0, "shard": None}
+
+
+def count_lanes(num_shards: int, global_batch_size: int, world_size: int, accumulation: int) -> int:
+    """The number of lanes: the same for one process as for up to four, and up to 16 micro-batches of a global batch.
+
+    It divides the global batch, and the shards as well unless each lane has many: examples of lanes of unequal length
+    are not seen equally often.
+    """
+    most = LANES if world_size == 1 else max(LANES, LANES_OF_A_PROCESS * world_size, accumulation * world_size)
+    possible = [
+        lanes
+        for lanes in range(1, min(most, num_shards) + 1)
+        if global_batch_size % lanes == 0 and (num_shards % lanes == 0 or num_shards >= MANY_SHARDS * lanes)
+    ]
+    return max(possible)
+
+
+class Lane:
+    """The endless shuffled examples of some shards.
+
+    Args:
+        dataset: The stream.
+        number: Of this lane.
+        num_lanes: It has the shards `number`, `number + num_lanes`, ...
+        seed: Decides about the order.
+        width: Examples of it in a global batch.
+        state: From `state()`; None for the beginning.
+    """
+
+    def __init__(
+        self,
+        dataset: StreamedDataset,
+        number: int,
+        num_lanes: int,
+        seed: int,
+        width: int = 1,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        self.dataset = dataset
+        self.shards = np.arange(number, dataset.num_shards, num_lanes)
+        self.number = number
+        self.num_lanes = num_lanes
+        self.seed = seed
+        self.width = width
+        self.span = 2 * (max(1.0, dataset.shuffle_buffer / num_lanes) - 1)
+        self.epoch: int = 0 if state is None else state["epoch"]
+        # Place and position of the last example that was given out.
+        self.last: tuple[float, int] = (-1.0, -1) if state is None else (state["place"], state["position"])
+        # From where it can be read again, the earliest first: the last that suffices, and what may suffice later.
+        self.beginnings = deque([BEGINNING if state is None else state["beginning"]])
+        self._rest = self.rest_of_epoch()
+
+    def state(self) -> dict[str, Any]:
+        """From where to go on behind the last example that was given out; plain values."""
+        place, position = self.last
+        return {"epoch": self.epoch, "place": place, "position": position, "beginning": self.beginnings[0]}
+
+    def take(self) -> tuple[int, list[StreamExample]]:
+        """The lane's examples of the next global batch, and the epoch of the lane that they are of.
+
+        An epoch ends before one that would be incomplete, as that of other data does.
+        """
+        while len(examples := list(itertools.islice(self._rest, self.width))) < self.width:
+            self.epoch += 1
+            self.last = (-1.0, -1)
+            self.beginnings = deque([BEGINNING])
+            self._rest = self.rest_of_epoch()
+        return self.epoch, examples
+
+    def rest_of_epoch(self) -> Iterator[StreamExample]:
+        """The examples of the epoch that were not given out yet.
+
+        Raises:
+            UserError: The shards cannot be read, or hold fewer examples than a global batch takes of them.
+        """
+        waiting: list[tuple[float, int, StreamExample]] = []
+        # A generator may jump to where its n-th number is drawn.
+        random = np.random.Generator(self._bits().advance(self.beginnings[0]["position"]))
+        position = -1
+        for position, example in self._read(self.beginnings[0]):
+            while waiting and waiting[0][0] <= position:
+                yield self._given_out(*heapq.heappop(waiting))
+            place = position + self.span * float(random.random())
+            if (place, position) > self.last:
+                heapq.heappush(waiting, (place, position, example))
+        if position + 1 < self.width:
+            self._too_few(position + 1)
+        while waiting:
+            yield self._given_out(*heapq.heappop(waiting))
+
+    def _given_out(self, place: float, position: int, example: StreamExample) -> StreamExample:
+        self.last = (place, position)
+        while len(self.beginnings) > 1 and self.beginnings[1]["position"] <= place - self.span:
+            self.beginnings.popleft()
+        return example
+
+    def _bits(self) -> np.random.PCG64:
+        return np.random.PCG64((self.seed, self.epoch, self.number, ORDER))
+
+    def _read(self, beginning: dict[str, Any]) -> Iterator[tuple[int, StreamExample]]:
+        """The examples of the epoch's shards from a beginning on, by position."""
+        dataset, position, first = self.dataset, beginning["position"], beginning["order"]
+        every = max(1, math.ceil(self.span / 8))
+        order = self.shards
+        if dataset.limit is None:  # otherwise the first ones are meant
+            order = generator(self.seed, self.epoch, self.number, 0).permutation(self.shards)
+        skipped = dataset.skipped
+        for turn, shard in enumerate(order[first:].tolist(), first):
+            reader = ShardReader(dataset, shard, beginning["shard"] if turn == first else None)
+            for example in reader:
+                yield position, example
+                position += 1
+                if position == dataset.limit:
+                    return
+                if position % every == 0 and position > self.beginnings[-1]["position"]:
+                    self.beginnings.append({"order": turn, "position": position, "shard": reader.state()})
+        if self.epoch == 0 and dataset.skipped > skipped:
+            words = dataset.images.place if self.num_lanes == 1 else f"{self._shards()} of {dataset.images.place}"
+            logger.warning("skipped %d bad images of %s", dataset.skipped - skipped, words)
+
+    def _shards(self) -> str:
+        return f"shard {', '.join(map(str, self.shards[:3]))}{', ...' if len(self.shards) > 3 else ''}"
+
+    def _too_few(self, count: int) -> None:
+        dataset = self.dataset
+        place = dataset.images.place if self.num_lanes == 1 else f"{self._shards()} of {dataset.images.place}"
+        if count == 0:
+            raise UserError(f"no example is left in {place}: remove or fill what is empty")
+        raise UserError(
+            f"a global batch takes {self.width} examples at once, which is more than the {count} of {place}: lower "
+            "--train_batch_size"
+        )
