@@ -81,6 +81,7 @@ class TrainingLoop(Run):
         self.total_steps = count_steps(objective, args, self.batches.batches_per_epoch)
         self.learning_rate_factor = learning_rate_factor(args, self.total_steps)
         self.consumed = 0  # micro-batches this process has taken
+        self.stream_state: dict[str, Any] | None = None  # how far a checkpoint had read a stream
         self.recorded = RecordedLosses()
         self.gradient_norms: dict[str, Tensor] = {}
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
@@ -172,7 +173,7 @@ class TrainingLoop(Run):
             with together(self.accelerator):
                 restore(self, resume_from)
             self.saved_step = self.step
-        batches = self.batches.start(self.consumed)
+        batches = self.batches.start(self.consumed, self.stream_state)
         with together(self.accelerator):  # what cannot be read is to be refused before anything is written
             first = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
         self.stream = itertools.chain(first, batches)

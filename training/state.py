@@ -133,6 +133,7 @@ def _write_shared(loop: TrainingLoop, folder: Path, _: str) -> None:
 def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
     mine = {
         "random": random_state(),
+        "stream": loop.batches.state(loop.consumed),
         "objective": loop.objective.state_dict(),
         "optimizers": _optimizer_states(loop) if loop.args.zero_redundancy_optimizer else {},
         # of the steps since the last log, where a signal has stopped the run between two
@@ -213,6 +214,8 @@ def _restore_shared(loop: TrainingLoop, state: dict[str, Any]) -> None:
 
 def _restore_own(loop: TrainingLoop, mine: dict[str, Any]) -> None:
     loop.objective.load_state_dict(mine["objective"])
+    if loop.batches.stream is not None:
+        loop.stream_state = loop.batches.stream.restored(loop.consumed, mine.get("stream"))
     if loop.args.zero_redundancy_optimizer:
         _restore_optimizers(loop, mine["optimizers"])
     set_random_state(mine["random"])

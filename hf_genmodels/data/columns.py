@@ -26,6 +26,7 @@ from .features import (
     StackedColumns,
     file_names,
     find_labels,
+    reading,
     unlabelled,
 )
 from .folders import Domain
@@ -325,8 +326,9 @@ class SourceOrigin:
         self, images: ImageColumn, split: str, role: Role, labels: LabelColumn | None, expected: Expected | None
     ) -> Loaded:
         args = self.args
-        if labels is not None and unlabelled(images.split, labels.column):
-            labels = None
+        with reading(images.place):
+            if labels is not None and unlabelled(images.split, labels.column):
+                labels = None
         if role != "evaluation" and args.exclude_label is not None and labels is None:
             raise UserError(f"--exclude_label {args.exclude_label}: the data have no column {args.label_column!r}")
         class_names = None if labels is None else labels.class_names

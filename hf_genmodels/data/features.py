@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
-from collections.abc import Mapping, Sequence
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -218,6 +220,18 @@ def no_class(row: int, place: str, label: int, column: str, num_classes: int) ->
     )
 
 
+@contextlib.contextmanager
+def reading(place: str, where: str = "") -> Iterator[None]:
+    """Turns what `datasets` makes of unreadable files, and of the network, into one line."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, ValueError, EOFError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{place} cannot be read{where}: {reason}") from error
+
+
 def unlabelled(split: Split, column: str) -> bool:
     """Whether no row has a label: all are empty, or -1 in a ClassLabel column; of a stream only the first is read."""
     has_classes = isinstance((split.features or {}).get(column), datasets.ClassLabel)
@@ -244,7 +258,9 @@ def find_labels(source: Source, args: DataArguments) -> LabelColumn | None:
             )
         return None
     train = source.splits.get(args.train_split)
-    if train is not None and unlabelled(train, args.label_column):
+    with reading(f"split {args.train_split!r} of {source.name}"):
+        is_unlabelled = train is not None and unlabelled(train, args.label_column)
+    if is_unlabelled:
         if asked_for:
             raise UserError(
                 f"column {args.label_column!r} of {source.name} holds no labels: choose another --label_column"

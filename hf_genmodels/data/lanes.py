@@ -1,8 +1,8 @@
 """Lanes: how the shards of a stream are shared out, and in which order the examples of a lane come.
 
-The shards of a stream are dealt to lanes, and each lane makes as many consecutive rows of every global batch. A process
-reads the lanes of its rows, and so does each worker; the order within a lane is a function of (seed, lane), so neither
-changes a batch. A lane that has gone through its shards begins anew by itself, in another order.
+The shards of a stream are dealt to lanes, and each lane makes as many rows of every global batch, one after another. A
+process reads the lanes of its rows, and so does each worker; the order within a lane is a function of (seed, lane), so
+that neither changes a batch. A lane that has gone through its shards begins anew by itself, in another order.
 
 In an epoch of a lane its shards come in a random order, and the example at position p of it at place p + u * span, u
 uniform in [0, 1): none moves further than `span`, and about `span / 2` are held back at a time. Other than a buffer of
@@ -104,6 +104,22 @@ class Lane:
             self._rest = self.rest_of_epoch()
         return self.epoch, examples
 
+    def check(self) -> None:
+        """Look at the state that this lane was given.
+
+        Raises:
+            ValueError: It is none of this lane.
+        """
+        beginning = self.beginnings[0]
+        numbers = (self.epoch, beginning["order"], beginning["position"])
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError(f"{numbers} are no epoch, turn and position of a lane")
+        if not isinstance(self.last[0], float) or not isinstance(self.last[1], int):
+            raise ValueError(f"{self.last} is no place of an example")
+        reader = ShardReader(self.dataset, int(self.shards[beginning["order"]]))
+        if beginning["shard"] is not None and not _alike(reader.state(), beginning["shard"]):
+            raise ValueError(f"{beginning['shard']} is no state of a shard")
+
     def rest_of_epoch(self) -> Iterator[StreamExample]:
         """The examples of the epoch that were not given out yet.
 
@@ -167,3 +183,11 @@ class Lane:
             f"a global batch takes {self.width} examples at once, which is more than the {count} of {place}: lower "
             "--train_batch_size"
         )
+
+
+def _alike(fresh: Any, saved: Any) -> bool:
+    """Whether a state is made of the same parts as that of the beginning, where some are still empty."""
+    if isinstance(fresh, dict):
+        same = isinstance(saved, dict) and fresh.keys() == saved.keys()
+        return same and all(_alike(value, saved[name]) for name, value in fresh.items())
+    return fresh is None or (isinstance(saved, type(fresh)) and not (isinstance(saved, int) and saved < 0))

@@ -118,6 +118,33 @@ class StreamBatches:
         update, lanes = next(each for each in reversed(self.states) if each[0] * accumulation <= position)
         return {"shards": self.dataset.num_shards, "update": update, "lanes": lanes}
 
+    def restored(self, position: int, state: Any) -> State:
+        """A saved state, looked at.
+
+        Args:
+            position: Micro-batches that have been.
+            state: From a checkpoint; None in those of earlier versions, whose stream begins anew, with a line.
+
+        Raises:
+            ValueError: It is none of this stream behind these batches.
+        """
+        update, dataset = position // self.rows.accumulation, self.dataset
+        if state is None:
+            if self.rows.rank == 0:
+                logger.warning(
+                    "warning: the checkpoint does not say how far %s was read: it is read from its beginning",
+                    dataset.images.place,
+                )
+            return {"update": update, "lanes": {}}
+        if state["shards"] != dataset.num_shards:
+            raise ValueError(f"the stream had {state['shards']} shards, it has {dataset.num_shards}")
+        if state["update"] != update or sorted(state["lanes"]) not in ([], self.rows.lanes):
+            raise ValueError(f"the stream's state is that of update {state['update']}, lanes {list(state['lanes'])}")
+        for number, lane in state["lanes"].items():
+            Lane(dataset, number, self.rows.num_lanes, self.seed, self.rows.width, lane).check()
+        restored: State = state
+        return restored
+
     def parts(self, worker: int, num_workers: int, states: dict[int, State]) -> Iterator[Part]:
         """A worker's part of each micro-batch, and behind the last one of a global batch where its lanes are."""
         rows = self.rows

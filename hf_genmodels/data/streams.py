@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 import logging
-import tarfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +18,7 @@ import torch
 
 from ..errors import UserError
 from .decoding import BadImage, Reader, Record
-from .features import ImageColumn, no_class
+from .features import ImageColumn, no_class, reading
 from .sets import ArrayDataset, Batch, LazyDataset, cropped, read_cropped, to_tensor
 from .spec import DataSpec
 
@@ -75,19 +74,19 @@ class ShardReader:
             UserError: The shard cannot be read on, or a row is of no use.
         """
         dataset = self.dataset
-        try:
-            # Unlike `iter(stream)`, `iter` does not split the shards once more in a DataLoader's worker.
-            for cells in self.stream.iter(batch_size=1):
-                self.row += 1
-                example = dataset.example(self.shard, self.row - 1, {name: cell for name, (cell,) in cells.items()})
-                if example is not None:
-                    yield example
-        except UserError:
-            raise
-        except (OSError, ValueError, EOFError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            place = f"{dataset.of_shard(self.shard)}{dataset.images.place}"
-            raise UserError(f"{place} cannot be read beyond its first {self.row} rows: {reason}") from error
+        # Unlike `iter(stream)`, `iter` does not split the shards once more in a DataLoader's worker.
+        rows = self.stream.iter(batch_size=1)
+        while True:
+            with reading(
+                f"{dataset.of_shard(self.shard)}{dataset.images.place}", f" beyond its first {self.row} rows"
+            ):
+                cells = next(rows, None)
+            if cells is None:
+                return
+            self.row += 1
+            example = dataset.example(self.shard, self.row - 1, {name: cell for name, (cell,) in cells.items()})
+            if example is not None:
+                yield example
 
 
 class StreamedDataset:

@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import UserError
 from .arguments import DataArguments
 from .decoding import BadImage, Header, Kind, Reader, Record, opened
-from .features import ImageColumn, Images
+from .features import ImageColumn, Images, reading
 from .glances import Glance, glance
 from .sets import SKIP_HINT
 
@@ -167,7 +167,8 @@ def preview(args: DataArguments, images: ImageColumn) -> Expected:
     """
     headers = []
     problems = []
-    beginning: Iterator[dict[str, Any]] = itertools.islice(images.split, STREAM_PREVIEW)
+    with reading(images.place):
+        beginning: list[dict[str, Any]] = list(itertools.islice(images.split, STREAM_PREVIEW))
     for row, example in enumerate(beginning):
         record = images.record(example[images.column])
         try:
