@@ -34,12 +34,13 @@ from .resuming import check_same_run, checkpoint_to_resume
 from .run import Run
 from .state import plain_values
 from .stopping import Stopped
-from .together import together, writes_alone
+from .together import main_first, missing_no_other, together, writes_alone
 
 if TYPE_CHECKING:
     from hf_genmodels.pipelines.base import GenerativePipeline
 
 
+@missing_no_other()
 def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> GenerativePipeline | None:
     """Train an objective, in a notebook or a program of your own, exactly as the scripts do.
 
@@ -90,6 +91,7 @@ def train(objective: Objective, data: LoadedData, args: TrainingArguments) -> Ge
     return pipeline
 
 
+@missing_no_other()
 def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     """Train a family with the options of `argv` (by default the command line's).
 
@@ -103,15 +105,14 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     argv = sys.argv[1:] if argv is None else argv
     data_args, args, family_args = parse(argv, family.arguments, f"Train: {family.title}.", family.name)
     accelerator = make_ready(family.name, family.is_fitted, data_args, args)
-    with accelerator.main_process_first():
-        data = load_data(data_args, args.seed, family.layout(family_args))
+    data = main_first(accelerator, lambda: load_data(data_args, args.seed, family.layout(family_args)))
     data_args.validation_split = data.validation_split  # the card says which split was held out
     torch.manual_seed(args.seed)
     if args.pretrained_model_name_or_path is None:
         objective = family.build(family_args, data.spec)
     else:
-        with accelerator.main_process_first():
-            source = saved_networks(args.pretrained_model_name_or_path)
+        named = args.pretrained_model_name_or_path
+        source = main_first(accelerator, lambda: saved_networks(named))
         objective = family.reload(source, family_args, data.spec)
     groups = (data_args, args, family_args)
     run = make_run(objective, data, args, accelerator, {**vars(data_args), **vars(family_args)})
@@ -238,9 +239,9 @@ def follow(run: Run, family: Family, options: dict[str, Any]) -> None:
     try:
         with run.stop_signals if isinstance(run, TrainingLoop) else nullcontext():
             results = run.complete()
-            if accelerator.is_main_process:
-                finish(run, family, results)
-            accelerator.wait_for_everyone()
+            with together(accelerator):
+                if accelerator.is_main_process:
+                    finish(run, family, results)
         if run.stop_signals.received is not None:  # too late to stop anything
             raise Stopped(run.stop_signals.received)
     finally:

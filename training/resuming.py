@@ -6,13 +6,11 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import gather_object
-
 from hf_genmodels.errors import UserError
 
 from . import checkpointing
 from .state import identity, own_file
-from .together import together
+from .together import gather, together
 
 if TYPE_CHECKING:
     from .loop import TrainingLoop
@@ -30,7 +28,7 @@ def check_same_run(loop: TrainingLoop) -> None:
         UserError: Names what differs, in all of them.
     """
     mine = {name: value for name, value in identity(loop).items() if name not in PLACES}
-    everyone: list[dict[str, Any]] = gather_object([mine | {"number of steps": loop.total_steps}])
+    everyone = gather(loop.accelerator, mine | {"number of steps": loop.total_steps})
     for process, other in enumerate(everyone):
         for name in {**everyone[0], **other}:
             if everyone[0].get(name) != other.get(name):
@@ -65,7 +63,7 @@ def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]
             raise UserError(
                 f"{own_file(loop, checkpoint)} is missing: each machine must keep the checkpoints that it wrote itself"
             )
-    seen: list[tuple[int, str | None]] = gather_object([(step, identifier)])
+    seen = gather(accelerator, (step, identifier))
     for process, other in enumerate(seen):
         if other != seen[0]:
             raise UserError(
@@ -77,7 +75,7 @@ def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]
 
 def newest_of_all(loop: TrainingLoop) -> Path | None:
     """The newest checkpoint that every process finds in the output folder, maybe on a disk of each machine."""
-    held: list[list[str]] = gather_object([[path.name for path in checkpointing.list_checkpoints(loop.output_dir)]])
+    held = gather(loop.accelerator, [path.name for path in checkpointing.list_checkpoints(loop.output_dir)])
     common = [name for name in held[0] if all(name in names for names in held)]
     if common:
         return loop.output_dir / common[-1]

@@ -6,11 +6,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 from diffusers import ModelMixin
 from torch import Tensor
 
@@ -23,7 +21,7 @@ from .arguments import TrainingArguments
 from .health import is_gradient_norm
 from .outputs import save_model, save_sample_grid
 from .stopping import StopSignals
-from .together import together
+from .together import gather, together
 
 NUM_SAMPLES_SHOWN = 32
 NUM_POINTS_SHOWN = 2000  # a cloud of points has a shape only when there are many
@@ -158,7 +156,7 @@ class Run(ABC):
                     else:
                         total, count = sums.get(name, (0.0, 0))
                         sums[name] = total + float(values.double().sum()), count + len(values)
-        shares: list[Any] = gather_object([(sums, whole)])
+        shares = gather(self.accelerator, (sums, whole))
         means = {}
         for name in shares[0][0]:
             totals, counts = zip(*(share[0].get(name, (0.0, 0)) for share in shares), strict=True)
@@ -168,15 +166,16 @@ class Run(ABC):
 
     def save_samples(self) -> None:
         """Write the objective's pictures of the inference networks (the main process); say so where there are none."""
-        if not self.accelerator.is_main_process:
-            return
-        try:
-            pictures = self._draw()
-        except (UserError, RuntimeError) as error:  # networks may diverge, samplers lack memory: training goes on
-            self.accelerator.print(f"warning: no picture of step {self.step}: {' '.join(str(error).split())}")
-            return
-        with checkpointing.writing("the sample grid", self.output_dir):
-            save_sample_grid(pictures, self.output_dir, self.step)
+        with together(self.accelerator):
+            if not self.accelerator.is_main_process:
+                return
+            try:
+                pictures = self._draw()
+            except (UserError, RuntimeError) as error:  # networks may diverge, samplers lack memory: training goes on
+                self.accelerator.print(f"warning: no picture of step {self.step}: {' '.join(str(error).split())}")
+                return
+            with checkpointing.writing("the sample grid", self.output_dir):
+                save_sample_grid(pictures, self.output_dir, self.step)
 
     def _draw(self) -> dict[str, Tensor]:
         """The objective's pictures; none without a pipeline."""

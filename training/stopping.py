@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 
+from .together import patient_group
+
 
 class Stopped(KeyboardInterrupt):
     """The run has stopped early, as it was told to.
@@ -40,7 +42,6 @@ class StopSignals:
         self.accelerator = accelerator
         self.received: signal.Signals | None = None
         self._before: dict[signal.Signals, Any] = {}
-        self._group: Any = None
         self._underway: tuple[Any, torch.Tensor] | None = None
 
     def __enter__(self) -> StopSignals:
@@ -77,13 +78,11 @@ class StopSignals:
         """
         if self.accelerator.num_processes == 1:
             return self.received
-        if self._group is None:
-            self._group = torch.distributed.new_group(backend="gloo")
         number = self._exchanged()
         if number:
             return signal.Signals(number)
         mine = torch.tensor(0 if self.received is None else int(self.received))
-        work = torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True)
+        work = torch.distributed.all_reduce(mine, torch.distributed.ReduceOp.MAX, group=patient_group(), async_op=True)
         self._underway = work, mine
         return None
 

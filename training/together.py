@@ -1,16 +1,78 @@
-"""What the processes of a run must be of one mind about: failures, who writes where, what is resumed."""
+"""What the processes of a run must be of one mind about: failures, who writes where, what is resumed.
+
+Where one may have to wait for another that downloads, draws or publishes, all meet in a group of their own that waits
+for a day. The backend's own timeout, 10 minutes of NCCL, stays what finds a process that hangs in a step. One that was
+killed has closed its connections, which gloo, and so this group, notices at once.
+"""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
+import torch
 from accelerate import Accelerator
-from accelerate.utils import gather_object
 
 from hf_genmodels.errors import UserError
+
+T = TypeVar("T")
+PATIENCE = timedelta(days=1)
+_PATIENT: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
+
+
+def patient_group() -> Any:
+    """The processes' group of gloo that waits for `PATIENCE`; all must ask for it first at the same place."""
+    world = torch.distributed.group.WORLD
+    if world not in _PATIENT:
+        _PATIENT[world] = torch.distributed.new_group(backend="gloo", timeout=PATIENCE)
+    return _PATIENT[world]
+
+
+def gather(accelerator: Accelerator, value: T) -> list[T]:
+    """The values of all processes, in each of them."""
+    if accelerator.num_processes == 1:
+        return [value]
+    values: list[Any] = [None] * accelerator.num_processes
+    torch.distributed.all_gather_object(values, value, group=patient_group())
+    return values
+
+
+@contextmanager
+def missing_no_other() -> Iterator[None]:
+    """Turn what a process meets with when another is gone into one line.
+
+    Raises:
+        UserError: Another process was killed or has ended, or does not answer.
+    """
+    try:
+        yield
+    except RuntimeError as error:  # gloo's have no class of their own
+        if not isinstance(error, torch.distributed.DistError) and "gloo/transport" not in str(error):
+            raise
+        said = str(error).partition("This is typically")[0].rpartition("] ")[2].strip(" .")
+        raise UserError(
+            f"another process of the run has ended or does not answer ({said}): see what it said, or who killed it, "
+            "and start all of them anew; --resume_from_checkpoint latest goes on from the last checkpoint"
+        ) from error
+
+
+def main_first(accelerator: Accelerator, action: Callable[[], T]) -> T:
+    """What an action gives, the main process's first: what it downloads or prepares, the others find.
+
+    Raises:
+        UserError: That of this process, or of the first that has one.
+    """
+    results = []
+    for turn in (True, False):
+        with together(accelerator):
+            if accelerator.is_main_process == turn:
+                results.append(action())
+    return results[0]
 
 
 @contextmanager
@@ -27,7 +89,7 @@ def together(accelerator: Accelerator) -> Iterator[None]:
         yield
     except UserError as error:
         mine = error
-    said: list[str | None] = gather_object([None if mine is None else str(mine)])
+    said = gather(accelerator, None if mine is None else str(mine))
     if mine is not None:
         raise mine
     first = next((each for each in said if each is not None), None)
@@ -37,8 +99,7 @@ def together(accelerator: Accelerator) -> Iterator[None]:
 
 def of_main(accelerator: Accelerator, value: str) -> str:
     """The main process's value, in every process."""
-    values: list[str] = gather_object([value])
-    return values[0]
+    return gather(accelerator, value)[0]
 
 
 def writes_alone(accelerator: Accelerator, folder: Path) -> bool:
@@ -57,7 +118,8 @@ def writes_alone(accelerator: Accelerator, folder: Path) -> bool:
         if accelerator.is_main_process:
             sign.touch()
     is_seen = sign.exists()
-    accelerator.wait_for_everyone()
+    with together(accelerator):  # all have looked
+        pass
     if accelerator.is_main_process:
         sign.unlink()
     return accelerator.is_main_process or (accelerator.is_local_main_process and not is_seen)

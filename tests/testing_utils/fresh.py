@@ -42,11 +42,12 @@ def run_python(
         process = FORKS.Process(target=_begin, args=(words, str(cwd), dict(environment or os.environ), *outputs))
         process.start()
         process.join(timeout)
-        if process.is_alive():
+        too_long = process.is_alive()
+        if too_long:
             process.kill()
             process.join()
         said = [Path(path).read_text("utf-8") for path in outputs]
-        assert process.exitcode != -9, f"{' '.join(words)} took more than {timeout} seconds: {said[1]}"
+        assert not too_long, f"{' '.join(words)} took more than {timeout} seconds: {said[1]}"
         return subprocess.CompletedProcess([sys.executable, *words], process.exitcode or 0, *said)
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,13 +14,11 @@ from typing import Any
 import pytest
 
 from tests.testing_utils.fresh import run_python
-from tests.testing_utils.training import same_bytes
+from tests.testing_utils.training import launch_two_of, same_bytes
 
 
-@pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """The folders of both after `two_machines.main`."""
-    folder = tmp_path_factory.mktemp("machines")
+def run_both(*words: str) -> list[subprocess.CompletedProcess[str]]:
+    """Run a module of `testing_utils` in two processes that are started by hand."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -28,13 +28,21 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
         started = [
             pool.submit(
                 run_python,
-                *("-m", "tests.testing_utils.two_machines", str(folder)),
+                *("-m", *words),
                 environment={**os.environ, **shared, "RANK": str(rank)},
+                timeout=60,
             )
             for rank in range(2)
         ]
-    for done in started:
-        assert done.result().returncode == 0, done.result().stderr
+    return [done.result() for done in started]
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """The folders of both after `two_machines.main`."""
+    folder = tmp_path_factory.mktemp("machines")
+    for done in run_both("tests.testing_utils.two_machines", str(folder)):
+        assert done.returncode == 0, done.stderr
     return [folder / f"machine-{rank}" for rank in range(2)]
 
 
@@ -95,3 +103,32 @@ def test_what_they_do_not_have_together_is_refused_by_both(machines: list[Path],
         assert each["data"].startswith("--max_train_samples is 65 in process 1 and 64 in process 0: ")
         assert "another run is at work in --output_dir" in each["occupied"]
         assert "\n" not in "".join(str(value) for value in each.values())
+
+
+def assert_ended_with_a_line(errors: str) -> None:
+    (said,) = [line for line in errors.splitlines() if "error" in line.lower() and not line.startswith("training:")]
+    assert said.startswith("error: another process of the run has ended or does not answer (")
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("victim", "moment", "left"),
+    [(1, "saving 9", ["checkpoint-5"]), (0, "step 7", ["checkpoint-5"])],
+)
+def test_when_one_is_killed_the_other_ends_and_leaves_no_half_checkpoint(
+    tmp_path: Path, victim: int, moment: str, left: list[str]
+) -> None:
+    done = run_both("tests.testing_utils.lost_process", str(tmp_path), str(victim), moment)
+    assert done[victim].returncode == -signal.SIGKILL
+    assert done[1 - victim].returncode == 1
+    assert_ended_with_a_line(done[1 - victim].stderr)
+    for rank in range(2):
+        assert [path.name for path in (tmp_path / f"machine-{rank}" / "run").glob("checkpoint-*")] == left
+
+
+@pytest.mark.slow
+def test_a_launcher_ends_when_one_is_killed(tmp_path: Path) -> None:
+    done = launch_two_of(["-m", "tests.testing_utils.lost_process", str(tmp_path), "1", "step 7"])
+    assert done.returncode == 1
+    assert "error: another process of the run has ended or does not answer (" in done.stderr
+    assert [path.name for path in (tmp_path / "machine-0" / "run").glob("checkpoint-*")] == ["checkpoint-5"]
