@@ -13,6 +13,7 @@ import json
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -141,7 +142,9 @@ def find(output_dir: Path, resume_from: str) -> Path | None:
     raise UserError(f"--resume_from_checkpoint {resume_from}: there is no such checkpoint; try `latest`")
 
 
-def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -> tuple[int, str | None]:
+def verify(
+    checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any], hashed: bool = True
+) -> tuple[int, str | None]:
     """Check that a checkpoint is whole and belongs to this run.
 
     Args:
@@ -149,6 +152,7 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
         run: What must be the same: {option or property: value}.
         defaults: What properties are where a checkpoint of an earlier version does not tell. Such a checkpoint tells
             nothing of the objective, which is then not compared.
+        hashed: Look into the files, too; where several processes see the same ones, one of them does.
 
     Returns:
         The checkpoint's step and identifier, which earlier versions' have not.
@@ -156,7 +160,7 @@ def verify(checkpoint: Path, run: dict[str, Any], defaults: Mapping[str, Any]) -
     Raises:
         UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
-    step, identifier, saved = _read_whole(checkpoint, "--resume_from_checkpoint")
+    step, identifier, saved = _read_whole(checkpoint, "--resume_from_checkpoint", hashed)
     if _networks(saved) != _networks(run):
         raise UserError(
             f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
@@ -194,7 +198,7 @@ def network_folder(checkpoint: Path) -> Path:
     return averages if all((averages / path.name).is_dir() for path in networks.iterdir()) else networks
 
 
-def _read_whole(checkpoint: Path, option: str) -> tuple[int, str | None, dict[str, Any]]:
+def _read_whole(checkpoint: Path, option: str, hashed: bool = True) -> tuple[int, str | None, dict[str, Any]]:
     """Step, identifier and run of a checkpoint whose files are all as written; `option` is what it was named by."""
     try:
         manifest = read_json(checkpoint / MANIFEST)
@@ -210,8 +214,13 @@ def _read_whole(checkpoint: Path, option: str) -> tuple[int, str | None, dict[st
         }
     except (UserError, AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{checkpoint / MANIFEST} is damaged or missing; {earlier(checkpoint, option)}") from None
-    for path, (size, digest) in expected.items():
-        if not path.is_file() or path.stat().st_size != size or sha256(path) != digest:
+    is_good = {path: path.is_file() and path.stat().st_size == size for path, (size, _) in expected.items()}
+    if hashed and all(is_good.values()):
+        with ThreadPoolExecutor() as pool:
+            digests = pool.map(sha256, expected)
+            is_good = {path: expected[path][1] == digest for path, digest in zip(expected, digests, strict=True)}
+    for path in expected:
+        if not is_good[path]:
             raise UserError(f"{path} is damaged or missing; {earlier(checkpoint, option)}")
     return step, identifier, saved
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,7 @@ from .networks import PhaseNetworks, place
 from .optimizers import make_optimizer
 from .run import Run, noise_seed
 from .schedules import learning_rate_factor
-from .state import as_built, restore, save_checkpoint
+from .state import as_built, restore, save_checkpoint, settle
 from .stopping import Stopped
 from .together import together
 
@@ -87,6 +88,8 @@ class TrainingLoop(Run):
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
         self.noise_generator = torch.Generator()
         self.saved_step: int | None = None  # of the last checkpoint
+        self.thread = ThreadPoolExecutor(1, "checkpoint")
+        self.unsettled: tuple[int, Future[Path] | None] | None = None  # the last checkpoint until it has its name
 
     # one step --------------------------------------------------------------------------------------------------------
 
@@ -220,6 +223,7 @@ class TrainingLoop(Run):
                 raise UserError(f"the weights of {name} are not finite at step {self.step}; {self._last_good()}")
 
     def _last_good(self) -> str:
+        self._wait_for_thread()
         good = checkpointing.list_checkpoints(self.output_dir)
         return f"{good[-1]} is still good" if good else "no checkpoint was saved before"
 
@@ -256,8 +260,9 @@ class TrainingLoop(Run):
         try:
             self.train_until(self.total_steps)
             self.stop_if_told()
-        finally:  # whoever goes on with the networks finds them as they were
+        finally:  # whoever goes on with the networks or the folder finds them as they are to be
             self.phase_networks.set_trainable()
+            self._wait_for_thread()
 
     def train_until(self, final_step: int) -> None:
         """Train up to `final_step`, with logs, pictures and checkpoints on the way."""
@@ -270,6 +275,7 @@ class TrainingLoop(Run):
                 bar.update()
                 if self.step in (self.next_log, final_step):
                     self.next_log = self.find_next_log()
+                    settle(self)
                     losses = self.flush_losses()
                     self.log({**losses, **self.health()})
                     warning = self.new_warning()
@@ -284,11 +290,17 @@ class TrainingLoop(Run):
                 if self.args.checkpointing_steps and self.step % self.args.checkpointing_steps == 0:
                     self.save_checkpoint()
                 self.stop_if_told()
+        settle(self)
 
     def save_checkpoint(self) -> None:
         """Write `checkpoint-<step>`."""
         save_checkpoint(self)
         self.saved_step = self.step
+
+    def _wait_for_thread(self) -> None:
+        """Let the last checkpoint get its name; whether it did is for `settle` to say."""
+        if self.unsettled is not None and self.unsettled[1] is not None:
+            wait([self.unsettled[1]])
 
     def stop_if_told(self) -> None:
         """End the run where a signal has asked for it; every process must call this alike.
@@ -302,6 +314,7 @@ class TrainingLoop(Run):
         if self.saved_step != self.step and self.args.checkpoint_on_stop:
             self.check_finite()
             self.save_checkpoint()
+        settle(self)
         self.accelerator.print(f"stopped by {received.name} after step {self.step}: {self._way_on()}")
         raise Stopped(received)
 

@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from accelerate import Accelerator
+
 from hf_genmodels.errors import UserError
 
 from . import checkpointing
@@ -52,8 +54,9 @@ def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]
     if checkpoint is None:
         accelerator.print(f"there is no checkpoint in {loop.output_dir} yet: starting from the beginning")
         return None
+    hashed = sees_first(accelerator, checkpoint / checkpointing.MANIFEST)
     with together(accelerator):
-        step, identifier = checkpointing.verify(checkpoint, identity(loop), defaults)
+        step, identifier = checkpointing.verify(checkpoint, identity(loop), defaults, hashed)
         if step > loop.total_steps:
             raise UserError(
                 f"{checkpoint} has been trained for {step} steps, this run has only {loop.total_steps}; "
@@ -71,6 +74,13 @@ def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]
                 f"{seen[0][0]}): give all machines checkpoints that they wrote together"
             )
     return checkpoint
+
+
+def sees_first(accelerator: Accelerator, path: Path) -> bool:
+    """Whether no process before this one sees the same file: on a disk that they share, the main process's."""
+    status = path.stat() if path.is_file() else None
+    seen = gather(accelerator, status and (status.st_ino, status.st_mtime_ns))
+    return seen.index(seen[accelerator.process_index]) == accelerator.process_index
 
 
 def newest_of_all(loop: TrainingLoop) -> Path | None:

@@ -96,17 +96,41 @@ def as_built(objective: Objective, args: TrainingArguments) -> dict[str, Any]:
 def save_checkpoint(loop: TrainingLoop) -> None:
     """Write `checkpoint-<step>`; whatever stops it leaves the earlier ones whole.
 
-    Every process writes its own state, and one process on every disk all the rest (`TrainingLoop.writes`).
+    Every process writes its own state, and one process on every disk all the rest (`TrainingLoop.writes`). That one
+    hashes the files in a thread while training goes on, and then gives the checkpoint its name; see `settle`.
     """
+    settle(loop)
     accelerator, step, output_dir = loop.accelerator, loop.step, loop.output_dir
     identifier = of_main(accelerator, uuid.uuid4().hex)
     folder = checkpointing.partial_folder(output_dir, step)
-    for stage in (_write_shared, _write_own, _finish):
+    for stage in (_write_shared, _write_own):
         with together(accelerator), checkpointing.writing(f"checkpoint-{step}", output_dir):
-            stage(loop, folder, identifier)
+            stage(loop, folder)
+    told = (folder, output_dir, step, identifier, identity(loop), loop.data.spec.class_names)
+    loop.unsettled = step, loop.thread.submit(checkpointing.finish, *told) if loop.writes else None
 
 
-def _write_shared(loop: TrainingLoop, folder: Path, _: str) -> None:
+def settle(loop: TrainingLoop) -> None:
+    """Wait until the last checkpoint has its name on every disk; only then are those beyond the limit removed.
+
+    Every process must call this alike.
+
+    Raises:
+        UserError: It could not be read again, or not be named.
+    """
+    if loop.unsettled is None:
+        return
+    step, finishing = loop.unsettled
+    loop.unsettled = None
+    with together(loop.accelerator), checkpointing.writing(f"checkpoint-{step}", loop.output_dir):
+        if finishing is not None:
+            finishing.result()
+    with together(loop.accelerator), checkpointing.writing(f"checkpoint-{step}", loop.output_dir):
+        if loop.writes:
+            checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
+
+
+def _write_shared(loop: TrainingLoop, folder: Path) -> None:
     if not loop.writes:
         return
     checkpointing.begin(loop.output_dir, loop.step)
@@ -130,7 +154,7 @@ def _write_shared(loop: TrainingLoop, folder: Path, _: str) -> None:
     save_state(state, folder / "state.pt")
 
 
-def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
+def _write_own(loop: TrainingLoop, folder: Path) -> None:
     mine = {
         "random": random_state(),
         "stream": loop.batches.state(loop.consumed),
@@ -142,13 +166,6 @@ def _write_own(loop: TrainingLoop, folder: Path, _: str) -> None:
         "gradient_norms": {name: norm.cpu() for name, norm in loop.gradient_norms.items()},
     }
     save_state(mine, own_file(loop, folder))
-
-
-def _finish(loop: TrainingLoop, folder: Path, identifier: str) -> None:
-    if loop.writes:
-        names = loop.data.spec.class_names
-        checkpointing.finish(folder, loop.output_dir, loop.step, identifier, identity(loop), names)
-        checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
 
 
 def own_file(loop: TrainingLoop, checkpoint: Path) -> Path:

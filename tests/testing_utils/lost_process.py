@@ -1,4 +1,4 @@
-"""What each of two processes does of which one is killed: `main` is run in both, each with a folder of its own."""
+"""What each of two processes does of which one is killed: `main` is run in both."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.testing_utils.told import trained
 
 
 def main(folder: Path, victim: int, moment: str) -> None:
-    """Train in `folder/machine-<rank>`; process `victim` is killed by SIGKILL at a `moment` of `Told`."""
+    """Train in `folder/machine-<number>`; process `victim` is killed by SIGKILL at a `moment` of `Told`."""
     rank = Accelerator().process_index
-    mine = folder / f"machine-{rank}"
-    mine.mkdir(parents=True)
+    mine = folder / f"machine-{os.environ.get('GROUP_RANK', rank)}"  # a launcher says which of its machines this is
+    mine.mkdir(parents=True, exist_ok=True)
     trained(mine / "run", *((moment, signal.SIGKILL) if rank == victim else ()))
 
 

@@ -147,6 +147,13 @@ def interrupted(finished: Path, step: int, output_dir: Path) -> Path:
     return output_dir
 
 
+def flip_a_bit(path: Path) -> None:
+    """Change a file as a disk may."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def write_pictures(folder: Path, count: int = 48, size: int = 8, channels: int = 1) -> Path:
     """A folder of images that have a left and a right side."""
     folder.mkdir(parents=True)

@@ -18,7 +18,9 @@ from accelerate.utils import gather_object
 from hf_genmodels import UserError
 from hf_genmodels.training.entry import let_collectives_end
 from hf_genmodels.training.output_folder import occupied
+from hf_genmodels.training.resuming import sees_first
 from tests.testing_utils.told import trained
+from tests.testing_utils.training import flip_a_bit
 
 
 def refusal(action: Callable[[], Any]) -> str:
@@ -52,6 +54,14 @@ def main(folder: Path) -> None:
         said["stopped"] = sorted(path.name for path in run.glob("checkpoint-*"))
     trained(run, resume_from_checkpoint="latest")
     shutil.copytree(run, mine / "resumed")
+
+    said["sees first"] = [
+        sees_first(accelerator, place / "checkpoint-10" / "checkpoint.json")
+        for place in (run, folder / "machine-0/run")
+    ]
+    if rank == 1:
+        flip_a_bit(run / "checkpoint-10" / "state.pt")
+    said["damaged"] = refusal(lambda: trained(run, resume_from_checkpoint="latest"))
 
     if rank == 1:
         shutil.rmtree(run / "checkpoint-10")

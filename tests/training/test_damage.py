@@ -1,21 +1,26 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.training import checkpointing
 from hf_genmodels.training.train_vae import main
+from tests.testing_utils.adversaries import Adversaries, make_loop
 from tests.testing_utils.refusals import refused
-from tests.testing_utils.training import interrupted, options, run, same_bytes
+from tests.testing_utils.training import flip_a_bit, interrupted, options, run, same_bytes
 
 WEIGHTS = "networks/vae/diffusion_pytorch_model.safetensors"
 LIMITED = """
 import resource, signal
 from hf_genmodels.training.entry import script
+from hf_genmodels.training import checkpointing
 from hf_genmodels.training.train_vae import main
+from tests.testing_utils.adversaries import Adversaries, make_loop
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (12000, 12000))
 script(main)
@@ -28,12 +33,6 @@ def truncate(path: Path) -> None:
 
 def empty(path: Path) -> None:
     path.write_bytes(b"")
-
-
-def flip_a_bit(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def remove(path: Path) -> None:
@@ -109,6 +108,56 @@ def test_a_full_disk_leaves_the_earlier_checkpoint_whole(finished: Path, tmp_pat
     assert not (output_dir / "model_index.json").exists()
     main(arguments)
     assert same_bytes(finished / "vae", output_dir / "vae")
+
+
+def unreadable(path: Path) -> str:
+    raise OSError(5, "Input/output error", str(path))
+
+
+@pytest.mark.parametrize("steps", [10, 12])
+def test_files_that_cannot_be_read_again_make_no_checkpoint(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    """They are hashed in a thread while the run goes on, which ends at the next log, or at its end."""
+    output_dir = interrupted(finished, 5, tmp_path / "run")
+    arguments = options(output_dir, resume_from_checkpoint="latest", max_train_steps=steps)
+    hashed = checkpointing.sha256
+    read = lambda path: unreadable(path) if ".partial" in str(path) else hashed(path)  # noqa: E731
+    with monkeypatch.context() as broken:
+        broken.setattr(checkpointing, "sha256", read)
+        with refused(
+            f"^cannot write checkpoint-10 in {output_dir}: .*error.*{output_dir / 'checkpoint-5'} is intact$"
+        ):
+            main(arguments)
+    assert [path.name for path in output_dir.glob("checkpoint-*")] == ["checkpoint-5"]
+    assert not (output_dir / "model_index.json").exists()
+    main(options(output_dir, resume_from_checkpoint="latest"))
+    assert same_bytes(finished / "vae", output_dir / "vae")
+
+
+def test_a_checkpoint_is_named_when_it_has_been_hashed_and_old_ones_are_kept_until_then(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the training does meanwhile: the hash of the second ends when the fourth step after it has begun."""
+    seen: list[tuple[int, list[str]]] = []
+    go_on, hashed = threading.Event(), checkpointing.sha256
+
+    class Watching(Adversaries):
+        def before_step(self, step: int) -> None:
+            super().before_step(step)
+            seen.append((step, sorted(path.name for path in tmp_path.glob("*checkpoint-*"))))
+            if step == 7:
+                go_on.set()
+
+    def slow(path: Path) -> str:
+        assert "checkpoint-4" not in str(path) or go_on.wait(60)
+        return hashed(path)
+
+    monkeypatch.setattr(checkpointing, "sha256", slow)
+    changes = {"max_train_steps": 8, "log_steps": 100, "checkpointing_steps": 4, "checkpoints_total_limit": 1}
+    make_loop(Watching(), tmp_path, **changes).run(None)
+    assert seen[4:] == [(step, [".partial-checkpoint-4"]) for step in (4, 5, 6, 7)]
+    assert [path.name for path in tmp_path.glob("*checkpoint-*")] == ["checkpoint-8"]
 
 
 def test_an_output_folder_below_a_file(tmp_path: Path) -> None:
