@@ -8,15 +8,18 @@ from __future__ import annotations
 import importlib
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from accelerate.state import AcceleratorState
 from safetensors.torch import load_file
 from torch import Tensor
 
+from hf_genmodels.data import batches, sets
+from hf_genmodels.objectives.base import Noise
 from tests.assets.earlier_versions.write import FITTED, model_outputs
 
 FOLDER = Path(__file__).resolve().parent / "assets" / "earlier_versions"
@@ -94,6 +97,32 @@ def test_training_goes_on_from_models(archive: str) -> None:
     assert_close({name: after[name] for name in learnt}, {name: before[name] for name in learnt})
 
 
+@pytest.fixture
+def earlier_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The random numbers and the order of 0.1.0, by which alone its runs end as they did."""
+    counts: list[int] = []
+
+    def earlier_order(seed: int, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
+        counts.append(count)
+        return sets.generator(seed, epoch, sets.ORDER).permutation(count)[positions]
+
+    def earlier_draws(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+        return sets.generator(seed, epoch, sets.AUGMENTATION).random((sets.NUM_DRAWS, counts[-1]))[:, indices]
+
+    def drawn_by(draw: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        def drawn(noise: Noise, shape: tuple[int, ...], like: Tensor) -> Tensor:
+            generator = vars(noise).setdefault("generator", torch.Generator().manual_seed(noise.seed))
+            return draw(shape, generator=generator).to(like.dtype)
+
+        return drawn
+
+    monkeypatch.setattr(batches, "order", earlier_order)
+    monkeypatch.setattr(batches, "augmentation_draws", earlier_draws)
+    monkeypatch.setattr(Noise, "normal", drawn_by(torch.randn))
+    monkeypatch.setattr(Noise, "uniform", drawn_by(torch.rand))
+
+
+@pytest.mark.usefixtures("earlier_numbers")
 @pytest.mark.parametrize("archive", TRAINED, indirect=True)
 def test_runs_resume(archive: str) -> None:
     finished = model_weights(RUN)
@@ -105,6 +134,12 @@ def test_runs_resume(archive: str) -> None:
     assert finished.keys() <= resumed.keys()  # beside checkpoints there may be networks that nothing trains
     same = [name for name in finished if not is_averaged_statistic(name)]
     assert_close({name: resumed[name] for name in same}, {name: finished[name] for name in same})
+
+
+@pytest.mark.parametrize("archive", ["0.1.0/vae", "0.1.0/pix2pix"], indirect=True)
+def test_runs_resume_with_the_numbers_of_today(archive: str) -> None:
+    train("--resume_from_checkpoint", "latest")
+    assert json.loads((RUN / "metrics.json").read_text())["step"] == 4
 
 
 def is_averaged_statistic(name: str) -> bool:

@@ -9,9 +9,10 @@ import torch
 from accelerate.utils import broadcast_object_list
 
 from hf_genmodels.data import evaluation_batches
+from hf_genmodels.keyed import noise_seed
 from hf_genmodels.objectives.closed_form import ClosedFormObjective, Fit
 
-from .run import Run, noise_seed
+from .run import Run
 from .together import together
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from hf_genmodels.data.lanes import Lane
 from hf_genmodels.data.layouts import TwoImageDataset
-from hf_genmodels.data.sets import ORDER, generator
+from hf_genmodels.data.sets import order
 from hf_genmodels.data.streams import ImageDataset, StreamedDataset
 from hf_genmodels.objectives.base import Objective
 
@@ -54,7 +54,8 @@ class SampleWatch:
         if isinstance(self.train, StreamedDataset):
             streamed = itertools.islice(Lane(self.train, 0, 1, self.seed).rest_of_epoch(), NUM_WATCHED)
             return self.train.collate((list(streamed), None))["image"]
-        rows: np.ndarray = generator(self.seed, 0, ORDER).permutation(len(self.train))[:NUM_WATCHED]
+        count = len(self.train)
+        rows = order(self.seed, 0, np.arange(min(count, NUM_WATCHED)), count)
         return self.train.collate((rows, None))["image"]
 
     def measure(self, networks: dict[str, ModelMixin]) -> dict[str, float]:

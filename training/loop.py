@@ -1,7 +1,7 @@
 """The training loop, the only one: phases, gradient accumulation, several processes, checkpoints, logs.
 
-Randomness is a function of (seed, step, phase, update), and each process takes its rows of what is drawn for the whole
-batch: a resumed run, N processes, or N accumulated micro-batches see the numbers of one uninterrupted process.
+Randomness is a function of (seed, step, phase, update, row of the global batch): a resumed run, N processes, or N
+accumulated micro-batches see the numbers of one uninterrupted process.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from tqdm.auto import tqdm
 
 from hf_genmodels.data import LoadedData, TrainingBatches
 from hf_genmodels.errors import UserError
+from hf_genmodels.keyed import noise_seed
 from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
 
 from . import checkpointing
@@ -32,7 +33,7 @@ from .figures import RecordedLosses
 from .health import SampleWatch, collapse_warning, gradient_norm_name, lasting_warning
 from .networks import PhaseNetworks, place
 from .optimizers import make_optimizer
-from .run import Run, noise_seed
+from .run import Run
 from .schedules import learning_rate_factor
 from .state import as_built, restore, save_checkpoint, settle
 from .stopping import Stopped
@@ -86,7 +87,6 @@ class TrainingLoop(Run):
         self.recorded = RecordedLosses()
         self.gradient_norms: dict[str, Tensor] = {}
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
-        self.noise_generator = torch.Generator()
         self.saved_step: int | None = None  # of the last checkpoint
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.unsettled: tuple[int, Future[Path] | None] | None = None  # the last checkpoint until it has its name
@@ -125,16 +125,14 @@ class TrainingLoop(Run):
         for micro, (batch, cache) in enumerate(zip(batches, caches, strict=True)):
             for iterate, start in zip(iterates, before, strict=True):
                 iterate.copy_(start)
-            self.noise_generator.manual_seed(seed)
-            noise = Noise(self.noise_generator, share=micro * world + rank, num_shares=len(batches) * world)
+            noise = Noise(seed, share=micro * world + rank, num_shares=len(batches) * world)
             with nullcontext() if micro == len(batches) - 1 else trained.unsynchronised(phase):
                 with nullcontext() if phase.double_backward else self.accelerator.autocast():
                     losses = self.objective.losses(phase, trained.views[phase.name], batch, noise, cache)
                 self.accelerator.backward(losses["loss"] / len(batches))
             self.recorded.add(losses, self.prefixes[phase.name], self.step)
         self.apply_gradients(phase)
-        noise = Noise(self.noise_generator.manual_seed(noise_seed(seed)))
-        self.objective.after_update(phase, self.networks, noise, self.accelerator.gather)
+        self.objective.after_update(phase, self.networks, Noise(noise_seed(seed)), self.accelerator.gather)
 
     def apply_gradients(self, phase: Phase) -> None:
         """Unscale, measure and clip the gradients of a phase's networks, and let their optimisers step."""
@@ -181,7 +179,7 @@ class TrainingLoop(Run):
             first = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
         self.stream = itertools.chain(first, batches)
         if resume_from is None and self.args.pretrained_model_name_or_path is None:
-            noise = Noise(self.noise_generator.manual_seed(noise_seed(self.args.seed)))
+            noise = Noise(noise_seed(self.args.seed))
             whole = [self.to_device(batch) for batch in first]
             batch = {name: torch.cat([micro[name] for micro in whole]) for name in whole[0]}
             self.objective.initialize(batch, noise, self.accelerator.gather)

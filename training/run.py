@@ -14,6 +14,7 @@ from torch import Tensor
 
 from hf_genmodels.data import LoadedData, evaluation_batches
 from hf_genmodels.errors import UserError
+from hf_genmodels.keyed import noise_seed
 from hf_genmodels.objectives.base import Batch, Objective
 
 from . import checkpointing
@@ -138,7 +139,6 @@ class Run(ABC):
         if self.data.validation is None:
             return {}
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
-        generator = torch.Generator().manual_seed(noise_seed(self.args.seed, rank))
         sums: dict[str, tuple[float, int]] = {}
         whole: dict[str, list[Tensor]] = {name: [] for name in self.objective.whole}
         batches = evaluation_batches(
@@ -148,7 +148,8 @@ class Run(ABC):
             world_size=world,
         )
         with self.evaluating(self.inference_networks()) as networks:
-            for batch in batches:
+            for index, batch in enumerate(batches):
+                generator = torch.Generator().manual_seed(noise_seed(self.args.seed, rank + index * world))
                 figures = self.objective.evaluate(networks, self.to_device(batch), generator)
                 for name, values in figures.items():
                     if name in whole:
@@ -188,12 +189,3 @@ class Run(ABC):
             pipeline.set_progress_bar_config(disable=True)
             generator = torch.Generator().manual_seed(self.args.seed)
             return self.objective.sample_grid(pipeline, self.to_device(shown), generator)
-
-
-def noise_seed(*numbers: int) -> int:
-    """One 63-bit seed from several numbers (a multiplicative mix; neighbours give unrelated seeds)."""
-    mixed = 0x9E3779B97F4A7C15
-    for number in numbers:
-        mixed = ((mixed ^ (number + 1)) * 0xBF58476D1CE4E5B9) % 2**64
-        mixed ^= mixed >> 31
-    return mixed >> 1

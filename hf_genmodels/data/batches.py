@@ -18,10 +18,13 @@ import torch
 from ..errors import UserError
 from .lanes import count_lanes
 from .layouts import TwoImageDataset
-from .sets import AUGMENTATION, NUM_DRAWS, ORDER, Batch, generator
+from .sets import Batch, augmentation_draws, order
 from .stream_batches import Rows, StreamBatches
 from .streams import ImageDataset, StreamedDataset
 from .workers import begin_worker
+
+# Entries of an epoch's order that are found in one go: a few would take as long.
+PLANNED_EXAMPLES = 4096
 
 
 class _Collate(torch.utils.data.Dataset):
@@ -139,14 +142,17 @@ class TrainingBatches:
         per_epoch, count = self.batches_per_epoch, self.dataset.spec.num_examples
         assert per_epoch is not None and count is not None
         first_epoch, first_batch = divmod(position, per_epoch)
+        at_once = max(1, PLANNED_EXAMPLES // self.batch_size)
         for epoch in itertools.count(first_epoch):
-            order = generator(self.seed, epoch, ORDER).permutation(count)
-            random = generator(self.seed, epoch, AUGMENTATION)
-            draws = random.random((NUM_DRAWS, count)) if self.dataset.augmented else None
-            for batch in range(first_batch if epoch == first_epoch else 0, per_epoch):
-                begin = (batch * self.world_size + self.rank) * self.batch_size
-                indices = order[begin : begin + self.batch_size]
-                yield indices, None if draws is None else draws[:, indices]
+            for begin in range(first_batch if epoch == first_epoch else 0, per_epoch, at_once):
+                batches = np.arange(begin, min(begin + at_once, per_epoch))[:, None]
+                within = np.arange(self.batch_size)
+                positions = ((batches * self.world_size + self.rank) * self.batch_size + within).ravel()
+                indices = order(self.seed, epoch, positions, count)
+                draws = augmentation_draws(self.seed, epoch, indices) if self.dataset.augmented else None
+                for start in range(0, len(indices), self.batch_size):
+                    batch = slice(start, start + self.batch_size)
+                    yield indices[batch], None if draws is None else draws[:, batch]
 
 
 class _Endless(torch.utils.data.Sampler):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from ..errors import UserError
+from ..keyed import noise_seed, permuted, uniform_double
 from .decoding import BadImage, Reader, Record
 from .features import Images
 from .spec import DataSpec
@@ -29,6 +30,16 @@ SKIP_HINT = "or pass --on_bad_image skip to leave such images out"
 def generator(*seed: int) -> np.random.Generator:
     """A random generator that depends on these numbers only."""
     return np.random.Generator(np.random.PCG64(seed))
+
+
+def order(seed: int, epoch: int, positions: np.ndarray, count: int) -> np.ndarray:
+    """Which of `count` examples come at these positions of an epoch's order."""
+    return permuted(noise_seed(seed, epoch, ORDER), torch.from_numpy(positions), count).numpy()
+
+
+def augmentation_draws(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray:
+    """What decides about an example's augmentation in an epoch: `(NUM_DRAWS, batch)` uniform numbers in [0, 1)."""
+    return uniform_double(noise_seed(seed, epoch, AUGMENTATION), torch.from_numpy(indices), NUM_DRAWS).numpy().T
 
 
 def crop(pixels: np.ndarray, size: tuple[int, int], draws: np.ndarray | None) -> np.ndarray:

@@ -15,7 +15,7 @@ import torch
 
 from ..errors import UserError
 from .lanes import Lane
-from .sets import AUGMENTATION, NUM_DRAWS, Batch, generator
+from .sets import NUM_DRAWS, Batch, augmentation_draws
 from .streams import StreamedDataset, StreamExample
 from .workers import begin_worker
 
@@ -171,10 +171,11 @@ class StreamBatches:
         examples = [example for _, example in chosen]
         if not self.dataset.augmented:
             return self.dataset.collate((examples, None))
-        drawn = [
-            generator(self.seed, epoch, AUGMENTATION, example.index).random(NUM_DRAWS) for epoch, example in chosen
-        ]
-        return self.dataset.collate((examples, np.stack(drawn, axis=1)))
+        epochs, indices = np.array([(epoch, example.index) for epoch, example in chosen]).T
+        draws = np.empty((NUM_DRAWS, len(chosen)))
+        for epoch in np.unique(epochs):
+            draws[:, epochs == epoch] = augmentation_draws(self.seed, int(epoch), indices[epochs == epoch])
+        return self.dataset.collate((examples, draws))
 
     def _made(self, states: dict[int, State]) -> Iterator[tuple[int, list[Part]]]:
         """The parts of each micro-batch, with its number within the global batch."""

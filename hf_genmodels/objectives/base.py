@@ -10,6 +10,7 @@ import torch
 from diffusers import ConfigMixin, ModelMixin
 from torch import Tensor
 
+from .. import keyed
 from ..data.spec import DataSpec
 from ..errors import UserError
 
@@ -53,31 +54,43 @@ class Phase:
 
 
 class Noise:
-    """Random numbers drawn for the global batch, of which each micro-batch takes its own rows.
+    """Random numbers of the rows of a global batch, of which each micro-batch draws its own.
 
-    Every process holds the same generator state, draws the rows of all processes and micro-batches and keeps its
-    slice, so N processes (or N accumulated micro-batches) use the numbers that one process with the whole batch uses.
+    What row i sees in the k-th call is a function of (seed, k, i), so N processes (or N accumulated micro-batches) use
+    the numbers that one process with the whole batch uses. Integers, and so uniform numbers, are the same on every
+    device; normal ones are the same on devices of one kind.
 
     Args:
-        generator: CPU generator; the same seed on every process.
+        seed: The same on every process.
         share: Which of the `num_shares` equal slices of the global batch is ours.
         num_shares: Processes x accumulated micro-batches.
     """
 
-    def __init__(self, generator: torch.Generator, share: int = 0, num_shares: int = 1) -> None:
-        self.generator = generator
+    def __init__(self, seed: int, share: int = 0, num_shares: int = 1) -> None:
+        self.seed = seed
         self.share = share
         self.num_shares = num_shares
+        self._calls = 0
+
+    @classmethod
+    def seeded_by(cls, generator: torch.Generator) -> Noise:
+        """A source for a whole batch, with a seed that the (CPU) generator draws."""
+        return cls(int(torch.randint(2**63 - 1, (), generator=generator)))
 
     def normal(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Standard normal numbers of `shape`, rows of this micro-batch first, with the device and type of `like`."""
-        everything = torch.randn(shape[0] * self.num_shares, *shape[1:], generator=self.generator)
-        return everything[self.share * shape[0] :][: shape[0]].to(like.device, like.dtype)
+        return keyed.normal(self._next_key(), self._rows(shape[0], like), shape[1:]).to(like.dtype)
 
     def uniform(self, shape: tuple[int, ...], like: Tensor) -> Tensor:
         """Uniform numbers in [0, 1) of `shape`, rows of this micro-batch first, with the device and type of `like`."""
-        everything = torch.rand(shape[0] * self.num_shares, *shape[1:], generator=self.generator)
-        return everything[self.share * shape[0] :][: shape[0]].to(like.device, like.dtype)
+        return keyed.uniform(self._next_key(), self._rows(shape[0], like), shape[1:]).to(like.dtype)
+
+    def _next_key(self) -> int:
+        self._calls += 1
+        return keyed.noise_seed(self.seed, self._calls)
+
+    def _rows(self, count: int, like: Tensor) -> Tensor:
+        return torch.arange(self.share * count, (self.share + 1) * count, device=like.device)
 
 
 class Objective:

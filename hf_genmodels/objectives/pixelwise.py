@@ -153,7 +153,7 @@ class PixelwiseObjective(Objective):
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """A row for each map: the image, its known pixels on grey, and samples."""
         image = batch["constraint_image"][:SHOWN_MAPS]
-        values, mask = self.draw_constraints(image, Noise(generator))
+        values, mask = self.draw_constraints(image, Noise.seeded_by(generator))
         known = (values + 1) / 2
         options = {"num_samples": SHOWN_SAMPLES, "generator": generator, "output_type": "pt"}
         samples = pipeline(known, mask[:, 0], **options).images.to(known).unflatten(0, (len(image), SHOWN_SAMPLES))
@@ -163,14 +163,14 @@ class PixelwiseObjective(Objective):
     def watched_samples(self, networks: dict[str, Any], count: int, generator: torch.Generator) -> Tensor:
         """Samples for pixels of random values at random places."""
         network = networks["generator"]
-        noise, like = Noise(generator), torch.empty(0, device=network.device, dtype=network.dtype)
+        noise, like = Noise.seeded_by(generator), torch.empty(0, device=network.device, dtype=network.dtype)
         image = 2 * noise.uniform((count, *self.data.shape), like=like) - 1
         values, mask = self.draw_constraints(image, noise)
         return self.generate(network, values, mask, noise)
 
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """One sample for each held-out map: mean squared error and share satisfied, of images in [-1, 1]."""
-        noise, image = Noise(generator), batch["constraint_image"]
+        noise, image = Noise.seeded_by(generator), batch["constraint_image"]
         if not len(image):
             return {}
         values, mask = self.draw_constraints(image, noise)

@@ -13,6 +13,7 @@ from hf_genmodels.data import Layout
 from hf_genmodels.families import pixelwise
 from hf_genmodels.families.pixelwise import PixelwiseArguments, reload
 from hf_genmodels.losses.constraints import sample_mask
+from hf_genmodels.objectives.base import Noise
 from hf_genmodels.objectives.pixelwise import PixelwiseObjective
 from tests.testing_utils.adversarial_objectives import (
     IMAGES_16,
@@ -204,7 +205,7 @@ def test_held_out_figures_of_each_map():
     objective, batch = build(), make()
     networks = {name: network.eval() for name, network in objective.networks.items()}
     figures = objective.evaluate(networks, batch, torch.Generator().manual_seed(7))
-    noise = seeded_noise(7)
+    noise = Noise.seeded_by(torch.Generator().manual_seed(7))
     mask = sample_mask(noise.uniform((4, 1, 16, 16), like=batch["image"]), 0.02)
     latents = 2 * noise.uniform((4, 1, 4, 4), like=batch["image"]) - 1
     sample = networks["generator"](batch["constraint_image"] * mask, mask, latents).sample

@@ -28,7 +28,7 @@ def make_batch(data: DataSpec, count: int = 5, seed: int = 0) -> dict[str, torch
 
 
 def seeded_noise(seed: int = 7) -> Noise:
-    return Noise(torch.Generator().manual_seed(seed))
+    return Noise(seed)
 
 
 def losses_of(objective: Objective, batch: dict[str, torch.Tensor], seed: int = 7) -> dict[str, Any]:

@@ -15,13 +15,13 @@ from torch import Tensor
 from hf_genmodels import VAE
 from hf_genmodels.data import DataArguments, TrainingBatches, load_data
 from hf_genmodels.errors import UserError
+from hf_genmodels.keyed import noise_seed
 from hf_genmodels.objectives.base import Batch, Noise, Phase
 from hf_genmodels.objectives.vae import VAEObjective
 from hf_genmodels.training import checkpointing
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.checks import check_machine, count_steps
 from hf_genmodels.training.loop import TrainingLoop
-from hf_genmodels.training.run import noise_seed
 from hf_genmodels.training.state import identity
 from tests.testing_utils.adversaries import Adversaries, adversarial_losses, make_loop
 from tests.testing_utils.training import same_bytes, weights
@@ -48,15 +48,8 @@ def by_hand(objective: Adversaries, loop: TrainingLoop) -> None:
                 continue
             for update in range(updates):
                 batch = batch if name == "lazy" else next(batches)
-                draw = torch.Generator().manual_seed(noise_seed(0, step, phase, update))
-                losses = adversarial_losses(
-                    name,
-                    generator,
-                    critic,
-                    batch["image"],
-                    lambda shape, like, draw=draw: torch.randn(shape, generator=draw),
-                    lambda shape, like, draw=draw: torch.rand(shape, generator=draw),
-                )
+                noise = Noise(noise_seed(0, step, phase, update))
+                losses = adversarial_losses(name, generator, critic, batch["image"], noise.normal, noise.uniform)
                 critic.zero_grad()
                 generator.zero_grad()
                 losses["loss"].backward()
