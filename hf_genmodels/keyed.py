@@ -1,8 +1,8 @@
 """Random numbers that are a function of a key and a place: each can be drawn anywhere, without those before it.
 
 Counter-based, as in Salmon et al. 2011 ("Parallel random numbers: as easy as 1, 2, 3", doi 10.1145/2063384.2063405);
-the mixing is SplitMix64's (Steele et al. 2014, doi 10.1145/2660193.2660195) with Stafford's constants ("Mix13"). All
-integers are the same on every device; logarithms, sines and cosines are the device's own.
+the hash is Lea's, as in Steele and Vigna 2021 ("LXM: better splittable pseudorandom number generators", doi
+10.1145/3485525). All integers are the same on every device; logarithms and tangents are the device's own.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 _GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio: multiples of it differ in many bits
+_LEA = 0xDABA0B6EB09322E3
 _ROUNDS = 12
 
 
@@ -40,8 +41,10 @@ def words(key: int, rows: Tensor, count: int) -> Tensor:
         (rows, count) int64 on the device of `rows`.
     """
     positions = torch.arange(-count, 0, device=rows.device)  # negative: no row's number
-    hashed = _mix_(torch.cat([rows, positions]).mul_(_signed(_GOLDEN)).add_(key))
-    return _mix_((hashed[: len(rows)] ^ noise_seed(key))[:, None] ^ hashed[len(rows) :])
+    hashed = _multiply_(_multiply_(torch.cat([rows, positions]).mul_(_signed(_GOLDEN)).add_(key)))
+    # Exclusive or of hashes that lack their last step: it would be undone by the first step of the hash of the pair.
+    pairs = (hashed[: len(rows)] ^ noise_seed(key))[:, None] ^ hashed[len(rows) :]
+    return _fold_(_multiply_(pairs.mul_(_signed(_LEA))))
 
 
 def uniform(key: int, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -61,10 +64,12 @@ def normal(key: int, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
     halves = words(key, rows, pairs).view(torch.int32).float()
     radius, angle = halves[:, :pairs], halves[:, pairs:]
     # float32 is finest near 0, where the radius is large: sizes of signed numbers keep all 31 bits there.
-    radius.abs_().mul_(2**-31).clamp_(min=2**-33).log_().mul_(-2).sqrt_()
-    cosine = angle.mul_(math.pi * 2**-31).cos()
-    angle.sin_().mul_(radius)
-    radius.mul_(cosine)
+    radius.abs_().mul_(2**-31).clamp_(min=2**-33).log_().mul_(-8).sqrt_()
+    # Twice the radius, and the tangent t of half the angle: cos = 2 / (1 + t^2) - 1, sin = 2 t / (1 + t^2).
+    tangent = angle.mul_(math.pi / 2 * 2**-31).tan_()
+    scale = radius / tangent.square().add_(1)
+    torch.mul(scale, tangent, out=angle)
+    torch.sub(scale, radius, alpha=0.5, out=radius)
     return halves[:, :count].reshape(len(rows), *shape)
 
 
@@ -102,23 +107,21 @@ def _feistel(keys: list[int], numbers: Tensor, low: int, high: int) -> Tensor:
     parts, widths = [numbers & (2**low - 1), numbers >> low], (low, high)
     for index, key in enumerate(keys):
         mine, other = index % 2, 1 - index % 2
-        hashed = _mix_((parts[other] + 1).mul_(_signed(_GOLDEN)).add_(key))
-        parts[mine] = parts[mine] ^ (hashed & (2 ** widths[mine] - 1))
+        hashed = _fold_(_multiply_((parts[other] + key).mul_(_signed(_LEA))))
+        parts[mine] = parts[mine] ^ hashed.bitwise_and_(2 ** widths[mine] - 1)
     return parts[1] << low | parts[0]
 
 
-def _mix_(words: Tensor) -> Tensor:
-    """SplitMix64's finaliser (Stafford's Mix13) in place."""
-    shifted = torch.empty_like(words)
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        _xor_shift_(words, shift, shifted).mul_(_signed(factor))
-    return _xor_shift_(words, 31, shifted)
+def _fold_(words: Tensor) -> Tensor:
+    """`words ^ (words >> 32)` in place."""
+    halves = words.view(torch.int32)  # the lower half first, on every machine that PyTorch runs on
+    halves[..., ::2].bitwise_xor_(halves[..., 1::2])
+    return words
 
 
-def _xor_shift_(words: Tensor, shift: int, shifted: Tensor) -> Tensor:
-    """`words ^ (words >> shift)` in place, zeros shifted in."""
-    torch.bitwise_right_shift(words, shift, out=shifted)
-    return words.bitwise_xor_(shifted.bitwise_and_(2 ** (64 - shift) - 1))
+def _multiply_(words: Tensor) -> Tensor:
+    """A round of Lea's hash in place; two and a last fold are the whole."""
+    return _fold_(words).mul_(_signed(_LEA))
 
 
 def _signed(word: int) -> int:
