@@ -3,7 +3,7 @@
     python benchmarks/bench_scale.py [--rounds 40] [--threads 1]
 
 Noise: what the last of 1, 8 and 64 ranks computes for its 64 rows of a global batch, beside `torch.randn` of its own
-rows, which N processes could not split, and of the whole batch, which every rank drew in version 0.1.0. Order: the
+rows, which N processes could not split, and of the whole batch, which every rank drew before. Order: the
 first batch of the epoch that begins after three epochs of 10^8 images, with flips, in a fresh process each time.
 """
 
@@ -44,7 +44,7 @@ def noise_runs(shape: tuple[int, ...]) -> dict[str, Callable[[], Any]]:
 
 
 def whole_batch(shape: tuple[int, ...], ranks: int) -> Callable[[], Any]:
-    """What version 0.1.0 did on each rank."""
+    """What each rank drew before: the whole batch, of which it took its rows."""
     generator = torch.Generator()
     return lambda: torch.randn(ranks * shape[0], *shape[1:], generator=generator)[-shape[0] :].clone()
 
