@@ -86,6 +86,10 @@ class TrainingArguments:
         metadata={"help": "TF32 in matrix products, too, on GPUs that have it; PyTorch has it in convolutions."},
     )
     compile: bool = field(default=False, metadata={"help": "torch.compile the networks."})
+    compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = field(
+        default="default",
+        metadata={"help": "torch.compile's; reduce-overhead uses CUDA graphs, max-autotune looks for kernels, too."},
+    )
     num_threads: int | None = field(
         default=None, metadata={"help": "CPU threads of each process; by default the cores over the local processes."}
     )
@@ -298,6 +302,7 @@ def literal_choices(kind: Any) -> tuple[str, ...]:
 NEEDS = (
     ("lr_decay_start_step", "lr_scheduler", ("constant_then_linear",)),
     ("lr_final_ratio", "lr_scheduler", ("exponential",)),
+    ("compile_mode", "compile", (True,)),
     ("ema_max_decay", "use_ema", (True,)),
     ("ema_inv_gamma", "use_ema", (True,)),
     ("ema_power", "use_ema", (True,)),

@@ -95,6 +95,8 @@ class TrainingLoop(Run):
 
     def training_step(self) -> None:
         """One pass over all phases."""
+        if self.args.compile:
+            torch.compiler.cudagraph_mark_step_begin()  # what CUDA graphs gave in the last step may be overwritten
         self.objective.before_step(self.step)
         factor = self.learning_rate_factor(self.step)
         for optimizer in self.optimizers.values():

@@ -38,7 +38,8 @@ class PhaseNetworks:
     Attributes:
         parameters: Network -> its parameters that can take gradients.
         wrapped: Those that a phase trains, wrapped for several processes.
-        views: Phase -> what `Objective.losses` gets.
+        views: Phase -> what `Objective.losses` gets. Compiled ones have a graph where they are trained and one where
+            they are frozen, since gradients on and off are two graphs for torch.
         power_iterates: Of spectral norms, see `blocks.adversarial.power_iterates`.
     """
 
@@ -52,13 +53,14 @@ class PhaseNetworks:
         self.power_iterates = [each for network in networks.values() for each in power_iterates(network)]
         trained = dict.fromkeys(name for phase in phases for name in phase.trains)
         self.wrapped = {name: self._wrap(name) for name in trained}
-        compiled = {name: torch.compile(module) for name, module in self.wrapped.items()} if args.compile else {}
+        ways = [dict[str, Any](networks), dict[str, Any](self.wrapped)]
+        compiled = [{name: torch.compile(m, mode=args.compile_mode) for name, m in way.items()} for way in ways]
         self.views: dict[str, dict[str, Any]] = {}
         for phase in phases:
-            if compiled and phase.double_backward:
+            if args.compile and phase.double_backward:
                 accelerator.print(f"phase {phase.name} differentiates a gradient: it is not compiled")
-            used = self.wrapped if phase.double_backward or not compiled else compiled
-            self.views[phase.name] = {**networks, **{name: used[name] for name in phase.trains}}
+            frozen, used = compiled if args.compile and not phase.double_backward else ways
+            self.views[phase.name] = {**frozen, **{name: used[name] for name in phase.trains}}
 
     def _wrap(self, name: str) -> nn.Module:
         handler = self.accelerator.ddp_handler

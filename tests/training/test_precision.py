@@ -14,13 +14,16 @@ from typing import Any
 import pytest
 import torch
 import torch._inductor.config
+from accelerate import Accelerator
 
+from hf_genmodels.families import FAMILIES
 from hf_genmodels.training import train_avae
 from hf_genmodels.training.arguments import TrainingArguments
 from hf_genmodels.training.ema import AveragedNetwork
-from hf_genmodels.training.entry import make_accelerator
+from hf_genmodels.training.entry import make_accelerator, make_run
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.adversaries import Adversaries, TinyNetwork, make_loop
+from tests.testing_utils.family_runs import RUNS, build, load
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.training import ROOT, largest_difference, options, same_bytes, script, weights
 
@@ -139,12 +142,43 @@ def test_compiled_phases_train_as_the_others(
         for phase, views in loop.phase_networks.views.items()
         for name, view in views.items()
     }
-    assert {key for key, value in is_compiled.items() if value} == {("generator", "generator"), ("lazy", "critic")}
+    assert len(is_compiled) == 6
+    assert all(value == (phase != "critic") for (phase, _), value in is_compiled.items())
     assert "phase critic differentiates a gradient: it is not compiled" in capsys.readouterr().out
     for name in ("generator", "critic"):
         part = f"checkpoint-2/networks/{name}"
         assert not any("_orig_mod" in key for key in weights(tmp_path / "compiled" / part))
         assert largest_difference(tmp_path / "compiled" / part, tmp_path / "plain" / part) < 1e-5
+
+
+def test_each_network_is_compiled_once_for_each_part_that_it_plays(fresh_compiler: None, tmp_path: Path) -> None:
+    """Phases turn gradients on and off: a network is one graph where it is trained and one where it is frozen."""
+    graphs = []
+
+    class Counting(Adversaries):
+        def before_step(self, step: int) -> None:
+            super().before_step(step)
+            graphs.append(torch._dynamo.utils.counters["stats"]["unique_graphs"])
+
+    make_loop(Counting(critic_updates=1, every=1), tmp_path, max_train_steps=5, compile=True).run(None)
+    assert graphs == [0, 3, 3, 3, 3]  # no phase that is compiled calls the generator frozen
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name, (family, _) in RUNS.items() if not FAMILIES[family].is_fitted])
+def test_a_compiled_family_trains_as_it_does_uncompiled(fresh_compiler: None, tmp_path: Path, name: str) -> None:
+    data, reached = load(name), []
+    for compiled in (False, True):
+        args = TrainingArguments(str(tmp_path), train_batch_size=8, max_train_steps=3, log_steps=3, learning_rate=1e-4)
+        args.compile, args.checkpointing_steps, args.num_threads = compiled, 0, 1
+        loop = make_run(build(name, data.spec), data, args, Accelerator(), {})
+        loop.prepare(None)
+        loop.learn()
+        reached.append({key: points[-1][1] for key, points in loop.history.items()})
+    assert torch._dynamo.utils.counters["frames"]["ok"] >= 1 or all(
+        phase.double_backward for phase in loop.objective.phases
+    )
+    assert reached[1] == pytest.approx(reached[0], rel=2e-3, abs=1e-4)
 
 
 def test_a_compiled_run_of_a_family_with_several_phases(fresh_compiler: None, tmp_path: Path) -> None:
