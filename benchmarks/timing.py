@@ -53,7 +53,12 @@ def make_loop(
     return loop
 
 
-def interleave(runs: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
+def interleave(
+    runs: dict[str, Callable[[], Any]],
+    rounds: int,
+    warm_up: int = 3,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, list[float]]:
     """Seconds of each run in each round; within a round they go one after the other, every second round backwards."""
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     with quiet():
@@ -62,9 +67,9 @@ def interleave(runs: dict[str, Callable[[], Any]], rounds: int, warm_up: int = 3
                 run()
         for index in range(rounds):
             for name in list(runs)[:: -1 if index % 2 else 1]:
-                start = time.perf_counter()
+                start = clock()
                 runs[name]()
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append(clock() - start)
     return seconds
 
 
