@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,8 @@ from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, check_output_d
 
 if TYPE_CHECKING:
     from ..data import DataArguments
+    from ..evaluation.processes import Processes
+    from ..pipelines.base import GenerativePipeline
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -36,16 +40,51 @@ def evaluate(args: argparse.Namespace) -> None:
     """`evaluate MODEL`: measure a pipeline, or a folder of images, on a data set.
 
     The figures and a new card go into --output_dir, by default into the model's folder if it is local; those of a
-    folder of images, without a card, nowhere else than into --output_dir.
+    folder of images, without a card, nowhere else than into --output_dir. Several processes of a launcher share the
+    work, and one of them prints and writes.
     """
+    from ..evaluation.processes import Processes
+
+    processes = Processes()
+    with contextlib.ExitStack() as stack:
+        if not processes.is_main:
+            stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
+        _evaluate(args, processes)
+
+
+def _evaluate(args: argparse.Namespace, processes: Processes) -> None:
+    from ..evaluation import evaluate_pipeline
+    from ..evaluation.folder import FolderOfImages
+
+    with processes.together():
+        pipeline, data, sampling = _prepare(args)
+    results = evaluate_pipeline(
+        pipeline,
+        data,
+        split=args.split,
+        metrics=args.metrics,
+        num_samples=args.num_samples,
+        batch_size=args.batch_size,
+        extractor=args.extractor,
+        seed=args.seed,
+        sampling=sampling,
+        known_pixels=args.known_pixels,
+        processes=processes,
+    )
+    with processes.together():
+        if processes.is_main:
+            _print_results(results)
+            _write_results(args, results, None if isinstance(pipeline, FolderOfImages) else pipeline)
+
+
+def _prepare(args: argparse.Namespace) -> tuple[GenerativePipeline, DataArguments, dict[str, Any]]:
+    """What is measured, on which data, with which options of its call."""
     from ..cards import load_card, training_arguments
     from ..data import DataArguments
-    from ..evaluation import evaluate_pipeline
     from ..evaluation.folder import FolderOfImages, is_folder_of_images
-    from ..hub import copy_descriptions, write_card
-    from ..metrics.record import read_metrics, write_evaluation
+    from ..metrics.record import read_metrics
 
-    model, target = Path(args.model), Path(args.output_dir or args.model)
+    target = Path(args.output_dir or args.model)
     if args.output_dir is not None:
         check_output_dir(target)
     if args.exclude_label is not None and "auroc" not in args.metrics:
@@ -66,24 +105,22 @@ def evaluate(args: argparse.Namespace) -> None:
         _read_as_in_training(data, saved, with_anomaly="auroc" in args.metrics)
     if is_one_way and args.direction is not None:
         data.direction = sampling.pop("direction")  # a translator of one direction reads its data in that
-    results = evaluate_pipeline(
-        pipeline,
-        data,
-        split=args.split,
-        metrics=args.metrics,
-        num_samples=args.num_samples,
-        batch_size=args.batch_size,
-        extractor=args.extractor,
-        seed=args.seed,
-        sampling=sampling,
-        known_pixels=args.known_pixels,
-    )
-    _print_results(results)
-    if are_images:
+    return pipeline, data, sampling
+
+
+def _write_results(
+    args: argparse.Namespace, results: list[dict[str, Any]], pipeline: GenerativePipeline | None
+) -> None:
+    """Into the folder that `evaluate` says; without a pipeline those of a folder of images."""
+    from ..hub import copy_descriptions, write_card
+    from ..metrics.record import write_evaluation
+
+    model, target = Path(args.model), Path(args.output_dir or args.model)
+    if pipeline is None:
         if args.output_dir is not None:
-            Path(args.output_dir).mkdir(parents=True, exist_ok=True)
-            write_evaluation(args.output_dir, results)
-            print(f"written to {Path(args.output_dir) / 'metrics.json'}")
+            target.mkdir(parents=True, exist_ok=True)
+            write_evaluation(target, results)
+            print(f"written to {target / 'metrics.json'}")
         return
     if args.output_dir is None and not model.is_dir():
         return

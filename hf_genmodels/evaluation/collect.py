@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Generator, Tensor
 from tqdm.auto import tqdm
 
 from ..errors import UserError
-from .compared import Answers, completions, labelled_batches, real_batches, translations
+from .compared import Answers, completion_turns, completions, real_batches, translations
 from .folder import FolderOfImages
 from .kinds import ANOMALY, DENSITY, ERROR, ERRORS, FEATURES, LIKELIHOOD, TEXTURE
+from .processes import Turns, check_turns
 from .request import Request
 
 NO_LABELS = "auroc needs labels, and the data have none; name the column with --label_column"
@@ -29,6 +32,7 @@ class Collected:
         probabilities: The extractor's, where it gives any.
         scores: Numbers for each example, batches of (batch,) by name.
         count: Examples.
+        seen: `Turns.seen` of all that was drawn from.
     """
 
     values: list[Tensor] = field(default_factory=list)
@@ -36,6 +40,7 @@ class Collected:
     probabilities: list[Tensor] = field(default_factory=list)
     scores: dict[str, list[Tensor]] = field(default_factory=lambda: defaultdict(list))
     count: int = 0
+    seen: list[dict[int, tuple[str, str]]] = field(default_factory=list)
 
     def add(self, examples: Tensor, request: Request) -> None:
         """Keep of a batch what the metrics look at."""
@@ -49,8 +54,34 @@ class Collected:
                 self.probabilities.append(probabilities.float().cpu())
 
 
+def joined(parts: Sequence[Collected]) -> Collected:
+    """What several processes have collected, in the order of the batches.
+
+    Raises:
+        UserError: What they drew at random is not what one would have drawn.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    whole = Collected(
+        _in_turn([each.values for each in parts]),
+        _in_turn([each.features for each in parts]),
+        _in_turn([each.probabilities for each in parts]),
+        count=sum(each.count for each in parts),
+    )
+    for name in parts[0].scores:
+        whole.scores[name] = _in_turn([each.scores.get(name, []) for each in parts])
+    for seen in zip(*(each.seen for each in parts), strict=True):
+        check_turns(seen)
+    return whole
+
+
+def _in_turn(parts: Sequence[list[Tensor]]) -> list[Tensor]:
+    """The batches of several processes, of which batch k is in part k modulo their number."""
+    return [batch for row in itertools.zip_longest(*parts) for batch in row if batch is not None]
+
+
 def collect(request: Request, dataset: Any, where: str) -> tuple[Collected, Collected]:
-    """What the real data leave, and what the pipeline made.
+    """What the real data leave, and what the pipeline made; of several processes, this one's batches.
 
     Args:
         request: What was asked for.
@@ -63,42 +94,64 @@ def collect(request: Request, dataset: Any, where: str) -> tuple[Collected, Coll
     if "translations" in request.pipeline.measures:
         return _collect_answers(request, translations(request, dataset))
     if "completions" in request.pipeline.measures:
-        return _collect_answers(request, completions(request, dataset))
+        turns = completion_turns(request)
+        real, made = _collect_answers(request, completions(request, dataset, turns))
+        made.seen = [each.seen for each in turns]
+        return real, made
     real = _collect_real(request, dataset)
-    if not real.count:
+    if not real.count and request.processes.is_main:
         raise UserError(f"split {where} is empty")
     return real, _collect_samples(request)
 
 
+def _bar(request: Request, what: str) -> tqdm[Any]:
+    shown = request.progress and request.processes.is_main
+    return tqdm(total=request.num_samples, desc=what, unit="example", disable=not shown)
+
+
 def _collect_real(request: Request, dataset: Any) -> Collected:
     """One pass over the real data: features, reconstruction errors, likelihoods."""
-    real = Collected()
-    generators = {kind: request.generator() for kind in (ERROR, LIKELIHOOD, ANOMALY)}
-    with tqdm(total=request.num_samples, desc="real", unit="example", disable=not request.progress) as bar:
-        for batch, labels in labelled_batches(request, dataset):
+    real, pipeline, size = Collected(), request.pipeline, request.batch_size
+    errors, likelihoods, anomalies = (request.turns() for _ in range(3))
+    real.seen = [errors.seen, likelihoods.seen, anomalies.seen]
+
+    def anomaly_score(batch: Tensor, generator: Generator) -> Tensor:
+        options = {"generator": generator} if pipeline.random_anomaly_scores else {}
+        return pipeline.anomaly_score(batch, **options)
+
+    def log_likelihood(batch: Tensor, generator: Generator) -> Tensor:
+        return pipeline.log_likelihood(batch, generator=generator)
+
+    with _bar(request, "real") as bar:
+        for number, batch, labels in real_batches(request, dataset):
             real.add(batch, request)
-            _score_reconstructions(request, batch, generators[ERROR], real)
+            _score_reconstructions(request, number, batch, errors, real)
             if request.of(ANOMALY):
                 if labels is None or request.anomaly is None:
                     raise UserError(NO_LABELS)
-                options = {"generator": generators[ANOMALY]} if request.pipeline.random_anomaly_scores else {}
-                real.scores["anomaly score"].append(request.pipeline.anomaly_score(batch, **options).double().cpu())
+                scores = anomalies.run(number, batch, size, anomaly_score)
+                real.scores["anomaly score"].append(scores.double().cpu())
                 real.scores["is anomaly"].append(labels == request.anomaly)
             if request.of(LIKELIHOOD):
-                log_likelihood = request.pipeline.log_likelihood(batch, generator=generators[LIKELIHOOD])
-                real.scores["nll"].append(-log_likelihood.double().cpu())
-            bar.update(len(batch))
+                found = likelihoods.run(number, batch, size, log_likelihood)
+                real.scores["nll"].append(-found.double().cpu())
+            bar.update(len(batch) * request.processes.number)
         bar.total = bar.n
     return real
 
 
-def _score_reconstructions(request: Request, images: Tensor, generator: Generator, real: Collected) -> None:
+def _score_reconstructions(request: Request, number: int, images: Tensor, turns: Turns, real: Collected) -> None:
     """Add each example's reconstruction errors, where asked for."""
     wanted = request.of(ERROR)
     if not wanted:
         return
-    options = {"generator": generator} if request.pipeline.random_reconstructions else {}
-    decoded = request.pipeline.reconstruct(images, output_type="pt", **options).images.cpu()
+
+    def reconstruct(images: Tensor, generator: Generator) -> Tensor:
+        options = {"generator": generator} if request.pipeline.random_reconstructions else {}
+        decoded: Tensor = request.pipeline.reconstruct(images, output_type="pt", **options).images
+        return decoded
+
+    decoded = turns.run(number, images, request.batch_size, reconstruct).cpu()
     for metric in wanted:
         real.scores[metric].append(ERRORS[metric](images, decoded).double())
 
@@ -110,28 +163,34 @@ def _collect_samples(request: Request) -> Collected:
         return made
     if isinstance(request.pipeline, FolderOfImages):
         for batch in real_batches(request, request.pipeline.dataset):
-            made.add(batch, request)
+            made.add(batch.examples, request)
         return made
-    generator = request.generator()
-    with tqdm(total=request.num_samples, desc="samples", unit="example", disable=not request.progress) as bar:
-        while made.count < request.num_samples:
-            number = min(request.batch_size, request.num_samples - made.count)
-            options = {**request.sampling, "batch_size": number, "generator": generator}
-            made.add(request.pipeline(**options, output_type="pt").images, request)
-            bar.update(number)
+    turns, size = request.turns(), request.batch_size
+    made.seen = [turns.seen]
+
+    def sample(places: Tensor, generator: Generator) -> Tensor:
+        options = {**request.sampling, "batch_size": len(places), "generator": generator}
+        images: Tensor = request.pipeline(**options, output_type="pt").images
+        return images
+
+    places = torch.arange(request.num_samples).split(size)
+    with _bar(request, "samples") as bar:
+        for number in range(request.processes.rank, len(places), request.processes.number):
+            made.add(turns.run(number, places[number], size, sample), request)
+            bar.update(min(len(places[number]) * request.processes.number, bar.total - bar.n))
     return made
 
 
 def _collect_answers(request: Request, answers: Iterable[Answers]) -> tuple[Collected, Collected]:
     """One pass over what a pipeline makes of images, and over what that is compared with."""
     real, made = Collected(), Collected()
-    with tqdm(total=request.num_samples, desc="images", unit="example", disable=not request.progress) as bar:
+    with _bar(request, "images") as bar:
         for batch in answers:
             if batch.real is not None:
                 real.add(batch.real, request)
             if batch.made is not None:
                 made.add(batch.made, request)
-                bar.update(len(batch.made))
+                bar.update(len(batch.made) * request.processes.number)
             for name, values in batch.scores.items():
                 made.scores[name].append(values.double().cpu())
             for metric in request.of(ERROR):

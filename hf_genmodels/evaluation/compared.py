@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
 from ..data import DataArguments, Layout, evaluation_batches
 from ..data.columns import is_builtin
@@ -18,9 +18,24 @@ from ..errors import UserError
 from ..losses.constraints import sample_mask
 from .folder import FolderOfImages
 from .kinds import ANOMALY, ERROR, VIOLATIONS
+from .processes import Turns
 from .request import Request
 
 _EIGHT_BITS = 255
+
+
+class RealBatch(NamedTuple):
+    """Some of the real data, of those batches that are this process's.
+
+    Attributes:
+        number: Of the batch, counted over all processes.
+        examples: (batch, channels, height, width) in [0, 1], or (batch, dim).
+        labels: (batch,), where there are any.
+    """
+
+    number: int
+    examples: Tensor
+    labels: Tensor | None
 
 
 class Answers(NamedTuple):
@@ -84,21 +99,15 @@ def check_white(request: Request, dataset: Any, data_args: DataArguments) -> Non
             )
 
 
-def real_batches(request: Request, dataset: Any) -> Iterator[Tensor]:
-    """As many real examples as asked for, in order: (batch, channels, height, width) in [0, 1], or (batch, dim)."""
-    return (examples for examples, _ in labelled_batches(request, dataset))
-
-
-def labelled_batches(request: Request, dataset: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """`real_batches` with the labels (batch,) of each, where there are any."""
-    taken = 0
-    for batch in evaluation_batches(dataset, batch_size=request.batch_size):
-        examples = batch["image"][: request.num_samples - taken]
-        taken += len(examples)
+def real_batches(request: Request, dataset: Any) -> Iterator[RealBatch]:
+    """As many real examples as asked for, in order; of several processes each has every so manieth batch."""
+    processes, size = request.processes, request.batch_size
+    batches = evaluation_batches(dataset, batch_size=size, rank=processes.rank, world_size=processes.number)
+    mine = range(processes.rank, -(-request.num_samples // size), processes.number)
+    for number, batch in zip(mine, batches, strict=False):
+        examples = batch["image"][: request.num_samples - number * size]
         labels = batch["label"][: len(examples)] if "label" in batch else None
-        yield (examples + 1) / 2 if examples.ndim == 4 else examples, labels
-        if taken == request.num_samples:
-            return
+        yield RealBatch(number, (examples + 1) / 2 if examples.ndim == 4 else examples, labels)
 
 
 def translations(request: Request, dataset: TwoImageDataset) -> Iterator[Answers]:
@@ -106,22 +115,43 @@ def translations(request: Request, dataset: TwoImageDataset) -> Iterator[Answers
     pipeline, with_violations = request.pipeline, bool(request.of(VIOLATIONS))
     batches = (real_batches(request, side) for side in _sides(request, dataset))
     for given, real in itertools.zip_longest(*batches):
+        targets = None if real is None else real.examples
         if given is None:
-            yield Answers(real, None, {})
+            yield Answers(targets, None, {})
             continue
-        made = pipeline(image=given, output_type="pt", **request.sampling).images.cpu()
-        yield Answers(real, made, pipeline.violations(made) if with_violations else {})
+        made = pipeline(image=given.examples, output_type="pt", **request.sampling).images.cpu()
+        yield Answers(targets, made, pipeline.violations(made) if with_violations else {})
 
 
-def completions(request: Request, dataset: Any) -> Iterator[Answers]:
-    """A sample for a map of known pixels of each real image, as many as asked for at most."""
+def completions(request: Request, dataset: Any, turns: tuple[Turns, Turns]) -> Iterator[Answers]:
+    """A sample for a map of known pixels of each real image, as many as asked for at most.
+
+    Args:
+        request: What was asked for.
+        dataset: The images.
+        turns: For the places of the known pixels, and for the noise.
+    """
+
+    def places(real: Tensor, generator: Generator) -> Tensor:
+        return sample_mask(torch.rand(len(real), 1, *real.shape[2:], generator=generator), request.known_pixels)
+
+    for number, real, _ in real_batches(request, dataset):
+        mask = turns[0].run(number, real, request.batch_size, places)
+
+        def complete(real: Tensor, generator: Generator, mask: Tensor = mask) -> Any:
+            shown = mask[torch.arange(len(real)) % len(mask), 0]
+            return request.pipeline(real, shown, generator=generator, output_type="pt", **request.sampling)
+
+        output = turns[1].run(number, real, request.batch_size, complete)
+        yield Answers(real, output.images.cpu(), {"mse": output.mse, "satisfied": output.satisfied})
+
+
+def completion_turns(request: Request) -> tuple[Turns, Turns]:
+    """The generators of `completions`."""
     places = request.generator()
     # a seed of its own: from the same numbers, the noise would tell which pixels are known
     noise = torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=places)))
-    for real in real_batches(request, dataset):
-        mask = sample_mask(torch.rand(len(real), 1, *real.shape[2:], generator=places), request.known_pixels)
-        output = request.pipeline(real, mask[:, 0], generator=noise, output_type="pt", **request.sampling)
-        yield Answers(real, output.images.cpu(), {"mse": output.mse, "satisfied": output.satisfied})
+    return request.turns(places), request.turns(noise)
 
 
 def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> dict[str, Any]:

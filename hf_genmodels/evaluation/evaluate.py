@@ -15,9 +15,10 @@ from ..data.loading import load_chosen_split
 from ..errors import UserError
 from ..metrics.extractors import Extractor
 from ..pipelines.base import GenerativePipeline
-from .collect import NO_LABELS, collect
+from .collect import NO_LABELS, Collected, collect, joined
 from .compared import check_white, compared_shape, data_settings, layout_of
 from .kinds import ANOMALY
+from .processes import Processes
 from .report import report
 from .request import Request, check_request, check_shape, find_extractor
 
@@ -38,6 +39,7 @@ def evaluate_pipeline(
     progress: bool = True,
     sampling: Mapping[str, Any] | None = None,
     known_pixels: float | None = None,
+    processes: Processes | None = None,
 ) -> list[dict[str, Any]]:
     """Measure a pipeline against a split of a data set.
 
@@ -58,6 +60,7 @@ def evaluate_pipeline(
         sampling: Some of the pipeline's `sampling_options`, such as {"num_inference_steps": 50}; noted in the
             settings. With {"direction": "b_to_a"} domains A and B change places.
         known_pixels: Of a pipeline that takes some: share of the pixels that are known, 0.005 by default.
+        processes: That share the batches; by default those that the launcher says, each of which must call this.
 
     Returns:
         A dict for each number: "name", "value", "settings", and "note" where something has to be said beside it, such
@@ -69,28 +72,43 @@ def evaluate_pipeline(
         UserError: A metric is unknown, cannot be served by this pipeline or data, or its package is missing (all known
             before anything is sampled), or samples are not finite.
     """
-    check_request(pipeline, metrics, num_samples, batch_size, known_pixels)
-    check_seed("seed", seed)
-    options = pipeline.check_sampling_options(sampling or {})
-    pipeline.set_progress_bar_config(disable=True)  # `collect` shows its own
-    found = find_extractor(extractor, metrics, pipeline.device)
-    known = KNOWN_PIXELS if known_pixels is None else known_pixels
-    request = Request(pipeline, metrics, num_samples, batch_size, found, seed, progress, options, known)
-    if request.of(ANOMALY) and data_args.exclude_label is None:
-        raise UserError("auroc needs --exclude_label: the class that is the anomaly, which training left out")
-    split, dataset = load_chosen_split(data_args, split, layout_of(request, data_args))
-    if request.of(ANOMALY) and dataset.spec.class_names is None and not data_args.streaming:
-        raise UserError(NO_LABELS)  # of a stream, classes may be known by their numbers alone
-    check_white(request, dataset, data_args)
-    request = replace(request, anomaly=excluded_label(data_args, dataset.spec.class_names))
-    about = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
-    shape = compared_shape(request, dataset)
-    check_shape(request, shape)
-    description = found.describe(shape) if found else {}
-    real, made = collect(request, dataset, f"{split} of {about['dataset']}")
+    processes = Processes() if processes is None else processes
+    with processes.together():
+        check_request(pipeline, metrics, num_samples, batch_size, known_pixels)
+        check_seed("seed", seed)
+        options = pipeline.check_sampling_options(sampling or {})
+        pipeline.set_progress_bar_config(disable=True)  # `collect` shows its own
+        found = find_extractor(extractor, metrics, pipeline.device)
+        known = KNOWN_PIXELS if known_pixels is None else known_pixels
+        request = Request(pipeline, metrics, num_samples, batch_size, found, seed, progress, options, known, processes)
+        if request.of(ANOMALY) and data_args.exclude_label is None:
+            raise UserError("auroc needs --exclude_label: the class that is the anomaly, which training left out")
+        split, dataset = load_chosen_split(data_args, split, layout_of(request, data_args))
+        if request.of(ANOMALY) and dataset.spec.class_names is None and not data_args.streaming:
+            raise UserError(NO_LABELS)  # of a stream, classes may be known by their numbers alone
+        check_white(request, dataset, data_args)
+        request = replace(request, anomaly=excluded_label(data_args, dataset.spec.class_names))
+        about = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
+        shape = compared_shape(request, dataset)
+        check_shape(request, shape)
+        description = found.describe(shape) if found else {}
+    with processes.together():
+        collected = collect(request, dataset, f"{split} of {about['dataset']}")
+    parts = [processes.to_main(each) for each in collected]
+    results: list[dict[str, Any]] = []
+    with processes.together():
+        if processes.is_main:
+            real, made = map(joined, parts)
+            results = _results(request, real, made, description, about)
+    return processes.of_main(results)
+
+
+def _results(
+    request: Request, real: Collected, made: Collected, description: dict[str, Any], about: dict[str, Any]
+) -> list[dict[str, Any]]:
     return [
         {"name": figure.name, "value": figure.value, "settings": {**figure.settings, "num_real": real.count, **about}}
         | ({"note": figure.note} if figure.note else {})
-        for metric in metrics
+        for metric in request.metrics
         for figure in report(request, metric, real, made, description)
     ]

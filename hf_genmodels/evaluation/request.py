@@ -13,6 +13,7 @@ from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.reconstruction import require_lpips, require_torchmetrics
 from ..pipelines.base import GenerativePipeline
 from .kinds import FEATURES, KINDS, LIKELIHOOD, METRICS, TEXTURES, Kind
+from .processes import Processes, Turns
 
 _SMALLEST = 4  # precision and recall look at the third neighbour
 
@@ -33,6 +34,7 @@ class Request:
     progress: bool
     sampling: Mapping[str, Any]
     known_pixels: float
+    processes: Processes
     anomaly: int | None = None
 
     def of(self, *kinds: Kind) -> list[str]:
@@ -42,6 +44,10 @@ class Request:
     def generator(self) -> torch.Generator:
         """A fresh one, so that no number depends on which others were asked for."""
         return torch.Generator().manual_seed(self.seed)
+
+    def turns(self, generator: torch.Generator | None = None) -> Turns:
+        """A generator that the processes share; a fresh one by default."""
+        return Turns(generator or self.generator(), self.processes)
 
 
 def check_request(

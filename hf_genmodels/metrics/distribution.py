@@ -15,6 +15,7 @@ from torch import Generator, Tensor
 
 from ..errors import UserError
 from .neighbours import Balls, Points, count_inside
+from .products import product
 
 _ACCURACY = 1e-6  # relative error of the Frechet distance up to which the quick route will do
 _ROWS = 16384  # rows turned to float64 at a time, which bounds the memory of the covariance
@@ -55,6 +56,8 @@ def check_features(features: Tensor, name: str, smallest: int = 2) -> None:
         raise UserError(f"{name} features have shape {tuple(features.shape)}, expected (number, dim)")
     if len(features) < smallest:
         raise UserError(f"{name} features: {len(features)} rows, this metric needs at least {smallest}")
+    if torch.isfinite(features.sum()):
+        return
     bad = int((~torch.isfinite(features)).any(dim=1).sum())
     if bad:
         raise UserError(
@@ -214,7 +217,7 @@ def kernel_distance(
     dim = features_a.shape[1]
     a, b = _as_floats(features_a), _as_floats(features_b)
     # x.y + dim = (x - c).(y - c) + t(x) + t(y): of the first, small as it is, float32 keeps enough
-    centre = a.mean(dim=0, dtype=torch.float64).to(a.dtype)
+    centre = a.mean(dim=0)
     even = subset_size > _FEW and all(_is_even(features, centre) for features in (a, b))
     dtype = a.dtype if even else torch.float64
 
@@ -232,7 +235,7 @@ def kernel_distance(
     for _ in range(num_subsets):
         x, y = draw(a, offsets_a), draw(b, offsets_b)
         within = (_sum_within(*x) + _sum_within(*y)) / (subset_size * (subset_size - 1))
-        values.append(within - 2 * _sum_of_cubes(x[0] @ y[0].T, x[1], y[1], dim) / subset_size**2)
+        values.append(within - 2 * _sum_of_cubes(product(x[0], y[0]), x[1], y[1], dim) / subset_size**2)
     stacked = torch.stack(values)
     return KernelDistance(stacked.mean().item(), stacked.std(correction=0).item())
 
@@ -253,7 +256,7 @@ def _sum_within(x: Tensor, offsets: Tensor) -> Tensor:
     total = offsets.new_zeros(())
     for start in range(0, len(x), _COLUMNS):
         rows, later = slice(start, start + _COLUMNS), slice(start + _COLUMNS, None)
-        products = x[rows] @ x[start:].T
+        products = product(x[rows], x[start:])
         total += _sum_of_cubes(products[:, :_COLUMNS], offsets[rows], offsets[rows], x.shape[1], hollow=True)
         total += 2 * _sum_of_cubes(products[:, _COLUMNS:], offsets[rows], offsets[later], x.shape[1])
     return total
@@ -290,7 +293,7 @@ def precision_recall(features_a: Tensor, features_b: Tensor, *, k: int = 3, chun
     """
     check_pair(features_a, features_b, smallest=k + 1)
     features = _as_floats(features_a), _as_floats(features_b)
-    centre = features[0].mean(dim=0, dtype=torch.float64).to(features[0].dtype)
+    centre = features[0].mean(dim=0)
     _, exponent = math.frexp(max(each.abs().max().item() for each in features))
     balls = [Balls(Points(each, centre, 2.0**-exponent, chunk_size), k) for each in features]
     inside_a, inside_b = count_inside(*balls)
@@ -339,7 +342,7 @@ def _wasserstein_on_lines(
     a: Tensor, b: Tensor, directions: Tensor, power: float, chunk_size: int
 ) -> tuple[float, float]:
     """The distance over these directions (dim, number) in their precision, and the spread of the projections."""
-    centre = a.mean(dim=0, dtype=torch.float64).to(a.dtype)  # takes no part in the distance, and costs digits
+    centre = a.mean(dim=0)  # takes no part in the distance, and costs digits
     weights, of_a, of_b = _common_steps(len(a), len(b), a.device)
     total, squares = 0.0, 0.0
     for u in directions.split(chunk_size, dim=1):
@@ -353,10 +356,11 @@ def _wasserstein_on_lines(
 
 def _sorted_projections(features: Tensor, centre: Tensor, directions: Tensor) -> Tensor:
     """(directions, number), each row in ascending order."""
-    projections = directions.new_empty(directions.shape[1], len(features))
+    transposed = directions.T.contiguous()
+    projections = directions.new_empty(len(transposed), len(features))
     for start in range(0, len(features), _BLOCK):
         rows = features[start : start + _BLOCK].to(directions.dtype) - centre
-        projections[:, start : start + _BLOCK] = directions.T @ rows.T
+        projections[:, start : start + _BLOCK] = product(transposed, rows)
     if projections.is_cuda:
         return projections.sort(dim=1).values
     projections.numpy().sort(axis=1)  # with vector instructions, which torch's sort does without

@@ -11,6 +11,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
+from .products import product
+
 # Copies of a point have radius 0: without an allowance rounding would decide whether another copy is inside.
 _ROUNDING = 1e-12
 
@@ -54,7 +56,7 @@ class Points:
 def _squared_distances(x: Points, rows: Rows, y: Points, columns: Rows, slack: int = 0) -> Tensor:
     """(rows of x, rows of y) in float32; with a slack of -1 below the true ones, with one of 1 above them."""
     of_rows, of_columns = ((each.norms + slack * each.slack)[index] for each, index in ((x, rows), (y, columns)))
-    return (of_rows[:, None] + of_columns).addmm_(x.rows(rows), y.rows(columns).T, alpha=-2)
+    return (of_rows[:, None] + of_columns).sub_(product(x.rows(rows), y.rows(columns)), alpha=2)
 
 
 def _exact_squared_distances(x: Points, rows: Rows, y: Points, columns: Rows) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,177 @@
+"""Several processes that share the batches of an evaluation, and together make the numbers that one makes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+from torch import Generator, Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..errors import UserError
+
+T = TypeVar("T")
+_PATIENCE = timedelta(days=1)  # one may have to wait for what another downloads or measures
+
+
+class Processes:
+    """The processes of a launcher (`torchrun`, `accelerate launch`), or this one alone.
+
+    What they tell each other lies in main memory, so they speak by gloo on GPUs as well.
+
+    Attributes:
+        rank: This process; 0 writes.
+        number: How many there are.
+    """
+
+    def __init__(self) -> None:
+        self.number = int(os.environ.get("WORLD_SIZE", "1"))
+        self.rank = 0
+        if self.number > 1:
+            if not torch.distributed.is_initialized():
+                torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+            self.rank = torch.distributed.get_rank()
+            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+            # launchers leave each process one thread, whatever there is
+            torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
+            if torch.cuda.is_available():
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    def to_main(self, value: T) -> list[T]:
+        """The values of all, in the main process; in the others nothing."""
+        if self.number == 1:
+            return [value]
+        values: list[Any] = [None] * self.number
+        torch.distributed.gather_object(value, values if self.is_main else None)
+        return values if self.is_main else []
+
+    def of_main(self, value: T) -> T:
+        """The main process's value, in all."""
+        values = [value]
+        if self.number > 1:
+            torch.distributed.broadcast_object_list(values)
+        return values[0]
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What one process fails at in the block, all fail at when it ends; the block itself waits for nobody.
+
+        Raises:
+            UserError: That of this process, or of the first that has one.
+        """
+        mine: UserError | None = None
+        try:
+            yield
+        except UserError as error:
+            mine = error
+        if self.number > 1:
+            said: list[Any] = [None] * self.number
+            torch.distributed.all_gather_object(said, None if mine is None else str(mine))
+            if mine is None and any(said):
+                raise UserError(next(each for each in said if each))
+        if mine is not None:
+            raise mine
+
+
+class Turns:
+    """A generator whose numbers go to the batches in turn, whichever process has the batch.
+
+    What the batches of other processes would draw is drawn and thrown away: a process learns from one batch what that
+    is. `seen` lets `check_turns` find out whether it was so.
+
+    Args:
+        generator: In the same state in all processes.
+        processes: They.
+    """
+
+    def __init__(self, generator: Generator, processes: Processes) -> None:
+        self.generator = generator
+        self.processes = processes
+        self.drawn = 0  # batches
+        self.draws: list[Callable[[], object]] | None = None
+        self.seen: dict[int, tuple[str, str]] = {}
+
+    def run(self, batch: int, examples: Tensor, size: int, make: Callable[[Tensor, Generator], T]) -> T:
+        """`make(examples, generator)`, with the generator as the batches before this one leave it.
+
+        Args:
+            batch: Its number, counted from 0 over all processes.
+            examples: Of the batch.
+            size: How many examples all batches before the last have.
+            make: What draws.
+        """
+        if self.processes.number == 1:
+            return make(examples, self.generator)
+        if self.draws is None and batch > 0:
+            state = self.generator.get_state()
+            with _Draws() as learnt:
+                make(examples[torch.arange(size) % len(examples)], self.generator)
+            self.generator.set_state(state)
+            self.draws = learnt.draws
+        for _ in range(self.drawn, batch):
+            for draw in self.draws or ():
+                draw()
+        before = self._state()
+        if self.draws is None:
+            with _Draws() as learnt:
+                made = make(examples, self.generator)
+            self.draws = learnt.draws
+        else:
+            made = make(examples, self.generator)
+        self.drawn = batch + 1
+        self.seen[batch] = before, self._state()
+        return made
+
+    def _state(self) -> str:
+        return hashlib.sha256(self.generator.get_state().numpy().tobytes()).hexdigest()
+
+
+class _Draws(TorchDispatchMode):
+    """Notes what is drawn from generators, so that it can be drawn again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.draws: list[Callable[[], object]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if any(isinstance(each, Generator) for each in (*args, *kwargs.values())):
+            # of tensors that are filled or looked at, the shape says how much is drawn
+            empty = [_Shape(each) if isinstance(each, Tensor) else each for each in args]
+            self.draws.append(
+                lambda: func(*(each.tensor() if isinstance(each, _Shape) else each for each in empty), **kwargs)
+            )
+        return func(*args, **kwargs)
+
+
+class _Shape:
+    def __init__(self, tensor: Tensor) -> None:
+        self.options = {"size": tensor.shape, "dtype": tensor.dtype, "device": tensor.device}
+
+    def tensor(self) -> Tensor:
+        return torch.zeros(**self.options)
+
+
+def check_turns(seen: list[dict[int, tuple[str, str]]]) -> None:
+    """Whether each batch began with the generator's state that the one before had left, by the `Turns.seen` of all.
+
+    Raises:
+        UserError: It did not.
+    """
+    batches = {batch: states for each in seen for batch, states in each.items()}
+    for batch in range(1, len(batches)):
+        if batches[batch][0] != batches[batch - 1][1]:
+            raise UserError(
+                f"what this pipeline draws at random differs from batch to batch (batch {batch}), so that processes "
+                "cannot share the batches: evaluate in one process"
+            )
