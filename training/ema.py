@@ -31,7 +31,7 @@ class AveragedNetwork:
     Attributes:
         network: The average, in eval mode, ready for a pipeline.
         average: diffusers' EMAModel, which counts the updates and knows their decays. It holds no weights: its own
-            `step` makes two tensors the size of each of them.
+            `step` makes as many temporary ones as the network has.
     """
 
     def __init__(self, source: ModelMixin, args: TrainingArguments, averaged_buffers: Sequence[str] = ()) -> None:
