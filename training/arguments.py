@@ -23,8 +23,15 @@ MAY_CHANGE_ON_RESUME = (
     *("max_train_steps", "num_train_epochs", "resume_from_checkpoint"),
     *("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "report_to", "tracker_project_name"),
     *("log_steps", "sample_steps", "checkpointing_steps", "checkpoints_total_limit"),
-    *("checkpoint_on_stop", "num_threads", "dataloader_num_workers", "eval_batch_size", "validation_split"),
-    "on_bad_image",
+    *(
+        "checkpoint_on_stop",
+        "gradient_checkpointing",
+        "num_threads",
+        "dataloader_num_workers",
+        "eval_batch_size",
+        "validation_split",
+    ),
+    *("on_bad_image", "gradient_checkpointing"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
 )
 
@@ -84,6 +91,12 @@ class TrainingArguments:
     allow_tf32: bool = field(
         default=False,
         metadata={"help": "TF32 in matrix products, too, on GPUs that have it; PyTorch has it in convolutions."},
+    )
+    gradient_checkpointing: bool = field(
+        default=False,
+        metadata={
+            "help": "Compute activations again in the backward pass: less memory, more time, the same gradients."
+        },
     )
     compile: bool = field(default=False, metadata={"help": "torch.compile the networks."})
     compile_mode: Literal["default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"] = field(

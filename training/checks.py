@@ -14,6 +14,7 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.base import Objective
 
 from .arguments import TrainingArguments
+from .networks import can_recompute
 
 # The options of the loop that have a meaning without training steps, and those of the data that have none.
 FIT_OPTIONS = (
@@ -82,6 +83,10 @@ def check_machine(objective: Objective, args: TrainingArguments, accelerator: Ac
         raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
     if args.sync_bn and not (accelerator.device.type == "cuda" and accelerator.num_processes > 1):
         raise UserError("--sync_bn needs several GPUs")
+    if args.gradient_checkpointing and not can_recompute(objective):
+        raise UserError(
+            f"--gradient_checkpointing: none of these networks can ({', '.join(objective.networks)}); leave it out"
+        )
     if args.zero_redundancy_optimizer and accelerator.num_processes == 1:
         raise UserError(
             "--zero_redundancy_optimizer shares states between processes, and there is only one; leave it out, or "

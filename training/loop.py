@@ -261,7 +261,7 @@ class TrainingLoop(Run):
             self.train_until(self.total_steps)
             self.stop_if_told()
         finally:  # whoever goes on with the networks or the folder finds them as they are to be
-            self.phase_networks.set_trainable()
+            self.phase_networks.release()
             self._wait_for_thread()
 
     def train_until(self, final_step: int) -> None:

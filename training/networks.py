@@ -9,9 +9,11 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs
+from diffusers import ModelMixin
 from torch import nn
 
 from hf_genmodels.blocks.adversarial import power_iterates
+from hf_genmodels.blocks.recomputation import recomputed
 from hf_genmodels.objectives.base import Objective, Phase
 
 from .arguments import TrainingArguments
@@ -25,6 +27,16 @@ def place(objective: Objective, args: TrainingArguments, accelerator: Accelerato
             nn.SyncBatchNorm.convert_sync_batchnorm(network)
         if accelerator.mixed_precision != "no":
             network.to(memory_format=torch.channels_last)
+
+
+def can_recompute(objective: Objective) -> list[ModelMixin]:
+    """The networks that can compute their activations anew instead of storing them."""
+    return [
+        network
+        for network in objective.networks.values()
+        if network._supports_gradient_checkpointing
+        and any(hasattr(module, "gradient_checkpointing") for module in network.modules())
+    ]
 
 
 class PhaseNetworks:
@@ -50,6 +62,9 @@ class PhaseNetworks:
             name: [p for p in network.parameters() if p.requires_grad] for name, network in networks.items()
         }
         self._trainable = set(networks)
+        self.recomputing = can_recompute(objective) if args.gradient_checkpointing else []
+        for network in self.recomputing:
+            network.enable_gradient_checkpointing(recomputed)
         self.power_iterates = [each for network in networks.values() for each in power_iterates(network)]
         trained = dict.fromkeys(name for phase in phases for name in phase.trains)
         self.wrapped = {name: self._wrap(name) for name in trained}
@@ -81,6 +96,12 @@ class PhaseNetworks:
             for parameter in self.parameters[name]:
                 parameter.requires_grad_(name in wanted)
         self._trainable = wanted
+
+    def release(self) -> None:
+        """Leave the objective's networks as whoever goes on with them expects."""
+        self.set_trainable()
+        for network in self.recomputing:
+            network.disable_gradient_checkpointing()
 
     @contextmanager
     def unsynchronised(self, phase: Phase) -> Iterator[None]:

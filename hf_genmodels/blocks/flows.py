@@ -23,6 +23,7 @@ from ..losses.likelihood import standard_normal_log_density
 from ..sizes import sample_shape
 from .autoencoding import check_sample
 from .outputs import UNSET
+from .recomputation import call_block
 
 Reduce = Callable[[Tensor], Tensor]
 
@@ -66,6 +67,7 @@ class FlowSequence(FlowLayer):
     """Bijections one after the other."""
 
     takes_context = True
+    gradient_checkpointing = False
 
     def __init__(self, layers: list[FlowLayer]) -> None:
         super().__init__()
@@ -74,7 +76,8 @@ class FlowSequence(FlowLayer):
     def forward(self, sample: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         log_det = sample.new_zeros(sample.shape[0], dtype=torch.float32)
         for layer in self.layers:
-            sample, change = layer(sample, context) if layer.takes_context else layer(sample)
+            given = (sample, context) if layer.takes_context else (sample,)
+            sample, change = call_block(self, layer, *given)
             log_det = log_det + change
         return sample, log_det
 
@@ -208,6 +211,8 @@ class FlowModel(ModelMixin, ConfigMixin):
 
     A subclass gives `encode` and `decode`, and `decode_sample` where a sample costs less without its log-determinant.
     """
+
+    _supports_gradient_checkpointing = True  # by its `FlowSequence`s
 
     def encode(self, sample: Tensor, labels: Tensor | None, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """X -> z (batch, dim), log|det dz/dx| (batch,)."""

@@ -37,6 +37,7 @@ from ..blocks.adversarial import (
     up_convolution,
 )
 from ..blocks.autoencoding import check_sample
+from ..blocks.recomputation import call_block
 from ..checks import check_choice, check_widths
 from ..choices import DiscriminatorNorm, NormStatistics
 from ..errors import UserError
@@ -81,6 +82,9 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
         UserError: An unknown choice, no width, or size, kernel and strides, or conditioning and classes that do not
             go together.
     """
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -139,7 +143,7 @@ class DCGANGenerator(ModelMixin, ConfigMixin):
         hidden = self.project(latents).unflatten(1, (-1, *self.first_size))
         hidden = torch.relu(self.first_norm(hidden, labels))
         for block in self.blocks:
-            hidden = block(hidden, labels)
+            hidden = call_block(self, block, hidden, labels)
         output = GeneratorOutput(torch.tanh(self.to_image(hidden)))
         return output if return_dict else output.to_tuple()
 
@@ -167,6 +171,9 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
     Raises:
         UserError: An unknown choice, no width, or arguments that do not go together.
     """
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -220,7 +227,7 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
         hidden = pack(sample, config.packing)
         maps = []
         for block in self.trunk:
-            hidden = block(hidden)
+            hidden = call_block(self, block, hidden)
             maps.append(hidden)
         logits, class_logits = self.head(hidden.flatten(1), labels)
         output = DiscriminatorOutput(logits, maps[config.feature_block], class_logits)

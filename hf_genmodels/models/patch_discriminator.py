@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..blocks.adversarial import DiscriminatorOutput, initialise_normal, spectral_normalise
 from ..blocks.norms import keeps_rows_apart
+from ..blocks.recomputation import call_block
 from ..blocks.translation import check_image, image_norm
 from ..checks import check_choice, check_widths
 from ..choices import ReceptiveField
@@ -48,6 +49,9 @@ class PatchDiscriminator(ModelMixin, ConfigMixin):
     Raises:
         UserError: An unknown choice or receptive field, or no channels.
     """
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -97,6 +101,8 @@ class PatchDiscriminator(ModelMixin, ConfigMixin):
         """
         smallest = smallest_image(self.config.receptive_field)
         check_image("PatchDiscriminator", sample, self.config.in_channels, smallest=smallest)
-        features = self.blocks(sample)
+        features = sample
+        for block in self.blocks:
+            features = call_block(self, block, features)
         output = DiscriminatorOutput(self.to_logits(features), features)
         return output if return_dict else output.to_tuple()

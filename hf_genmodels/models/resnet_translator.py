@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ..blocks.adversarial import hidden_norm, initialise_normal
 from ..blocks.norms import keeps_rows_apart
+from ..blocks.recomputation import call_block
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..checks import check_choice
 from ..choices import TranslatorNorm, TranslatorStatistics
@@ -60,6 +61,9 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
     Raises:
         UserError: An unknown choice, no channels, fewer than 0 blocks, or a size that is no multiple of 4 or below 8.
     """
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -137,7 +141,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         check_image("ResNetTranslator", sample, self.config.in_channels, self.size_multiple, SMALLEST_IMAGE)
         hidden = self.stem(sample)
         for block in (*self.down_blocks, *self.residual_blocks, *self.up_blocks):
-            hidden = block(hidden)
+            hidden = call_block(self, block, hidden)
         output = TranslatorOutput(torch.tanh(self.to_image(hidden)))
         return output if return_dict else output.to_tuple()
 

@@ -29,6 +29,7 @@ from ..blocks.adversarial import (
     spectral_normalise,
 )
 from ..blocks.autoencoding import check_sample
+from ..blocks.recomputation import call_block
 from ..checks import check_choice, check_widths
 from ..choices import NormStatistics
 from ..errors import UserError
@@ -109,6 +110,9 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
             together.
     """
 
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
+
     @register_to_config
     def __init__(
         self,
@@ -163,7 +167,7 @@ class SNGANGenerator(ModelMixin, ConfigMixin):
             latents = append_classes(latents, labels, self.config.num_classes)
         hidden = self.project(latents).unflatten(1, (-1, *self.first_size))
         for block in self.blocks:
-            hidden = block(hidden, labels)
+            hidden = call_block(self, block, hidden, labels)
         output = GeneratorOutput(torch.tanh(self.to_image(F.relu(self.last_norm(hidden)))))
         return output if return_dict else output.to_tuple()
 
@@ -185,6 +189,9 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
         UserError: An unknown choice, no width, or size and blocks, or conditioning and classes that do not go
             together.
     """
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -237,7 +244,10 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
         """
         check_sample(sample, self.config.in_channels, self.config.sample_size)
         check_class_input(labels, self.config.conditioning, sample.shape[0])
-        features = F.relu(self.blocks(sample))
+        hidden = sample
+        for block in self.blocks:
+            hidden = call_block(self, block, hidden)
+        features = F.relu(hidden)
         logits, class_logits = self.head(features.sum((2, 3)), labels)
         output = DiscriminatorOutput(logits, features, class_logits)
         return output if return_dict else output.to_tuple()

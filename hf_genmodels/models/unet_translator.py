@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ..blocks.adversarial import initialise_normal
 from ..blocks.norms import keeps_rows_apart
+from ..blocks.recomputation import call_block
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..choices import TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
@@ -49,6 +50,9 @@ class UNetTranslator(ModelMixin, ConfigMixin):
     Raises:
         UserError: An unknown choice, no channels, fewer than 2 levels, or a size that is no multiple of 2^num_downs.
     """
+
+    _supports_gradient_checkpointing = True
+    gradient_checkpointing = False
 
     @register_to_config
     def __init__(
@@ -104,10 +108,10 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         check_image("UNetTranslator", sample, self.config.in_channels, self.size_multiple)
         maps = [sample]
         for block in self.down_blocks:
-            maps.append(block(maps[-1]))
+            maps.append(call_block(self, block, maps[-1]))
         hidden = maps.pop()
         for block in self.up_blocks[:-1]:
-            hidden = torch.cat([maps.pop(), block(hidden)], dim=1)
+            hidden = torch.cat([maps.pop(), call_block(self, block, hidden)], dim=1)
         output = TranslatorOutput(torch.tanh(self.up_blocks[-1](hidden)))
         return output if return_dict else output.to_tuple()
 

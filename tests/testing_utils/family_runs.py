@@ -99,6 +99,8 @@ def main(folder: Path) -> None:
     for name in RUNS:
         train(name, folder / name)
     accelerator = Accelerator()
+    if accelerator.num_processes > 1:
+        train("pix2pix", folder / "pix2pix recomputed", gradient_checkpointing=True)
     for name in SHARED_STATES if accelerator.num_processes > 1 else ():
         shared, changes = folder / f"{name} shared", {"zero_redundancy_optimizer": True, "checkpointing_steps": 5}
         train(name, shared, **changes)

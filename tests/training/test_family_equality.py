@@ -70,6 +70,11 @@ def test_shared_states_of_optimisers_change_nothing(runs: Path, name: str) -> No
     assert min(numbers) > 0.3 * sum(numbers)
 
 
+def test_activations_computed_anew_change_nothing(runs: Path) -> None:
+    for network in ("generator", "discriminator"):
+        assert same_bytes(runs / "two" / "pix2pix" / network, runs / "two" / "pix2pix recomputed" / network)
+
+
 def own_moments(run: Path, rank: int) -> list[torch.Tensor]:
     """The first moments that the optimisers of one process have saved, one for each parameter that was used."""
     states = torch.load(run / "checkpoint-10" / f"process-{rank}.pt")["optimizers"].values()

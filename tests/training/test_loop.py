@@ -380,3 +380,8 @@ def test_synchronised_batch_statistics_need_gpus(tmp_path: Path) -> None:
 def test_one_process_has_nobody_to_share_states_with(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"^--zero_redundancy_optimizer shares states between processes, and there is"):
         make_loop(Adversaries(), tmp_path, zero_redundancy_optimizer=True)
+
+
+def test_networks_that_store_their_activations_in_any_case(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"^--gradient_checkpointing: none of these networks can \(generator, critic\)"):
+        make_loop(Adversaries(), tmp_path, gradient_checkpointing=True)
