@@ -32,6 +32,9 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--known_pixels", type=float, help="pixelwise: share of the pixels that are known (default: 0.005)"
     )
+    command.add_argument(
+        "--no_feature_cache", action="store_true", help="compute the features of real data anew, and do not keep them"
+    )
     command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
     add_options(command, SAMPLING_OPTIONS)
 
@@ -70,6 +73,7 @@ def _evaluate(args: argparse.Namespace, processes: Processes) -> None:
         sampling=sampling,
         known_pixels=args.known_pixels,
         processes=processes,
+        feature_cache=not args.no_feature_cache,
     )
     with processes.together():
         if processes.is_main:

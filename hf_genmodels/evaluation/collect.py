@@ -42,12 +42,12 @@ class Collected:
     count: int = 0
     seen: list[dict[int, tuple[str, str]]] = field(default_factory=list)
 
-    def add(self, examples: Tensor, request: Request) -> None:
-        """Keep of a batch what the metrics look at."""
+    def add(self, examples: Tensor, request: Request, has_features: bool = False) -> None:
+        """Keep of a batch what the metrics look at; `has_features` where the features are there."""
         self.count += len(examples)
         if request.of(TEXTURE, DENSITY):
             self.values.append(examples.float().cpu())
-        if request.extractor is not None:
+        if request.extractor is not None and not has_features:
             features, probabilities = request.extractor(examples)
             self.features.append(features.float().cpu())
             if probabilities is not None:
@@ -99,7 +99,7 @@ def collect(request: Request, dataset: Any, where: str) -> tuple[Collected, Coll
         made.seen = [each.seen for each in turns]
         return real, made
     real = _collect_real(request, dataset)
-    if not real.count and request.processes.is_main:
+    if not real.count and request.processes.is_main and not request.has_real_features:
         raise UserError(f"split {where} is empty")
     return real, _collect_samples(request)
 
@@ -114,6 +114,8 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
     real, pipeline, size = Collected(), request.pipeline, request.batch_size
     errors, likelihoods, anomalies = (request.turns() for _ in range(3))
     real.seen = [errors.seen, likelihoods.seen, anomalies.seen]
+    if request.has_real_features and not request.of(TEXTURE, DENSITY, ERROR, ANOMALY, LIKELIHOOD):
+        return real
 
     def anomaly_score(batch: Tensor, generator: Generator) -> Tensor:
         options = {"generator": generator} if pipeline.random_anomaly_scores else {}
@@ -124,7 +126,7 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
 
     with _bar(request, "real") as bar:
         for number, batch, labels in real_batches(request, dataset):
-            real.add(batch, request)
+            real.add(batch, request, request.has_real_features)
             _score_reconstructions(request, number, batch, errors, real)
             if request.of(ANOMALY):
                 if labels is None or request.anomaly is None:

@@ -15,6 +15,7 @@ from ..data.loading import load_chosen_split
 from ..errors import UserError
 from ..metrics.extractors import Extractor
 from ..pipelines.base import GenerativePipeline
+from .cache import FeatureCache
 from .collect import NO_LABELS, Collected, collect, joined
 from .compared import check_white, compared_shape, data_settings, layout_of
 from .kinds import ANOMALY
@@ -40,6 +41,7 @@ def evaluate_pipeline(
     sampling: Mapping[str, Any] | None = None,
     known_pixels: float | None = None,
     processes: Processes | None = None,
+    feature_cache: bool = True,
 ) -> list[dict[str, Any]]:
     """Measure a pipeline against a split of a data set.
 
@@ -61,6 +63,8 @@ def evaluate_pipeline(
             settings. With {"direction": "b_to_a"} domains A and B change places.
         known_pixels: Of a pipeline that takes some: share of the pixels that are known, 0.005 by default.
         processes: That share the batches; by default those that the launcher says, each of which must call this.
+        feature_cache: Keep the extractor's features of the real data in the cache folder of the data, and use those
+            that an earlier evaluation has left there, see `FeatureCache`.
 
     Returns:
         A dict for each number: "name", "value", "settings", and "note" where something has to be said beside it, such
@@ -92,6 +96,11 @@ def evaluate_pipeline(
         shape = compared_shape(request, dataset)
         check_shape(request, shape)
         description = found.describe(shape) if found else {}
+        cache, features = None, None
+        if feature_cache and processes.is_main:
+            cache = FeatureCache.of(request, dataset, data_args, split, description)
+            features = None if cache is None else cache.load()
+    request = replace(request, has_real_features=processes.of_main(features is not None))
     with processes.together():
         collected = collect(request, dataset, f"{split} of {about['dataset']}")
     parts = [processes.to_main(each) for each in collected]
@@ -99,6 +108,10 @@ def evaluate_pipeline(
     with processes.together():
         if processes.is_main:
             real, made = map(joined, parts)
+            if features is not None:
+                real.features, real.count = [features], len(features)
+            elif cache is not None:
+                cache.store(torch.cat(real.features))
             results = _results(request, real, made, description, about)
     return processes.of_main(results)
 

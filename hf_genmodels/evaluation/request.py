@@ -22,7 +22,8 @@ _SMALLEST = 4  # precision and recall look at the third neighbour
 class Request:
     """What `evaluate_pipeline` was asked for, once it is known that the pipeline can serve it.
 
-    `anomaly` is the label of the examples that are the anomalies, known once the data are.
+    `anomaly` is the label of the examples that are the anomalies, known once the data are; `has_real_features` says
+    that an earlier evaluation has left those of the real data.
     """
 
     pipeline: GenerativePipeline
@@ -36,6 +37,7 @@ class Request:
     known_pixels: float
     processes: Processes
     anomaly: int | None = None
+    has_real_features: bool = False
 
     def of(self, *kinds: Kind) -> list[str]:
         """The metrics asked for that are of these kinds."""
