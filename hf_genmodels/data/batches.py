@@ -9,35 +9,23 @@ sees, and training can go on from any position. Streams have `lanes` of their ow
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
-import torch
 
 from ..errors import UserError
 from .lanes import count_lanes
 from .layouts import TwoImageDataset
-from .sets import Batch, augmentation_draws, order
+from .placing import HOST, Batch, Place, placed
+from .sets import augmentation_draws, order
 from .stream_batches import Rows, StreamBatches
 from .streams import ImageDataset, StreamedDataset
-from .workers import begin_worker
+from .workers import gathered, workers_for
 
 # Entries of an epoch's order that are found in one go: a few would take as long.
 PLANNED_EXAMPLES = 4096
-
-
-class _Collate(torch.utils.data.Dataset):
-    """What a worker process does: work in, batch out. A user's error is handed back, for it to arrive as one line."""
-
-    def __init__(self, dataset: ImageDataset | TwoImageDataset) -> None:
-        self.dataset = dataset
-
-    def __getitem__(self, work: Any) -> Batch | UserError:
-        try:
-            return self.dataset.collate(work)
-        except UserError as error:
-            return error
 
 
 class TrainingBatches:
@@ -53,7 +41,8 @@ class TrainingBatches:
         rank: This process.
         world_size: Number of processes.
         seed: Decides about order and augmentation.
-        num_workers: Processes that decode ahead; unused for data held in memory. The batches are the same.
+        num_workers: Processes that read and decode ahead, None for as many as `workers_for` says; unused for data held
+            in memory. The batches are the same.
 
     Raises:
         UserError: A global batch is larger than the data.
@@ -68,7 +57,7 @@ class TrainingBatches:
         rank: int = 0,
         world_size: int = 1,
         seed: int = 0,
-        num_workers: int = 0,
+        num_workers: int | None = 0,
     ) -> None:
         self.dataset = dataset
         self.batch_size = batch_size
@@ -76,14 +65,14 @@ class TrainingBatches:
         self.rank = rank
         self.world_size = world_size
         self.seed = seed
-        self.num_workers = 0 if dataset.in_memory else num_workers
+        self.num_workers = workers_for(dataset, num_workers)
         self.global_batch_size = accumulation * world_size * batch_size
         self.stream: StreamBatches | None = None
         if isinstance(dataset, StreamedDataset):
             shards = dataset.num_shards if dataset.limit is None else 1
             lanes = count_lanes(shards, self.global_batch_size, world_size, accumulation)
             rows = Rows(batch_size, accumulation, rank, world_size, lanes)
-            self.stream = StreamBatches(dataset, rows, seed, num_workers)
+            self.stream = StreamBatches(dataset, rows, seed, self.num_workers)
         elif dataset.spec.num_examples is not None and dataset.spec.num_examples < self.global_batch_size:
             raise UserError(
                 f"a global batch of {self.global_batch_size} ({self.batch_size} x {self.accumulation} accumulated x "
@@ -98,37 +87,25 @@ class TrainingBatches:
             return None
         return self.dataset.spec.num_examples // self.global_batch_size * self.accumulation
 
-    def start(self, position: int, state: dict[str, Any] | None = None) -> Iterator[Batch]:
-        """Endless batches of this process, beginning after its first `position` ones.
+    def start(
+        self, position: int, state: dict[str, Any] | None = None, place: Place = HOST
+    ) -> Generator[Batch, None, None]:
+        """Endless batches of this process, beginning after its first `position` ones; closing them ends the workers.
 
         Takes the same time for every position; when streaming, where `state` tells how far the stream was read, else
         it is read up to there.
 
         Args:
-            position: Micro-batches of this process that have been.
+            position: Micro-batches of this process that have been used; those made ahead do not count.
             state: From `state(position)`.
+            place: Where the batches go.
         """
-        if self.stream is not None:
-            yield from self.stream.start(position, state)
-            return
-        assert not isinstance(self.dataset, StreamedDataset)
-        work = self._map_work(position)
-        if self.num_workers == 0:
-            yield from map(self.dataset.collate, work)
-            return
-        # Its own generator: the loader would otherwise draw from torch's global one, and change the training noise.
-        loader = torch.utils.data.DataLoader(
-            _Collate(self.dataset),
-            batch_size=None,
-            sampler=_Endless(work),
-            num_workers=self.num_workers,
-            generator=torch.Generator(),
-            worker_init_fn=begin_worker,
-        )
-        for batch in loader:
-            if isinstance(batch, UserError):
-                raise batch
-            yield batch
+        if self.stream is None:
+            batches = gathered(self.dataset, self._map_work(position), self.num_workers)
+        else:
+            batches = self.stream.start(position, state)
+        with closing(batches):
+            yield from placed(batches, self.dataset.specs, place)
 
     def state(self, position: int) -> dict[str, Any] | None:
         """What `start` needs to go on after the first `position` micro-batches; plain values, None for map-style data.
@@ -155,16 +132,6 @@ class TrainingBatches:
                     yield indices[batch], None if draws is None else draws[:, batch]
 
 
-class _Endless(torch.utils.data.Sampler):
-    """Hands a DataLoader its work."""
-
-    def __init__(self, work: Iterator[Any]) -> None:
-        self.work = work
-
-    def __iter__(self) -> Iterator[Any]:
-        return self.work
-
-
 def _grouped(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
     iterator = iter(items)
     while group := list(itertools.islice(iterator, size)):
@@ -172,7 +139,13 @@ def _grouped(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def evaluation_batches(
-    dataset: ImageDataset | TwoImageDataset, *, batch_size: int, rank: int = 0, world_size: int = 1
+    dataset: ImageDataset | TwoImageDataset,
+    *,
+    batch_size: int,
+    rank: int = 0,
+    world_size: int = 1,
+    num_workers: int | None = 0,
+    place: Place = HOST,
 ) -> Iterator[Batch]:
     """Every example once, in order and without augmentation; the last batch may be short.
 
@@ -184,14 +157,21 @@ def evaluation_batches(
         batch_size: Examples in a batch.
         rank: This process.
         world_size: Number of processes.
+        num_workers: As for `TrainingBatches`; one batch needs none.
+        place: Where the batches go.
     """
+    work: Iterator[Any]
     if isinstance(dataset, StreamedDataset):
         by_shards = dataset.num_shards >= world_size and dataset.limit is None
         shards = range(rank, dataset.num_shards, world_size) if by_shards else None
         groups = _grouped(dataset.examples(shards), batch_size)
-        for group in groups if by_shards else itertools.islice(groups, rank, None, world_size):
-            yield dataset.collate((group, None))
-        return
-    count = dataset.evaluated if isinstance(dataset, TwoImageDataset) else len(dataset)
-    for begin in range(rank * batch_size, count, world_size * batch_size):
-        yield dataset.collate((np.arange(begin, min(begin + batch_size, count)), None))
+        mine = groups if by_shards else itertools.islice(groups, rank, None, world_size)
+        work, num_batches = ((group, None) for group in mine), None
+    else:
+        count = dataset.evaluated if isinstance(dataset, TwoImageDataset) else len(dataset)
+        begins = range(rank * batch_size, count, world_size * batch_size)
+        work = ((np.arange(begin, min(begin + batch_size, count)), None) for begin in begins)
+        num_batches = len(begins)
+    several = num_batches is None or num_batches > 1
+    with closing(gathered(dataset, work, workers_for(dataset, num_workers) if several else 0)) as batches:
+        yield from placed(batches, dataset.specs, place)

@@ -8,7 +8,8 @@ import hashlib
 import numpy as np
 import torch
 
-from .sets import Batch, MapDataset
+from .placing import Batch, finished
+from .sets import MapDataset
 from .spec import DataSpec, Layout
 
 # What the two images of an example are called in a batch.
@@ -62,17 +63,26 @@ class TwoImageDataset:
         """Whether training batches depend on random draws."""
         return not self.paired or self.first.augmented or self.second.augmented
 
+    @property
+    def specs(self) -> dict[str, DataSpec]:
+        """What the images of a batch are, by name."""
+        return dict(zip(self.names, (self.first.spec, self.second.spec), strict=True))
+
     def collate(self, work: tuple[np.ndarray, np.ndarray | None]) -> Batch:
-        """Makes a batch; `work` as for `MapDataset.collate`."""
+        """Makes a batch as networks see it; `work` as for `MapDataset.gather`."""
+        return finished(self.gather(work), self.specs)
+
+    def gather(self, work: tuple[np.ndarray, np.ndarray | None]) -> Batch:
+        """Makes a batch, its images in the precision in which they are stored; `work` as for `MapDataset.gather`."""
         indices, draws = work
         if not self.paired and draws is None:
             sides = self.first, self.second
             batch, second = (some(side, indices[indices < len(side)]) for side in sides)
         else:
-            batch = self.first.collate(work)
+            batch = self.first.gather(work)
             if draws is not None and not self.paired:
                 work = (draws[3] * len(self.second)).astype(np.int64), draws[4:]
-            second = self.second.collate(work)
+            second = self.second.gather(work)
         images = dict(zip(self.names, (batch.pop("image"), second["image"]), strict=True))
         return {**batch, **images}
 
@@ -80,5 +90,5 @@ class TwoImageDataset:
 def some(dataset: MapDataset, indices: np.ndarray) -> Batch:
     """These examples without augmentation, or none."""
     if len(indices):
-        return dataset.collate((indices, None))
+        return dataset.gather((indices, None))
     return {"image": torch.empty(0, *dataset.spec.shape), "index": torch.from_numpy(indices)}

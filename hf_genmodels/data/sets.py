@@ -1,11 +1,12 @@
 """Data sets whose examples can be had in any order: decoded into memory, or when asked for; `streams` has the others.
 
-`collate` makes one batch from a description of it (its work), without any state, so that a worker process may do it.
+`gather` makes one batch from a description of it (its work), without any state, so that a worker process may do it. Its
+images stay as they are stored, of a quarter of the size, until they are where the networks are (`placing`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -14,9 +15,8 @@ from ..errors import UserError
 from ..keyed import noise_seed, permuted, uniform_double
 from .decoding import BadImage, Reader, Record
 from .features import Images
+from .placing import Batch, finished
 from .spec import DataSpec
-
-Batch = dict[str, torch.Tensor]
 
 # Uniform numbers of an example: flip, top and left of the crop; partner, and the same three of its own image.
 NUM_DRAWS = 7
@@ -42,43 +42,34 @@ def augmentation_draws(seed: int, epoch: int, indices: np.ndarray) -> np.ndarray
     return uniform_double(noise_seed(seed, epoch, AUGMENTATION), torch.from_numpy(indices), NUM_DRAWS).numpy().T
 
 
-def crop(pixels: np.ndarray, size: tuple[int, int], draws: np.ndarray | None) -> np.ndarray:
+def crop(images: Sequence[np.ndarray] | np.ndarray, size: tuple[int, int], draws: np.ndarray | None) -> np.ndarray:
     """Cuts a rectangle out of every image.
 
     Args:
-        pixels: `(batch, channels, height, width)`.
+        images: `(channels, height, width)` each, all of one shape.
         size: (height, width) of the rectangle.
         draws: `(3 or more, batch)` in [0, 1); rows 1 and 2 place the crop. None means the centre.
     """
-    rows, columns = pixels.shape[2] - size[0], pixels.shape[3] - size[1]
-    if draws is None:
-        top, left = rows // 2, columns // 2
-        return pixels[:, :, top : top + size[0], left : left + size[1]]
-    tops = (draws[1] * (rows + 1)).astype(np.int64)[:, None] + np.arange(size[0])
-    lefts = (draws[2] * (columns + 1)).astype(np.int64)[:, None] + np.arange(size[1])
-    image = np.arange(len(pixels))[:, None, None]
-    # Indexing on both sides of a slice puts the sliced axis last.
-    return pixels[image, :, tops[:, :, None], lefts[:, None, :]].transpose(0, 3, 1, 2)
+    rows, columns = images[0].shape[1] - size[0], images[0].shape[2] - size[1]
+    tops, lefts = [rows // 2] * len(images), [columns // 2] * len(images)
+    if draws is not None:
+        tops = (draws[1] * (rows + 1)).astype(np.int64).tolist()
+        lefts = (draws[2] * (columns + 1)).astype(np.int64).tolist()
+    places = zip(images, tops, lefts, strict=True)
+    return np.stack([image[:, top : top + size[0], left : left + size[1]] for image, top, left in places])
 
 
-def to_tensor(pixels: np.ndarray, spec: DataSpec, flips: np.ndarray | None) -> torch.Tensor:
-    """Stored values to what a network sees: float32 in [-1, 1] for images, unchanged for vectors.
+def mirror(pixels: np.ndarray, spec: DataSpec, flips: np.ndarray) -> None:
+    """Mirrors some images left to right, in place.
 
     Args:
-        pixels: `(batch, *spec.shape)`.
-        spec: Gives the unit of the values.
-        flips: `(batch,)` bool, images to mirror left to right; None for none.
+        pixels: `(batch, channels, height, width)`.
+        spec: Says which channels change places.
+        flips: `(batch,)` bool.
     """
-    values = torch.from_numpy(np.ascontiguousarray(pixels))
-    if spec.size is None:
-        return values
-    image = values.to(torch.float32).div_(spec.value_scale).mul_(2).sub_(1)
-    if flips is None:
-        return image
-    mirrored = image.flip(-1)
-    if spec.mirrored_channels is not None:
-        mirrored = mirrored[:, list(spec.mirrored_channels)]
-    return torch.where(torch.from_numpy(flips)[:, None, None, None], mirrored, image)
+    channels = list(spec.mirrored_channels or range(spec.channels))
+    for index in np.flatnonzero(flips):
+        pixels[index] = pixels[index][channels, :, ::-1]
 
 
 class MapDataset:
@@ -114,8 +105,17 @@ class MapDataset:
         """Whether training batches depend on random draws."""
         raise NotImplementedError
 
+    @property
+    def specs(self) -> dict[str, DataSpec]:
+        """What the images of a batch are, by name."""
+        return {"image": self.spec}
+
     def collate(self, work: tuple[np.ndarray, np.ndarray | None]) -> Batch:
-        """Makes a batch.
+        """Makes a batch as networks see it; `work` as for `gather`."""
+        return finished(self.gather(work), self.specs)
+
+    def gather(self, work: tuple[np.ndarray, np.ndarray | None]) -> Batch:
+        """Makes a batch, its images in the precision in which they are stored.
 
         Args:
             work: `(indices, draws)`: the examples, and `(NUM_DRAWS, batch)` uniform numbers that decide about flips
@@ -123,8 +123,9 @@ class MapDataset:
         """
         indices, draws = work
         pixels = self._pixels(indices, draws)
-        flips = draws[0] < 0.5 if draws is not None and self.random_flip else None
-        batch = {"image": to_tensor(pixels, self.spec, flips), "index": torch.from_numpy(indices)}
+        if draws is not None and self.random_flip:
+            mirror(pixels, self.spec, draws[0] < 0.5)
+        batch = {"image": torch.from_numpy(pixels), "index": torch.from_numpy(indices)}
         if self.labels is not None:
             batch["label"] = torch.from_numpy(self.labels[indices])
         for name, column in self.extras.items():
@@ -165,9 +166,10 @@ class ArrayDataset(MapDataset):
         return self.random_flip or self.pixels.shape[1:] != self.spec.shape
 
     def _pixels(self, indices: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
-        pixels = self.pixels[indices]
         size = self.spec.size
-        return pixels if size is None or pixels.shape[2:] == size else crop(pixels, size, draws)
+        if size is None or self.pixels.shape[2:] == size:
+            return self.pixels[indices]
+        return crop([self.pixels[index] for index in indices], size, draws)
 
 
 class LazyDataset(MapDataset):
@@ -204,12 +206,12 @@ class LazyDataset(MapDataset):
         return self.random_flip or (self.spec.is_image and not self.reader.center_crop)
 
     def _pixels(self, indices: np.ndarray, draws: np.ndarray | None) -> np.ndarray:
+        rows, places = np.unique(self.rows[indices], return_inverse=True)
+        records = self.images.fetch(rows)
         result = []
-        for position, index in enumerate(indices):
-            row = self.rows[index : index + 1]
-            (record,) = self.images.fetch(row)
-            drawn = None if draws is None else draws[:, position : position + 1]
-            result.append(read_cropped(self.reader, record, self.images.where(int(row[0]), record), drawn))
+        for position, place in enumerate(places.tolist()):
+            record, drawn = records[place], None if draws is None else draws[:, position : position + 1]
+            result.append(read_cropped(self.reader, record, self.images.where(int(rows[place]), record), drawn))
         return np.stack(result)
 
 
@@ -231,4 +233,4 @@ def cropped(pixels: np.ndarray, reader: Reader, draws: np.ndarray | None) -> np.
     if pixels.ndim == 1:
         return pixels
     _, height, width = reader.shape
-    return crop(pixels[None], (height, width), draws)[0]
+    return crop([pixels], (height, width), draws)[0]

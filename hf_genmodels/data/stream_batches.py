@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -15,9 +16,10 @@ import torch
 
 from ..errors import UserError
 from .lanes import Lane
-from .sets import NUM_DRAWS, Batch, augmentation_draws
+from .placing import Batch
+from .sets import NUM_DRAWS, augmentation_draws
 from .streams import StreamedDataset, StreamExample
-from .workers import begin_worker
+from .workers import loaded
 
 logger = logging.getLogger(__name__)
 
@@ -96,21 +98,22 @@ class StreamBatches:
                 rows.accumulation * rows.batch_size,
             )
 
-    def start(self, position: int, state: State | None) -> Iterator[Batch]:
-        """Batches after the first `position` ones: from a state at most as far, or from the stream's beginning."""
+    def start(self, position: int, state: State | None) -> Generator[Batch, None, None]:
+        """Batches, images in their stored precision, after the first `position` ones: from a state at most as far, or from the stream's beginning."""
         accumulation = self.rows.accumulation
         update, lanes = (0, {}) if state is None else (state["update"], state["lanes"])
         self.states.clear()
         self.states.append((update, lanes))
-        for number, (micro, parts) in enumerate(self._made(lanes), update * accumulation):
-            found: dict[int, State] = {}
-            for _, states in parts:
-                found |= states
-            if micro == accumulation - 1:
-                self.states.append((number // accumulation + 1, found))
-                self._compare(found)
-            if number >= position:
-                yield self._join(micro, [part for part, _ in parts])
+        with closing(self._made(lanes)) as made:
+            for number, (micro, parts) in enumerate(made, update * accumulation):
+                found: dict[int, State] = {}
+                for _, states in parts:
+                    found |= states
+                if micro == accumulation - 1:
+                    self.states.append((number // accumulation + 1, found))
+                    self._compare(found)
+                if number >= position:
+                    yield self._join(micro, [part for part, _ in parts])
 
     def state(self, position: int) -> State:
         """How to go on behind the first `position` micro-batches; plain values."""
@@ -170,37 +173,23 @@ class StreamBatches:
     def _collate(self, chosen: Sequence[tuple[int, StreamExample]]) -> Batch:
         examples = [example for _, example in chosen]
         if not self.dataset.augmented:
-            return self.dataset.collate((examples, None))
+            return self.dataset.gather((examples, None))
         epochs, indices = np.array([(epoch, example.index) for epoch, example in chosen]).T
         draws = np.empty((NUM_DRAWS, len(chosen)))
         for epoch in np.unique(epochs):
             draws[:, epochs == epoch] = augmentation_draws(self.seed, int(epoch), indices[epochs == epoch])
-        return self.dataset.collate((examples, draws))
+        return self.dataset.gather((examples, draws))
 
-    def _made(self, states: dict[int, State]) -> Iterator[tuple[int, list[Part]]]:
+    def _made(self, states: dict[int, State]) -> Generator[tuple[int, list[Part]], None, None]:
         """The parts of each micro-batch, with its number within the global batch."""
         turns = itertools.cycle(range(self.rows.accumulation))
         if self.num_workers == 0:
             for micro, part in zip(turns, self.parts(0, 1, states), strict=False):
                 yield micro, [part]
             return
-        # Its own generator: the loader would otherwise draw from torch's global one, and change the training noise.
-        loader = torch.utils.data.DataLoader(
-            _Parts(self, states),
-            batch_size=None,
-            collate_fn=_as_it_is,
-            num_workers=self.num_workers,
-            generator=torch.Generator(),
-            worker_init_fn=begin_worker,
-        )
-        made = iter(loader)  # one after another of each worker
-        for micro in turns:
-            parts = []
-            for part in itertools.islice(made, self.num_workers):
-                if isinstance(part, UserError):
-                    raise part
-                parts.append(part)
-            yield micro, parts
+        with closing(loaded(_Parts(self, states), self.num_workers)) as made:  # one after another of each worker
+            for micro in turns:
+                yield micro, list(itertools.islice(made, self.num_workers))
 
     def _join(self, micro: int, parts: Sequence[Batch | None]) -> Batch:
         """The micro-batch of which the workers have made the parts."""
@@ -243,7 +232,3 @@ class _Parts(torch.utils.data.IterableDataset):
             yield from self.batches.parts(worker.id, worker.num_workers, self.states)
         except UserError as error:
             yield error
-
-
-def _as_it_is(part: Part | UserError) -> Part | UserError:
-    return part

@@ -19,7 +19,8 @@ import torch
 from ..errors import UserError
 from .decoding import BadImage, Reader, Record
 from .features import ImageColumn, no_class, reading
-from .sets import ArrayDataset, Batch, LazyDataset, cropped, read_cropped, to_tensor
+from .placing import Batch, finished
+from .sets import ArrayDataset, LazyDataset, cropped, mirror, read_cropped
 from .spec import DataSpec
 
 logger = logging.getLogger(__name__)
@@ -187,8 +188,17 @@ class StreamedDataset:
         shard, row = divmod(index, ROWS_OF_A_SHARD)
         return f"{self.of_shard(shard)}{self.images.where(row, record)}"
 
+    @property
+    def specs(self) -> dict[str, DataSpec]:
+        """What the images of a batch are, by name."""
+        return {"image": self.spec}
+
     def collate(self, work: tuple[Sequence[StreamExample], np.ndarray | None]) -> Batch:
-        """Makes a batch.
+        """Makes a batch as networks see it; `work` as for `gather`."""
+        return finished(self.gather(work), self.specs)
+
+    def gather(self, work: tuple[Sequence[StreamExample], np.ndarray | None]) -> Batch:
+        """Makes a batch, its images in the precision in which they are stored.
 
         Args:
             work: `(examples, draws)`: the examples, and `(NUM_DRAWS, batch)` uniform numbers that decide about flips
@@ -198,9 +208,10 @@ class StreamedDataset:
         pixels = np.stack(
             [self._cropped(example, None if draws is None else draws[:, [i]]) for i, example in enumerate(examples)]
         )
-        flips = draws[0] < 0.5 if draws is not None and self.random_flip else None
+        if draws is not None and self.random_flip:
+            mirror(pixels, self.spec, draws[0] < 0.5)
         index = torch.tensor([example.index for example in examples])
-        batch: dict[str, Any] = {"image": to_tensor(pixels, self.spec, flips), "index": index}
+        batch: dict[str, Any] = {"image": torch.from_numpy(pixels), "index": index}
         if self.label_column is not None:
             batch["label"] = torch.tensor([example.label for example in examples])
         return batch
