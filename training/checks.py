@@ -37,7 +37,10 @@ def check_fit_options(family_name: str, data_args: DataArguments, args: Training
     ]
     for group, option in given:
         # what the saved options of an earlier fit say of it
-        is_saved = option.name == "mixed_precision" and getattr(group, option.name) == "no"
+        is_saved = (option.name, getattr(group, option.name)) in (
+            ("mixed_precision", "no"),
+            ("dataloader_num_workers", 0),
+        )
         if getattr(group, option.name) != option.default and not is_saved:
             raise UserError(
                 f"--{option.name} has no meaning for {family_name}, which is fitted to all data at once; leave it out"

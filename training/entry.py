@@ -17,6 +17,7 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import GradientAccumulationPlugin, LoggerType, ProjectConfiguration
 
 from hf_genmodels.data import DataArguments, LoadedData, load_data
+from hf_genmodels.data.workers import cores_of_this_process
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES, Family, get_family
 from hf_genmodels.folders import resolve_folder
@@ -152,7 +153,7 @@ def make_run(
     if isinstance(objective, ClosedFormObjective):
         run = ClosedFormFit(objective, data, args, accelerator)
     else:
-        run = TrainingLoop(objective, data, args, accelerator, data.arguments.dataloader_num_workers, options)
+        run = TrainingLoop(objective, data, args, accelerator, options)
     check_networks(objective, data)
     return run
 
@@ -298,9 +299,8 @@ def make_accelerator(args: TrainingArguments) -> Accelerator:
         raise UserError(f"--report_to {tracker} is no tracker; choose from none, {', '.join(LoggerType.list())}")
     if tracker not in ("none", "all") and LoggerType(tracker) not in get_available_trackers():
         raise UserError(f"--report_to {tracker}: its package is not installed: pip install {tracker}")
-    local_processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     # `accelerate launch` sets OMP_NUM_THREADS=1 when it is unset, which would leave a laptop's other cores idle.
-    torch.set_num_threads(args.num_threads or max(1, available_cores() // local_processes))
+    torch.set_num_threads(args.num_threads or cores_of_this_process())
     if args.allow_tf32:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
     logging_dir = Path(args.output_dir) / args.logging_dir
@@ -328,11 +328,6 @@ def tracked_options(options: dict[str, Any]) -> dict[str, str | int | float | bo
     """The options as trackers take them: plain values, without the access token."""
     plain = {name: value for name, value in options.items() if name != "hub_token"}
     return {n: v if isinstance(v, (str, int, float, bool)) else str(v) for n, v in plain.items()}
-
-
-def available_cores() -> int:
-    """Cores this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def first_line(family: Family, run: Run) -> str:

@@ -19,6 +19,8 @@ from hf_genmodels.objectives.base import Objective
 
 SAMPLE_DIVERSITY = "sample_diversity"
 NUM_WATCHED = 64
+# Share of the steps' time that is spent waiting for batches.
+DATA_WAIT = "data_wait"
 _GRADIENT_NORM = "gradient_norm_"
 
 # Of the GANs on `builtin:digits` and `builtin:toy2d` whose traces we looked at, those that covered the data had passed
@@ -75,6 +77,11 @@ def gradient_norm_name(network: str) -> str:
 def is_gradient_norm(name: str) -> bool:
     """Whether a logged figure is a gradient norm."""
     return name.rpartition("/")[2].startswith(_GRADIENT_NORM)
+
+
+def is_diagnostic(name: str) -> bool:
+    """Whether a logged figure is about the training rather than about what came of it: no curve, and no result."""
+    return name == DATA_WAIT or is_gradient_norm(name)
 
 
 def mean_pairwise_distance(samples: Tensor) -> float:

@@ -21,6 +21,7 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from hf_genmodels.data import LoadedData, TrainingBatches
+from hf_genmodels.data.workers import telling_of_killed_workers
 from hf_genmodels.errors import UserError
 from hf_genmodels.keyed import noise_seed
 from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
@@ -30,7 +31,7 @@ from .arguments import TrainingArguments
 from .checks import check_batch_size, check_machine, check_objective, count_steps, schedule_warnings
 from .ema import AveragedNetwork
 from .figures import RecordedLosses
-from .health import SampleWatch, collapse_warning, gradient_norm_name, lasting_warning
+from .health import DATA_WAIT, SampleWatch, collapse_warning, gradient_norm_name, lasting_warning
 from .networks import PhaseNetworks, place
 from .optimizers import make_optimizer
 from .run import Run
@@ -38,6 +39,7 @@ from .schedules import learning_rate_factor
 from .state import as_built, restore, save_checkpoint, settle
 from .stopping import Stopped
 from .together import together
+from .waiting import DataWait
 
 
 class TrainingLoop(Run):
@@ -48,7 +50,6 @@ class TrainingLoop(Run):
         data: Training and held-out examples.
         args: Options of the loop.
         accelerator: Made with the options' precision and trackers.
-        num_workers: Processes that load data.
         options: Options beside `args` (the data's, the family's) that a resumed run must share.
 
     Raises:
@@ -61,7 +62,6 @@ class TrainingLoop(Run):
         data: LoadedData,
         args: TrainingArguments,
         accelerator: Accelerator,
-        num_workers: int = 0,
         options: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(objective, data, args, accelerator)
@@ -78,13 +78,14 @@ class TrainingLoop(Run):
             rank=accelerator.process_index,
             world_size=accelerator.num_processes,
             seed=args.seed,
-            num_workers=num_workers,
+            num_workers=data.arguments.dataloader_num_workers,
         )
         self.total_steps = count_steps(objective, args, self.batches.batches_per_epoch)
         self.learning_rate_factor = learning_rate_factor(args, self.total_steps)
         self.consumed = 0  # micro-batches this process has taken
         self.stream_state: dict[str, Any] | None = None  # how far a checkpoint had read a stream
         self.recorded = RecordedLosses()
+        self.data_wait = DataWait()
         self.gradient_norms: dict[str, Tensor] = {}
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
         self.saved_step: int | None = None  # of the last checkpoint
@@ -108,7 +109,8 @@ class TrainingLoop(Run):
         for index, phase in enumerate(self.objective.phases):
             for update in range(phase.updates_in(self.step)):
                 if not (phase.reuse_batch and batches):
-                    batches = [self.to_device(next(self.stream)) for _ in range(accumulation)]
+                    with self.data_wait.waiting():
+                        batches = [self.to_device(next(self.stream)) for _ in range(accumulation)]
                     self.consumed += accumulation
                 self.update(phase, noise_seed(self.args.seed, self.step, index, update), batches, caches)
         for name, average in self.averages.items():
@@ -176,7 +178,7 @@ class TrainingLoop(Run):
             with together(self.accelerator):
                 restore(self, resume_from)
             self.saved_step = self.step
-        batches = self.batches.start(self.consumed, self.stream_state)
+        batches = self.made = self.batches.start(self.consumed, self.stream_state, self.place)
         with together(self.accelerator):  # what cannot be read is to be refused before anything is written
             first = [next(batches) for _ in range(self.args.gradient_accumulation_steps)]
         self.stream = itertools.chain(first, batches)
@@ -258,9 +260,11 @@ class TrainingLoop(Run):
         for warning in schedule_warnings(self.objective, self.total_steps):
             self.accelerator.print(f"warning: {warning}")
         try:
-            self.train_until(self.total_steps)
+            with telling_of_killed_workers():
+                self.train_until(self.total_steps)
             self.stop_if_told()
-        finally:  # whoever goes on with the networks or the folder finds them as they are to be
+        finally:  # whoever goes on finds no processes that decode, and the networks and the folder as they are to be
+            self.made.close()
             self.phase_networks.release()
             self._wait_for_thread()
 
@@ -268,6 +272,7 @@ class TrainingLoop(Run):
         """Train up to `final_step`, with logs, pictures and checkpoints on the way."""
         main = self.accelerator.is_main_process
         started = time.monotonic() - self.seconds
+        self.data_wait.restart()
         # Closed on errors too: their line would otherwise be printed behind the bar.
         with tqdm(total=final_step, initial=self.step, desc="training", disable=not main, mininterval=0.5) as bar:
             while self.step < final_step:
@@ -277,20 +282,27 @@ class TrainingLoop(Run):
                     self.next_log = self.find_next_log()
                     settle(self)
                     losses = self.flush_losses()
-                    self.log({**losses, **self.health()})
+                    waited = {DATA_WAIT: self.data_wait.share(self.accelerator)}
+                    with self.data_wait.elsewhere():
+                        self.log({**losses, **waited, **self.health()})
                     warning = self.new_warning()
                     if warning is not None and main:
                         bar.write(f"warning: {warning}")
-                    bar.set_postfix({name: f"{value:.4g}" for name, value in losses.items()})
+                    bar.set_postfix({name: f"{value:.4g}" for name, value in {**losses, **waited}.items()})
                 self.seconds = time.monotonic() - started
-                draws = self.args.sample_steps is not None and self.step % self.args.sample_steps == 0
-                if draws and self.step < final_step:
-                    self.save_samples()
-                    self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
-                if self.args.checkpointing_steps and self.step % self.args.checkpointing_steps == 0:
-                    self.save_checkpoint()
+                with self.data_wait.elsewhere():
+                    self.between_steps(final_step)
                 self.stop_if_told()
         settle(self)
+
+    def between_steps(self, final_step: int) -> None:
+        """Pictures, held-out figures and checkpoints that are due after this step."""
+        draws = self.args.sample_steps is not None and self.step % self.args.sample_steps == 0
+        if draws and self.step < final_step:
+            self.save_samples()
+            self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
+        if self.args.checkpointing_steps and self.step % self.args.checkpointing_steps == 0:
+            self.save_checkpoint()
 
     def save_checkpoint(self) -> None:
         """Write `checkpoint-<step>`."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -19,7 +20,7 @@ from hf_genmodels.hub import publish, write_card
 from hf_genmodels.plots import image_grid, line_chart, scatter, stack_pictures
 
 from . import checkpointing
-from .health import is_gradient_norm
+from .health import DATA_WAIT, is_diagnostic
 from .output_folder import OPTIONS
 
 if TYPE_CHECKING:
@@ -79,18 +80,20 @@ def save_results(run: Run, family: Family, results: dict[str, dict[str, float]])
         UserError: The disk is full or the folder cannot be written.
     """
     warning = run.lasting_warning()
+    waits = [share for _, share in run.history.get(DATA_WAIT, ())]
     with checkpointing.writing("figures and card", run.output_dir):
         metrics = {
             "family": family.name,
             "step": run.step,
             "seconds": round(run.seconds, 1),
+            **({DATA_WAIT: round(mean(waits), 3)} if waits else {}),
             **results,
             **({"warnings": [warning]} if warning is not None else {}),
             "environment": environment(run.accelerator),
         }
         with replacing(run.output_dir / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")
-        curves = {_curve_name(name): points for name, points in run.history.items() if not is_gradient_norm(name)}
+        curves = {_curve_name(name): points for name, points in run.history.items() if not is_diagnostic(name)}
         if run.step > 1:  # one step makes no curve
             with replacing(run.output_dir / "losses.png") as temporary:
                 line_chart(curves, title=family.title).save(temporary)

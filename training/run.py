@@ -13,13 +13,14 @@ from diffusers import ModelMixin
 from torch import Tensor
 
 from hf_genmodels.data import LoadedData, evaluation_batches
+from hf_genmodels.data.placing import Place
 from hf_genmodels.errors import UserError
 from hf_genmodels.keyed import noise_seed
 from hf_genmodels.objectives.base import Batch, Objective
 
 from . import checkpointing
 from .arguments import TrainingArguments
-from .health import is_gradient_norm
+from .health import is_diagnostic
 from .outputs import save_model, save_sample_grid
 from .stopping import StopSignals
 from .together import gather, together
@@ -93,7 +94,7 @@ class Run(ABC):
         train = {
             name: points[-1][1]
             for name, points in self.history.items()
-            if not (name.startswith("validation/") or is_gradient_norm(name))
+            if not (name.startswith("validation/") or is_diagnostic(name))
         }
         return {"train": train, "validation": validation}
 
@@ -110,6 +111,11 @@ class Run(ABC):
     def lasting_warning(self) -> str | None:
         """What metrics and card shall say of the finished run."""
         return self.warning
+
+    @property
+    def place(self) -> Place:
+        """Where batches go: to the networks, images in the layout of memory that they compute in."""
+        return Place(self.accelerator.device, channels_last=self.accelerator.mixed_precision != "no")
 
     def to_device(self, batch: Batch) -> Batch:
         """A batch where the networks are, images in the layout of memory that they compute in."""
@@ -146,6 +152,8 @@ class Run(ABC):
             batch_size=self.args.eval_batch_size or self.args.train_batch_size,
             rank=rank,
             world_size=world,
+            num_workers=self.data.arguments.dataloader_num_workers,
+            place=self.place,
         )
         with self.evaluating(self.inference_networks()) as networks:
             for index, batch in enumerate(batches):

@@ -22,6 +22,7 @@ from hf_genmodels.objectives.base import Objective
 
 from . import checkpointing
 from .arguments import MAY_CHANGE_ON_RESUME, TrainingArguments
+from .health import DATA_WAIT
 from .optimizers import own_share, parameter_groups
 from .together import of_main, together
 
@@ -148,7 +149,7 @@ def _write_shared(loop: TrainingLoop, folder: Path) -> None:
         "scaler": scaler.state_dict() if scaler is not None else None,
         "step": loop.step,
         "consumed": loop.consumed,
-        "history": loop.history,
+        "history": {name: points for name, points in loop.history.items() if name != DATA_WAIT},
         "seconds": loop.seconds,
     }
     save_state(state, folder / "state.pt")

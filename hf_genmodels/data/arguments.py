@@ -158,11 +158,11 @@ class DataArguments:
         default=None,
         metadata={"help": "Learn from only this many images, drawn with the seed (the first ones when streaming)."},
     )
-    dataloader_num_workers: int = field(
-        default=0,
+    dataloader_num_workers: int | None = field(
+        default=None,
         metadata={
             "help": "Processes that decode images ahead of training. Sets decoded into memory (up to 2 GiB) need "
-            "none; the batches are the same for every number."
+            "none; the batches are the same for every number. Default: one a core of each process, at most 4."
         },
     )
 

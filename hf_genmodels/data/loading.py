@@ -108,7 +108,7 @@ def _check(args: DataArguments, layout: Layout) -> None:
         raise UserError(f"--max_train_samples {args.max_train_samples} is not a positive number")
     if args.shuffle_buffer_size < 1:
         raise UserError(f"--shuffle_buffer_size {args.shuffle_buffer_size} is not a positive number: give 1 for none")
-    if args.dataloader_num_workers < 0:
+    if args.dataloader_num_workers is not None and args.dataloader_num_workers < 0:
         raise UserError(f"--dataloader_num_workers {args.dataloader_num_workers} is below 0: give 0 or more processes")
     if args.shuffle_buffer_size != DataArguments().shuffle_buffer_size and not args.streaming:
         raise UserError("--shuffle_buffer_size has no meaning without --streaming; leave it out")

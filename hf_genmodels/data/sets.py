@@ -1,7 +1,7 @@
 """Data sets whose examples can be had in any order: decoded into memory, or when asked for; `streams` has the others.
 
-`gather` makes one batch from a description of it (its work), without any state, so that a worker process may do it. Its
-images stay as they are stored, of a quarter of the size, until they are where the networks are (`placing`).
+`gather` makes one batch from a description of it (its work), without any state, so that a worker process may do it.
+Its images stay as they are stored, a quarter as large, until they are where the networks are (`placing`).
 """
 
 from __future__ import annotations

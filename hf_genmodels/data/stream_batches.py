@@ -99,7 +99,10 @@ class StreamBatches:
             )
 
     def start(self, position: int, state: State | None) -> Generator[Batch, None, None]:
-        """Batches, images in their stored precision, after the first `position` ones: from a state at most as far, or from the stream's beginning."""
+        """Batches after the first `position` ones: from a state at most as far, or from the stream's beginning.
+
+        Their images are in the precision in which they are stored.
+        """
         accumulation = self.rows.accumulation
         update, lanes = (0, {}) if state is None else (state["update"], state["lanes"])
         self.states.clear()

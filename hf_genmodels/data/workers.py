@@ -1,11 +1,11 @@
-"""Processes that read and decode ahead. Which batches come, and in which order, does not depend on how many they are."""
+"""Processes that read and decode ahead. Which batches come, and in which order, does not depend on their number."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +45,9 @@ def workers_for(dataset: ImageDataset | TwoImageDataset, num_workers: int | None
     return min(MOST_BY_DEFAULT, cores_of_this_process()) if num_workers is None else num_workers
 
 
-def gathered(dataset: ImageDataset | TwoImageDataset, work: Iterator[Any], num_workers: int) -> Iterator[Batch]:
+def gathered(
+    dataset: ImageDataset | TwoImageDataset, work: Iterator[Any], num_workers: int
+) -> Generator[Batch, None, None]:
     """The batch of each piece of work, in order, as `dataset.gather` makes it; see `loaded`.
 
     Raises:

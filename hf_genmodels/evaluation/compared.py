@@ -102,7 +102,9 @@ def check_white(request: Request, dataset: Any, data_args: DataArguments) -> Non
 def real_batches(request: Request, dataset: Any) -> Iterator[RealBatch]:
     """As many real examples as asked for, in order; of several processes each has every so manieth batch."""
     processes, size = request.processes, request.batch_size
-    batches = evaluation_batches(dataset, batch_size=size, rank=processes.rank, world_size=processes.number)
+    batches = evaluation_batches(
+        dataset, batch_size=size, rank=processes.rank, world_size=processes.number, num_workers=None
+    )
     mine = range(processes.rank, -(-request.num_samples // size), processes.number)
     for number, batch in zip(mine, batches, strict=False):
         examples = batch["image"][: request.num_samples - number * size]

@@ -13,10 +13,11 @@ import torch
 
 from hf_genmodels import PatchDiscriminator, ResNetTranslator
 from hf_genmodels.data import DataArguments, Layout, load_data
+from hf_genmodels.data.workers import available_cores
 from hf_genmodels.errors import UserError
 from hf_genmodels.objectives.pix2pix import Pix2PixObjective
 from hf_genmodels.training.arguments import TrainingArguments
-from hf_genmodels.training.entry import available_cores, train
+from hf_genmodels.training.entry import train
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
 from hf_genmodels.training.train_flow import main as train_flow
 from hf_genmodels.training.train_vae import main as train_vae

@@ -305,7 +305,7 @@ def test_curves_without_gradient_norms(tmp_path: Path) -> None:
     loop = finished_run(tmp_path / "run")
     curves = {f"train {name}": loop.history[name] for name in ("loss", "reconstruction_nll", "kl", "sample_diversity")}
     curves |= {name.replace("/", " "): points for name, points in loop.history.items() if name[:5] == "valid"}
-    assert len(loop.history) == len(curves) + 1
+    assert len(loop.history) == len(curves) + 2  # a gradient norm, and `data_wait`
     expected = line_chart(curves, title=get_family("vae").title)
     with Image.open(tmp_path / "run" / "losses.png") as picture:
         assert np.array_equal(np.asarray(picture), np.asarray(expected))
