@@ -35,7 +35,7 @@ from .resuming import check_same_run, checkpoint_to_resume
 from .run import Run
 from .state import plain_values
 from .stopping import Stopped
-from .together import main_first, missing_no_other, together, writes_alone
+from .together import main_first, missing_no_other, share_of, together, writes_alone
 
 if TYPE_CHECKING:
     from hf_genmodels.pipelines.base import GenerativePipeline
@@ -106,7 +106,7 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     argv = sys.argv[1:] if argv is None else argv
     data_args, args, family_args = parse(argv, family.arguments, f"Train: {family.title}.", family.name)
     accelerator = make_ready(family.name, family.is_fitted, data_args, args)
-    data = main_first(accelerator, lambda: load_data(data_args, args.seed, family.layout(family_args)))
+    data = load_data(data_args, args.seed, family.layout(family_args), share_of(accelerator))
     data_args.validation_split = data.validation_split  # the card says which split was held out
     torch.manual_seed(args.seed)
     if args.pretrained_model_name_or_path is None:

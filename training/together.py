@@ -7,10 +7,12 @@ killed has closed its connections, which gloo, and so this group, notices at onc
 
 from __future__ import annotations
 
+import os
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from weakref import WeakKeyDictionary
@@ -18,6 +20,7 @@ from weakref import WeakKeyDictionary
 import torch
 from accelerate import Accelerator
 
+from hf_genmodels.data.sharing import ALONE, Share
 from hf_genmodels.errors import UserError
 
 T = TypeVar("T")
@@ -123,3 +126,27 @@ def writes_alone(accelerator: Accelerator, folder: Path) -> bool:
     if accelerator.is_main_process:
         sign.unlink()
     return accelerator.is_main_process or (accelerator.is_local_main_process and not is_seen)
+
+
+def share_of(accelerator: Accelerator) -> Share:
+    """The part of each process in looking at the files of its machine: others may have other disks.
+
+    Every process must call this alike. Launchers number the processes of a machine one after another, as many on each;
+    where it is otherwise, every process looks at all files.
+    """
+    if accelerator.num_processes == 1:
+        return ALONE
+    first = partial(main_first, accelerator)
+    count = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    rank = accelerator.process_index % count
+    is_usual = accelerator.num_processes % count == 0 and rank == accelerator.local_process_index
+    if set(gather(accelerator, (count, is_usual))) != {(count, True)} or count == 1:
+        return Share(first=first)
+    group, _ = torch.distributed.new_subgroups(count, backend="gloo", timeout=PATIENCE)
+
+    def of_machine(value: Any) -> list[Any]:
+        values: list[Any] = [None] * count
+        torch.distributed.all_gather_object(values, value, group=group)
+        return values
+
+    return Share(rank, count, of_machine, first)

@@ -6,7 +6,7 @@ import dataclasses
 import math
 import zlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import datasets
@@ -17,7 +17,7 @@ from ..sizes import height_width
 from . import builtin
 from .arguments import DataArguments
 from .conversion import warn_of_dark
-from .decoding import Header, Reader, resize
+from .decoding import Reader, resize
 from .features import (
     HalvedColumn,
     ImageColumn,
@@ -32,10 +32,11 @@ from .features import (
 from .folders import Domain
 from .glances import digest
 from .sets import SUBSET, ArrayDataset, LazyDataset, generator
+from .sharing import Share
 from .sources import Source, open_source
 from .spec import DataSpec, fingerprint
 from .streams import ImageDataset, StreamedDataset
-from .survey import Expected, Survey, preview
+from .survey import Expected, Headers, Survey, preview
 
 # Sets whose decoded size is at most this are held in memory.
 IN_MEMORY_BYTES = 2 * 1024**3
@@ -65,14 +66,14 @@ class Loaded:
         dataset: The images.
         rows: Their rows in the split, ascending; empty for a stream.
         expected: What every image of another split must be.
-        headers: Kind and size of the image in each row, as stored; empty for a stream and for built-in sets.
+        headers: Kind and size of the image in each row, as stored; None for a stream and for built-in sets.
         images: Where they are read from; None for built-in sets.
     """
 
     dataset: ImageDataset
     rows: np.ndarray
     expected: Expected | None = None
-    headers: dict[int, Header] = field(default_factory=dict)
+    headers: Headers | None = None
     images: Images | None = None
 
 
@@ -92,9 +93,9 @@ class Origin(Protocol):
         """The images of one column in these rows."""
 
 
-def open_origin(args: DataArguments, suffix: str = "", domain: Domain | None = None) -> Origin:
-    """Opens the data set that the arguments name; `suffix` and `domain` as for `open_source`."""
-    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args, suffix, domain)
+def open_origin(args: DataArguments, share: Share, suffix: str = "", domain: Domain | None = None) -> Origin:
+    """Opens the data set that the arguments name, `share` of it to look at; `suffix` and `domain` as for `open_source`."""
+    return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args, share, suffix, domain)
 
 
 def is_builtin(dataset_name: str | None) -> bool:
@@ -244,8 +245,9 @@ class BuiltinOrigin:
 class SourceOrigin:
     """A set on the Hub, or in local files."""
 
-    def __init__(self, args: DataArguments, suffix: str, domain: Domain | None) -> None:
+    def __init__(self, args: DataArguments, share: Share, suffix: str, domain: Domain | None) -> None:
         self.args = args
+        self.share = share
         self.source: Source = open_source(args, suffix, domain)
         self.name = self.source.name
         self.splits: Collection[str] = self.source.splits
@@ -286,15 +288,14 @@ class SourceOrigin:
         if isinstance(images, ImageColumn) and isinstance(data, datasets.IterableDataset):
             return self._streamed(images, split, role, column, expected)
         names = None if column is None else column.class_names
-        survey = Survey(args, images)
-        headers = survey.headers(rows)
-        listed, rows = rows, np.array([row for row in rows if row in headers])
+        survey = Survey(args, images, self.share)
+        headers, listed = survey.headers(rows), rows
         expected = expected or survey.expected(headers)
         if expected.kind.vector:
             _refuse_image_options(args, self.source.name)
         reader = _reader(args, expected, role)
-        rows = survey.matching(rows, headers, reader)
-        shapes = {reader.target_shape(headers[row]) for row in rows.tolist()}
+        rows = survey.matching(headers, reader)
+        shapes = {reader.target_shape(header) for header in headers.of(rows).distinct()[0]}
         shape = next(iter(shapes))
         small = len(rows) * math.prod(shape) * np.dtype(expected.kind.dtype).itemsize <= IN_MEMORY_BYTES
         flip = args.random_flip and role == "training"
@@ -311,14 +312,14 @@ class SourceOrigin:
         if args.on_bad_image == "skip":
             rows = survey.readable(rows, reader)
         else:
-            survey.whole(rows, reader, glances)
+            survey.whole(rows, reader, glances["whole"][np.searchsorted(listed, rows)])
         survey.report()
         if role == "training":
             warn_of_dark(survey.some(rows, reader), expected.kind, self._place(split))
         spec = _spec(*described, reader.shape, expected.kind.value_scale, names, len(rows))
         # Of all images, bad ones as well: a run that stopped at one may go on without it.
         known_by = fingerprint(*described, spec.shape, len(listed))
-        spec = dataclasses.replace(spec, fingerprint=known_by, files=digest(glances.values()))
+        spec = dataclasses.replace(spec, fingerprint=known_by, files=digest(glances))
         dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
         return Loaded(dataset, rows, expected, headers, images)
 

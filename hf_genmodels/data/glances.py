@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import zlib
-from collections.abc import Iterable
 from typing import IO, NamedTuple
 
 import numpy as np
@@ -18,6 +17,10 @@ JPEG_END, PNG_END = b"\xff\xd9", b"IEND\xaeB`\x82"
 START_OF_SCAN = 0xDA
 # Where the strips of a TIFF begin, and how long they are; the same of its tiles.
 TIFF_PARTS = ((273, 279), (324, 325))
+
+
+# Of one of many, as compactly as may be.
+GLANCE = np.dtype([("size", "i8"), ("checksum", "u4"), ("whole", "?")])
 
 
 class Glance(NamedTuple):
@@ -51,10 +54,12 @@ def glance(record: Record) -> Glance:
         return Glance(-1, 0, False)
 
 
-def digest(glances: Iterable[Glance]) -> str:
-    """12 hexadecimal digits that stand for images in their order, the same on every machine."""
-    described = "".join(f"{each.size} {each.checksum}\n" for each in glances)
-    return hashlib.sha256(described.encode()).hexdigest()[:12]
+def digest(glances: np.ndarray) -> str:
+    """12 hexadecimal digits that stand for images in their order, glances of `GLANCE`, the same on every machine."""
+    described = hashlib.sha256()
+    for size, checksum in zip(glances["size"], glances["checksum"], strict=True):
+        described.update(f"{size} {checksum}\n".encode())
+    return described.hexdigest()[:12]
 
 
 def _is_array(record: Encoded) -> bool:

@@ -14,6 +14,7 @@ from .arguments import DataArguments
 from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
 from .layouts import RESERVED_EVERY, TwoImageDataset
 from .sets import RESERVED, generator
+from .sharing import ALONE, Share
 from .sources import has_domain_folders, has_two_sources
 from .spec import DataSpec, Layout
 from .streams import ImageDataset, StreamedDataset
@@ -48,7 +49,7 @@ class LoadedData:
     arguments: DataArguments = dataclasses.field(default_factory=DataArguments)
 
 
-def load_data(args: DataArguments, seed: int, layout: Layout = ONE_IMAGE) -> LoadedData:
+def load_data(args: DataArguments, seed: int, layout: Layout = ONE_IMAGE, share: Share = ALONE) -> LoadedData:
     """Loads the training data and, where there are some, the validation data.
 
     `exclude_label` is left out of both. Validation images must be of the training images' kind.
@@ -57,11 +58,13 @@ def load_data(args: DataArguments, seed: int, layout: Layout = ONE_IMAGE) -> Loa
         args: The user's options.
         seed: Draws the examples that `max_train_samples` keeps.
         layout: What an example consists of.
+        share: Of the processes of a machine that load the same data, all at a time, which one this is: they look at
+            its files together.
 
     Raises:
         UserError: The data cannot be found, read or used; the message names the file or row.
     """
-    loader = _Loader(args, layout)
+    loader: _Loader = share.first(lambda: _Loader(args, layout, share))
     name = _validation_split(args, loader.splits)
     loader.check_split(args.train_split, "choose --train_split from")
     if name is not None:
@@ -156,7 +159,7 @@ def _from_columns(args: DataArguments, layout: Layout) -> bool:
 class _Loader:
     """Knows where the images of an example come from."""
 
-    def __init__(self, args: DataArguments, layout: Layout) -> None:
+    def __init__(self, args: DataArguments, layout: Layout, share: Share = ALONE) -> None:
         _check(args, layout)
         self.args = args
         self.layout = layout
@@ -165,10 +168,10 @@ class _Loader:
         two_sided, two_sources = layout.kind in TWO_SIDED, layout.kind in TWO_SIDED and has_two_sources(args)
         domains = two_sided and has_domain_folders(args)
         first = dataclasses.replace(args, image_columns=None) if two_sources else args
-        self.first: Origin = open_origin(first, domain="A" if domains else None)
+        self.first: Origin = open_origin(first, share, domain="A" if domains else None)
         self.second, self.choices = self.first, (stacked or image, stacked or image)
         if two_sources:
-            self.second = open_origin(args, domain="B") if domains else open_origin(_second(args), "_b")
+            self.second = open_origin(args, share, domain="B") if domains else open_origin(_second(args), share, "_b")
             self.choices = (image, stacked or image)
         elif two_sided and args.side_by_side:
             self.choices = (dataclasses.replace(image, half="left"), dataclasses.replace(image, half="right"))
@@ -288,17 +291,19 @@ def _where(side: Loaded, row: int) -> str:
 
 def _check_sizes(first: Loaded, second: Loaded, args: DataArguments) -> None:
     """The two images of a pair must show the same part of the scene, at the same size."""
-    for row in first.rows.tolist() if first.images and second.images else ():
-        a, b = first.headers[row], second.headers[row]
-        if a.height * b.width != a.width * b.height:
-            raise UserError(
-                f"{_where(first, row)} is {a.height}x{a.width} (height x width), its target "
-                f"{b.height}x{b.width}: the two images of a pair must have the same proportions"
+    if first.headers is not None and second.headers is not None:
+        (high, wide), (other_high, other_wide) = (side.headers.sizes(first.rows) for side in (first, second))
+        at_full_size = args.crop_size is not None and args.resolution is None
+        wrong = (high * other_wide != wide * other_high) | (at_full_size & (high != other_high))
+        for index in np.flatnonzero(wrong)[:1]:
+            sizes = (
+                f"{_where(first, int(first.rows[index]))} is {high[index]}x{wide[index]} (height x width), its target "
+                f"{other_high[index]}x{other_wide[index]}"
             )
-        if args.crop_size is not None and args.resolution is None and a.height != b.height:
+            if high[index] * other_wide[index] != wide[index] * other_high[index]:
+                raise UserError(f"{sizes}: the two images of a pair must have the same proportions")
             raise UserError(
-                f"{_where(first, row)} is {a.height}x{a.width} (height x width), its target {b.height}x{b.width}: "
-                "crops of both would not show the same; pass --resolution to bring both to one size"
+                f"{sizes}: crops of both would not show the same; pass --resolution to bring both to one size"
             )
     if first.dataset.spec.size != second.dataset.spec.size:
         raise UserError(
