@@ -94,7 +94,7 @@ class Origin(Protocol):
 
 
 def open_origin(args: DataArguments, share: Share, suffix: str = "", domain: Domain | None = None) -> Origin:
-    """Opens the data set that the arguments name, `share` of it to look at; `suffix` and `domain` as for `open_source`."""
+    """Opens the data set that the arguments name; `suffix` and `domain` as for `open_source`."""
     return BuiltinOrigin(args) if is_builtin(args.dataset_name) else SourceOrigin(args, share, suffix, domain)
 
 
