@@ -67,7 +67,8 @@ def normal(key: int, rows: Tensor, shape: tuple[int, ...]) -> Tensor:
     radius.abs_().mul_(2**-31).clamp_(min=2**-33).log_().mul_(-8).sqrt_()
     # Twice the radius, and the tangent t of half the angle: cos = 2 / (1 + t^2) - 1, sin = 2 t / (1 + t^2).
     tangent = angle.mul_(math.pi / 2 * 2**-31).tan_()
-    scale = radius / tangent.square().add_(1)
+    scale = tangent.square().add_(1)
+    torch.div(radius, scale, out=scale)
     torch.mul(scale, tangent, out=angle)
     torch.sub(scale, radius, alpha=0.5, out=radius)
     return halves[:, :count].reshape(len(rows), *shape)

@@ -31,6 +31,7 @@ CHANGES: dict[str, Any] = {
     "max_grad_norm": 30,
     "log_steps": 4,
     "checkpointing_steps": 10,
+    "eval_batch_size": 16,
 }
 FAMILIES: dict[str, tuple[Callable[[list[str]], None], dict[str, Any]]] = {
     "vae": (train_vae, {**CHANGES, "num_threads": None}),
@@ -58,7 +59,7 @@ def test_two_processes_equal_one(tmp_path: Path, family: str) -> None:
     print(differences)
     assert max(differences.values()) <= 1e-5
     assert largest_difference(one / f"checkpoint-10/networks/{family}", one / family) > 1e-3  # they do move
-    same_figures(metrics(one), metrics(two), family)
+    same_figures(metrics(one), metrics(two))
     first_line_is_true(done.stdout, family, metrics(two)["environment"]["threads"], changes["num_threads"])
 
     command = json.loads((two / "training_args.json").read_text())["command"]
@@ -68,12 +69,9 @@ def test_two_processes_equal_one(tmp_path: Path, family: str) -> None:
         main(options(run, **changes, train_batch_size=16, resume_from_checkpoint="latest"))
 
 
-def same_figures(ours: Any, theirs: Any, family: str) -> None:
+def same_figures(ours: Any, theirs: Any) -> None:
     assert ours["train"] == pytest.approx(theirs["train"], rel=1e-5)
-    assert ours["validation"].keys() == theirs["validation"].keys()
-    assert ours["validation"]["mse"] == pytest.approx(theirs["validation"]["mse"], rel=1e-5)
-    if family == "vae":  # each process draws latent noise of its own
-        assert ours["validation"]["negative_elbo"] == pytest.approx(theirs["validation"]["negative_elbo"], rel=1e-2)
+    assert ours["validation"] == pytest.approx(theirs["validation"], rel=1e-5)  # a VAE's with noise of its batches
     assert (ours["environment"]["processes"], theirs["environment"]["processes"]) == (1, 2)
 
 
