@@ -53,7 +53,7 @@ EXTRAS = {
 }
 EXTRAS["all"] = sorted({requirement for extra in EXTRAS.values() for requirement in extra})
 # Outside "all": what the benchmarks compare with; torchvision, which is several GB where no CPU build is to be had.
-EXTRAS["bench"] = ["nflows", "normflows", "zuko"]
+EXTRAS["bench"] = ["clean-fid", "nflows", "normflows", "torch-fidelity", "zuko"]
 EXTRAS["lpips"] = ["torchvision"]
 
 setup(

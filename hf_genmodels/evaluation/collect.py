@@ -49,9 +49,15 @@ class Collected:
             self.values.append(examples.float().cpu())
         if request.extractor is not None and not has_features:
             features, probabilities = request.extractor(examples)
-            self.features.append(features.float().cpu())
+            self.features.append(features.float())
             if probabilities is not None:
-                self.probabilities.append(probabilities.float().cpu())
+                self.probabilities.append(probabilities.float())
+
+    def to_cpu(self) -> Collected:
+        """The same, with all in main memory: once, for a GPU need not wait for a copy after each batch."""
+        self.features = [each.cpu() for each in self.features]
+        self.probabilities = [each.cpu() for each in self.probabilities]
+        return self
 
 
 def joined(parts: Sequence[Collected]) -> Collected:

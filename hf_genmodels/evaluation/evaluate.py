@@ -102,7 +102,7 @@ def evaluate_pipeline(
             features = None if cache is None else cache.load()
     request = replace(request, has_real_features=processes.of_main(features is not None))
     with processes.together():
-        collected = collect(request, dataset, f"{split} of {about['dataset']}")
+        collected = [each.to_cpu() for each in collect(request, dataset, f"{split} of {about['dataset']}")]
     parts = [processes.to_main(each) for each in collected]
     results: list[dict[str, Any]] = []
     with processes.together():

@@ -294,7 +294,7 @@ def precision_recall(features_a: Tensor, features_b: Tensor, *, k: int = 3, chun
     check_pair(features_a, features_b, smallest=k + 1)
     features = _as_floats(features_a), _as_floats(features_b)
     centre = features[0].mean(dim=0)
-    _, exponent = math.frexp(max(each.abs().max().item() for each in features))
+    _, exponent = math.frexp(max(abs(bound.item()) for each in features for bound in each.aminmax()))
     balls = [Balls(Points(each, centre, 2.0**-exponent, chunk_size), k) for each in features]
     inside_a, inside_b = count_inside(*balls)
     return PrecisionRecall(precision=inside_a / len(features_b), recall=inside_b / len(features_a))
@@ -307,7 +307,7 @@ def sliced_wasserstein(
     generator: Generator,
     num_projections: int = 512,
     power: float = 2.0,
-    chunk_size: int = 256,
+    chunk_size: int = 128,
 ) -> float:
     """Sliced Wasserstein distance, (mean over directions u of W_p(u.a, u.b)^p)^(1/p) (Bonneel et al. 2015).
 
