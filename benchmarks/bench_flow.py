@@ -1,12 +1,14 @@
 """What a training step and sampling of flows cost here, hand-written in plain PyTorch, and in other libraries.
 
     pip install "hf_genmodels[bench]"
-    python benchmarks/bench_flow.py [--rounds 60] [--threads 2]
+    python benchmarks/bench_flow.py [--rounds 60] [--threads 2] [--only_sampling]
 
 Glow     3x32x32, K = 8, L = 3, hidden 128, batch 16: our loop, our network in a loop by hand, and the same layers of
          nflows and normflows in that loop (images already dequantised).
 RealNVP  64 numbers, 8 couplings with two hidden layers of 128, batch 256: our loop, and by hand, nflows, normflows and
-         zuko in a loop by hand; and sampling of 256 points.
+         zuko in a loop by hand.
+Sampling 16 images and 256 points: a call of the pipeline, the network alone without and with log-determinants, and a
+         sampler by hand without; the other libraries' compute them.
 
 What is compared alternates step by step in one process; a ratio is the median of the rounds' ratios.
 """
@@ -193,8 +195,8 @@ class PlainGlowStep(nn.Module):
         return sample * torch.exp(-self.log_scale)[:, None, None] - self.bias[:, None, None]
 
 
-def compare_glow(folder: Path, rounds: int, threads: int) -> None:
-    """Print the table of Glow's step."""
+def compare_glow(folder: Path, rounds: int, threads: int, trains: bool) -> None:
+    """Print the tables of Glow's step, if asked for, and of its sampling."""
     pixels = np.random.default_rng(0).integers(0, 256, (NUM_EXAMPLES, *IMAGES), dtype=np.uint8)
     options = FlowArguments(architecture="glow", num_flow_steps=STEPS_K, num_scales=SCALES_L, hidden_channels=CHANNELS)
     data = held_in_memory(pixels, IMAGES[1:])
@@ -216,12 +218,13 @@ def compare_glow(folder: Path, rounds: int, threads: int) -> None:
         first = next(batches)
         network.initialize(first, None, lambda mean: mean) if name == "by hand" else losses[name](first)
         runs[name] = train_by_hand(network, losses[name], batches)
-    print("Glow, a training step")
-    for name, network in {"library": ours.networks["flow"], **networks}.items():
-        print(f"{name}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
-    seconds = interleave(runs, rounds)
-    report(seconds, [("library", "by hand"), ("library", "nflows"), ("library", "normflows")])
-    report_log_cost(ours, seconds["library"])
+    if trains:
+        print("Glow, a training step")
+        for name, network in {"library": ours.networks["flow"], **networks}.items():
+            print(f"{name}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
+        seconds = interleave(runs, rounds)
+        report(seconds, [("library", "by hand"), ("library", "nflows"), ("library", "normflows")])
+        report_log_cost(ours, seconds["library"])
 
     flow, plain = ours.networks["flow"].eval(), PlainGlow()
     pipeline = FlowPipeline(flow)
@@ -299,8 +302,8 @@ def normflows_realnvp() -> nn.Module:
     return normflows.NormalizingFlow(normflows.distributions.DiagGaussian(DIM, trainable=False), flows)
 
 
-def compare_realnvp(folder: Path, rounds: int, threads: int) -> None:
-    """Print the tables of RealNVP's step and of its sampling."""
+def compare_realnvp(folder: Path, rounds: int, threads: int, trains: bool) -> None:
+    """Print the tables of RealNVP's step, if asked for, and of its sampling."""
     points = np.random.default_rng(0).standard_normal((NUM_EXAMPLES, DIM)).astype(np.float32)
     options = FlowArguments(architecture="realnvp", num_flow_steps=COUPLINGS, hidden_dims=[HIDDEN, HIDDEN])
     data = held_in_memory(points, None)
@@ -322,10 +325,11 @@ def compare_realnvp(folder: Path, rounds: int, threads: int) -> None:
     runs["by hand"] = train_by_hand(plain, plain, shuffled(values, VECTOR_BATCH))
     for name, network in others.items():
         runs[name] = train_by_hand(network, losses[name], shuffled(values, VECTOR_BATCH))
-    print("RealNVP, a training step")
-    seconds = interleave(runs, rounds)
-    report(seconds, [(name, "by hand") for name in runs if name != "by hand"])
-    report_log_cost(ours, seconds["library"])
+    if trains:
+        print("RealNVP, a training step")
+        seconds = interleave(runs, rounds)
+        report(seconds, [(name, "by hand") for name in runs if name != "by hand"])
+        report_log_cost(ours, seconds["library"])
 
     flow = ours.networks["flow"].eval()
     pipeline = FlowPipeline(flow)
@@ -346,11 +350,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=60, help="steps of each (RealNVP: ten times as many)")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--only_sampling", action="store_true", help="leave the training steps out")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     with tempfile.TemporaryDirectory() as name:
-        compare_glow(Path(name), args.rounds, args.threads)
-        compare_realnvp(Path(name), 10 * args.rounds, args.threads)
+        compare_glow(Path(name), args.rounds, args.threads, not args.only_sampling)
+        compare_realnvp(Path(name), 10 * args.rounds, args.threads, not args.only_sampling)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,15 @@ import torch
 from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
-from ..blocks.couplings import AffineCoupling, BuildNetwork, CouplingStack, beside, check_couplings, coupling_mlp
+from ..blocks.couplings import (
+    AffineCoupling,
+    BuildNetwork,
+    CouplingStack,
+    beside,
+    channels_last_on_cpu,
+    check_couplings,
+    coupling_mlp,
+)
 from ..blocks.flows import (
     ActNorm,
     FlowLayer,
@@ -100,7 +108,8 @@ class CheckerboardCoupling(FlowLayer):
         return sample.to(latents.dtype), -log_scale.flatten(1).sum(1)
 
     def generate(self, latents: Tensor, context: Tensor | None = None) -> Tensor:  # type: ignore[override]
-        raw, shift = self.network(beside(latents * ~self.changes, context)).chunk(2, dim=1)
+        kept = channels_last_on_cpu(beside(latents * ~self.changes, context))
+        raw, shift = self.network(kept).chunk(2, dim=1)
         return torch.where(self.changes, (latents - shift).mul_(inverse_scale(raw, self.scale_limit)), latents)
 
 
