@@ -22,11 +22,13 @@ class Role:
         title: What it does.
         config: Entries that the network's configuration must have.
         members: Methods and properties beside `forward` that are used.
+        optional: Methods that are used where there are such.
     """
 
     title: str
     config: tuple[str, ...]
     members: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:
@@ -72,7 +74,7 @@ VAE_ROLE = Role(
     ("in_channels", "sample_size", "latent_dim"),
     ("posterior_parameters", "decoder_parameters", "decode", "negative_log_likelihood", "log_scale"),
 )
-FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse", "dim"))
+FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse", "dim"), ("generate",))
 DENOISER = Role("denoising network, x_t, t -> noise", ("in_channels", "sample_size"))
 
 Generator = Annotated[ModelMixin, GENERATOR]

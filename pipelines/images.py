@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from numbers import Real
 from typing import Any
 
@@ -157,7 +158,7 @@ def from_network(samples: Tensor, output_type: str | None, value_scale: float) -
     if output_type not in ("pil", "np", "pt"):
         raise UserError(f"output_type must be 'pil', 'np' or 'pt', got {output_type!r}")
     samples = samples.float()
-    if not samples.sum().isfinite() and not samples.isfinite().all():  # one pass, unless the sum overflows
+    if not math.isfinite(samples.sum().item()) and not samples.isfinite().all():  # one pass, unless the sum overflows
         raise UserError(
             "the samples hold NaN or infinite numbers; so do the network's weights, or it was given numbers far from "
             "those it was trained with"

@@ -30,8 +30,8 @@ class Offloadable(DiffusionPipeline):
     _all_hooks: ClassVar[list[Any]] = []
     _is_running = False
 
-    # Of diffusers, but what depends on the class is worked out once, and networks without hooks are not searched for
-    # them in several slow ways: it took longer than a small network.
+    # As in diffusers, but what depends on the class is worked out once, and networks are not searched for hooks of
+    # several kinds where these change nothing: that took longer than a small network.
 
     @classmethod
     def _get_signature_keys(cls, obj: Any) -> tuple[list[str], list[str]]:
@@ -53,11 +53,11 @@ class Offloadable(DiffusionPipeline):
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the first network's weights."""
-        network: Any = self._networks()[0]
-        if network._keep_in_fp32_modules or _is_hooked(network):
-            return super().dtype
-        return next(weight.dtype for weight in network.parameters() if weight.is_floating_point())
+        """Of the first network, in which it computes."""
+        weight = next(self._networks()[0].parameters(), None)
+        if weight is not None and weight.dtype == torch.float32:  # what is stored so is used so
+            return torch.float32
+        return super().dtype
 
     def _networks(self) -> list[nn.Module]:
         parts = [getattr(self, name) for name in self._get_signature_keys(self)[0]]
@@ -130,18 +130,6 @@ class _Held(ModelHook):
 def _signature_keys(cls: type[Offloadable], kind: type) -> tuple[list[str], list[str]]:
     keys: tuple[list[str], list[str]] = super(Offloadable, cls)._get_signature_keys(kind)
     return keys
-
-
-def _is_hooked(network: nn.Module) -> bool:
-    """Whether diffusers has put a hook on a network or on one of its layers."""
-    waiting: list[nn.Module | None] = [network]
-    while waiting:
-        module = waiting.pop()
-        if module is not None:
-            if "_diffusers_hook" in module.__dict__:
-                return True
-            waiting += module._modules.values()
-    return False
 
 
 def _own_networks(pipeline: DiffusionPipeline) -> list[nn.Module]:

@@ -59,6 +59,7 @@ class StoredPipeline(Offloadable):
             self._record_public_name(name, value)
 
     def _record_public_name(self, name: str, module: Any) -> None:
+        module = getattr(module, "_orig_mod", module)  # of what torch.compile made, the network itself
         package = type(module).__module__.partition(".")[0]
         if name in self.config and module is not None and package not in ("diffusers", "transformers", "torch"):
             self.register_to_config(**{name: (package, type(module).__name__)})

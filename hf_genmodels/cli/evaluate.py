@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline, print_table
+from .options import (
+    DATA_OPTIONS,
+    SAMPLING_OPTIONS,
+    add_compile_option,
+    add_options,
+    check_output_dir,
+    load_pipeline,
+    print_table,
+)
 
 if TYPE_CHECKING:
     from ..data import DataArguments
@@ -37,6 +45,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--output_dir", help="where metrics.json and the card go (default: MODEL, if it is a folder)")
     add_options(command, SAMPLING_OPTIONS)
+    add_compile_option(command)
 
 
 def evaluate(args: argparse.Namespace) -> None:
@@ -95,11 +104,13 @@ def _prepare(args: argparse.Namespace) -> tuple[GenerativePipeline, DataArgument
         raise UserError("--exclude_label has no effect without --metrics auroc; leave it out")
     data = DataArguments(**{name: getattr(args, name) for name in DATA_OPTIONS})
     are_images = is_folder_of_images(args.model)
+    if are_images and args.compile:
+        raise UserError(f"--compile has no effect on {args.model}, a folder of images; leave it out")
     if args.output_dir is not None or not are_images:
         read_metrics(target)  # what cannot be added to shows before anything is measured
     if not are_images and (target / "README.md").is_file():
         load_card(target / "README.md")
-    pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model)
+    pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model, args.compile)
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
     is_one_way = "translations" in pipeline.measures and pipeline.default_direction is None
     if pipeline._source is not None:

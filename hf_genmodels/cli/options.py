@@ -67,7 +67,14 @@ def check_output_dir(folder: Path) -> None:
         raise UserError(f"--output_dir {folder} cannot be written: {existing} allows it not")
 
 
-def load_pipeline(model: str) -> GenerativePipeline:
+def add_compile_option(command: argparse.ArgumentParser) -> None:
+    """Give a command --compile, see `load_pipeline`."""
+    command.add_argument(
+        "--compile", action="store_true", help="torch.compile the networks: minutes at first, less for each sample"
+    )
+
+
+def load_pipeline(model: str, is_compiled: bool = False) -> GenerativePipeline:
     """A pipeline from a folder or the Hub, on the GPU if there is one."""
     import torch
 
@@ -75,6 +82,8 @@ def load_pipeline(model: str) -> GenerativePipeline:
 
     pipeline = AutoPipeline.from_pretrained(model)
     pipeline.to("cuda" if torch.cuda.is_available() else "cpu")
+    if is_compiled:
+        pipeline.compile()
     return pipeline
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..checks import check_seed
 from ..errors import UserError
 from ..files import filling
-from .options import SAMPLING_OPTIONS, add_options, check_output_dir, class_label, load_pipeline
+from .options import SAMPLING_OPTIONS, add_compile_option, add_options, check_output_dir, class_label, load_pipeline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,6 +34,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--class_labels", nargs="+", help="of a conditional model, numbers or names; sample i has the i-th, in turn"
     )
     add_options(command, SAMPLING_OPTIONS)
+    add_compile_option(command)
 
 
 def sample(args: argparse.Namespace) -> None:
@@ -52,7 +53,7 @@ def sample(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
-    pipeline = load_pipeline(args.model)
+    pipeline = load_pipeline(args.model, args.compile)
     if "samples" not in pipeline.measures:
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
     named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
