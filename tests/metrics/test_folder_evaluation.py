@@ -79,6 +79,7 @@ def test_two_folders_of_images_are_compared_at_one_size(tmp_path: Path, capsys: 
         (["--metrics", "lbp", "--known_pixels", "0.1"], "--known_pixels: a FolderOfImages takes no known pixels"),
         (["--metrics", "fid"], "fid needs --extractor"),
         (["--metrics", "lbp", "--output_dir", "{}/0/000.png"], "is a file; choose another folder"),
+        (["--metrics", "swd", "--compile"], "--compile has no effect"),
     ],
 )
 def test_what_a_folder_of_images_does_not_serve(
