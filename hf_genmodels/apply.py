@@ -21,7 +21,7 @@ from .checks import check_seed
 from .data.conversion import AS_STORED, Conversion, Kind
 from .data.decoding import BadImage, Encoded, Header, Reader, opened
 from .data.folders import tell_passed_over
-from .data.glances import digest, glance
+from .data.glances import GLANCE, digest, glance
 from .data.listing import OF_A_RUN, Listing, list_folder
 from .errors import UserError
 from .files import read_json, replacing, sha256
@@ -111,7 +111,7 @@ def apply_pipeline(
         output = ScoreFile(output_dir, scores_format, list(methods))
     else:
         output = ImageFiles(output_dir, names)
-    images = {name: digest([glance(Encoded(None, str(folder / name)))]) for name in names}
+    images = {name: digest(np.array([glance(Encoded(None, str(folder / name)))], GLANCE)) for name in names}
     _check_images(output_dir, output, images)
     settings["images"] = images
     pipeline.set_progress_bar_config(disable=True)
