@@ -41,7 +41,7 @@ def write_images(folder: Path, count: int, seed: int) -> float:
         piece = texture[top : top + SIDE, left : left + width, None] * random.uniform(0.5, 1, 3)
         noisy = piece + random.normal(0, 4, piece.shape)
         file = io.BytesIO()
-        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=70)
+        Image.fromarray(noisy.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=80)
         files.append(file.getvalue())
     for index in range(count):
         (folder / f"{index:05d}.jpg").write_bytes(files[index % DISTINCT])

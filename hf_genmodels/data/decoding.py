@@ -63,8 +63,8 @@ Record = Encoded | np.ndarray | Stack | Half
 class Load(Protocol):
     """Decodes an opened image."""
 
-    def __call__(self, reduce: int = 1) -> np.ndarray:
-        """At one over `reduce` of its size, where its format can do that; else whole."""
+    def __call__(self, reduce: int = 1, shape: tuple[int, int] | None = None) -> np.ndarray:
+        """At one over `reduce` of its size, if its format can do that; 8-bit pictures resized to `shape`, if given."""
 
 
 class Header(NamedTuple):
@@ -107,7 +107,10 @@ def _pillow_kind(image: Image.Image, conversion: Conversion) -> Kind:
     return PILLOW_KINDS[image.mode]
 
 
-def _pillow_pixels(image: Image.Image, turned: bool, conversion: Conversion, reduce: int) -> np.ndarray:
+def _pillow_pixels(
+    image: Image.Image, turned: bool, conversion: Conversion, reduce: int, shape: tuple[int, int] | None
+) -> np.ndarray:
+    width, height = image.size
     # Where it does not divide the sides, the last row and column stand for less: turned, they would be the first.
     if isinstance(image, JpegImageFile) and reduce > 1 and not (turned and any(side % reduce for side in image.size)):
         image.draft(None, (image.width // reduce, image.height // reduce))
@@ -117,6 +120,11 @@ def _pillow_pixels(image: Image.Image, turned: bool, conversion: Conversion, red
         image = image.convert("RGB" if conversion.mode == "rgb" else "L")
     elif image.mode in ("1", "P"):
         image = image.convert("L" if image.mode == "1" else "RGB")
+    if shape is not None and conversion.value_range is None and image.mode in ("L", "RGB"):
+        is_whole = turned or image.size == (width, height)
+        box = (0, 0, *image.size) if is_whole else (0, 0, width / reduce, height / reduce)
+        if image.size != shape[::-1]:
+            image = image.resize(shape[::-1], LANCZOS, box)
     pixels = np.asarray(image)
     if image.mode == "I" and conversion.value_range is None and (pixels.min() < 0 or pixels.max() > 65535):
         raise BadImage(
@@ -182,24 +190,28 @@ def opened(record: Record, conversion: Conversion = AS_STORED) -> Iterator[tuple
         with ExitStack() as files:
             parts = [files.enter_context(_opened_part(part, conversion)) for part in record.parts]
             header = _stacked_header([header for header, _ in parts])
-            yield header, lambda reduce=1: np.concatenate([pixels() for _, pixels in parts], axis=2)
+            yield header, lambda reduce=1, shape=None: np.concatenate([pixels() for _, pixels in parts], axis=2)
         return
     if isinstance(record, Half):
         with opened(record.whole, conversion) as (header, whole):
             half = _half_header(header)
             begin = half.width if record.right else 0
-            yield half, lambda reduce=1: whole()[:, begin : begin + half.width]
+            yield half, lambda reduce=1, shape=None: whole()[:, begin : begin + half.width]
         return
     if isinstance(record, np.ndarray):
         array = record
-        yield _converted(_array_header(array, conversion), lambda reduce=1: _with_channels(array), conversion)
+        yield _converted(
+            _array_header(array, conversion), lambda reduce=1, shape=None: _with_channels(array), conversion
+        )
         return
     try:
         if record.data is None and record.path is not None and record.path.lower().endswith(".npy"):
             array = _stored_array(record.path)
             if array.ndim == 1:
                 raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
-            yield _converted(_array_header(array, conversion), lambda reduce=1: _with_channels(array), conversion)
+            yield _converted(
+                _array_header(array, conversion), lambda reduce=1, shape=None: _with_channels(array), conversion
+            )
             return
         with stored_file(record) as file, Image.open(file, formats=FORMATS) as image:
             # Pillow looks for the orientation of a PNG in its whole data; where it is in the header, `info` has it.
@@ -210,8 +222,8 @@ def opened(record: Record, conversion: Conversion = AS_STORED) -> Iterator[tuple
             width, height = image.size if turn < 5 else image.size[::-1]
             header = Header(_pillow_kind(image, conversion), height, width)
 
-            def load(reduce: int = 1) -> np.ndarray:
-                return _pillow_pixels(image, turn != 1, conversion, reduce)
+            def load(reduce: int = 1, shape: tuple[int, int] | None = None) -> np.ndarray:
+                return _pillow_pixels(image, turn != 1, conversion, reduce, shape)
 
             yield _converted(header, load, conversion)
     except UnidentifiedImageError as error:
@@ -228,7 +240,9 @@ def _with_channels(array: np.ndarray) -> np.ndarray:
 
 def _converted(header: Header, load: Load, conversion: Conversion) -> tuple[Header, Load]:
     kind = conversion.kind(header.kind)
-    return header._replace(kind=kind), lambda reduce=1: conversion.pixels(header.kind, lambda: load(reduce))
+    return header._replace(kind=kind), lambda reduce=1, shape=None: conversion.pixels(
+        header.kind, lambda: load(reduce, shape)
+    )
 
 
 @contextmanager
@@ -390,16 +404,17 @@ class Reader:
         """
         with opened(record, self.conversion) as (header, load):
             self.check(header)
-            reduce = self.reduction(header)
-            pixels = load(reduce).astype(self.kind.dtype, copy=False)
+            reduce, shape = self.reduction(header), None
+            if self.resolution is not None and not self.kind.vector:
+                shape = resized_shape(header.height, header.width, self.resolution)
+            pixels = load(reduce, shape).astype(self.kind.dtype, copy=False)
         if self.kind.dtype == "float32":
             self._check_values(pixels)
         if pixels.ndim == 1:
             return pixels
-        if self.resolution is not None:
+        if shape is not None and pixels.shape[:2] != shape:
             stored = header.height, header.width
             extent = stored if pixels.shape[:2] == stored else (header.height / reduce, header.width / reduce)
-            shape = resized_shape(*stored, self.resolution)
             pixels = _resized(pixels, shape, extent, self.kind.value_scale)
         if self.center_crop and self.cropped is not None:
             pixels = center(pixels, self.cropped)
