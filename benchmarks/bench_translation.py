@@ -1,10 +1,11 @@
 """What a step of CycleGAN and Pix2Pix costs in the training loop, hand-written, and in the authors' implementation.
 
-    python benchmarks/bench_translation.py [--official_dir FOLDER] [--rounds 40] [--threads 2]
+    python benchmarks/bench_translation.py [--official_dir FOLDER] [--rounds 40] [--threads 2] [--cases cyclegan]
 
-CycleGAN  3x64x64, two ResNets of 9 blocks, width 32, instance norm, discriminators of 70 pixels, batch 1, pool of 50,
-          without and with identity loss (weight 5).
-Pix2Pix   3x64x64, U-Net of 6 levels, width 32, batch norm, dropout, discriminator of 70 pixels, batch 1.
+cyclegan  3x64x64, two ResNets of 9 blocks, width 32, instance norm, discriminators of 70 pixels, batch 1, pool of 50,
+          no identity loss.
+identity  the same with an identity loss of weight 5.
+pix2pix   3x64x64, U-Net of 6 levels, width 32, batch norm, dropout, discriminator of 70 pixels, batch 1.
 
 `--official_dir` is a checkout of junyanz/pytorch-CycleGAN-and-pix2pix, whose models run on the same batches. What is
 compared alternates step by step in one process; a ratio is the median of the rounds' ratios. float32.
@@ -173,26 +174,28 @@ def offer_six_levels() -> None:
     networks.define_G = define
 
 
+SAME = {"identity_weight": IDENTITY}
+CASES: dict[str, tuple[str, Any, str, Callable[..., Run], str, dict[str, float]]] = {
+    "cyclegan": ("cyclegan", CycleGANArguments(**CYCLEGAN), "domains", cyclegan_by_hand, "cycle_gan", {}),
+    "identity": ("cyclegan", CycleGANArguments(**CYCLEGAN, **SAME), "domains", cyclegan_by_hand, "cycle_gan", SAME),
+    "pix2pix": ("pix2pix", Pix2PixArguments(**PIX2PIX), "pair", pix2pix_by_hand, "pix2pix", {}),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--official_dir", type=Path, help="checkout of junyanz/pytorch-CycleGAN-and-pix2pix")
     parser.add_argument("--rounds", type=int, default=40, help="steps of each")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
     if args.official_dir is not None:
         command = ["git", "-C", str(args.official_dir), "rev-parse", "HEAD"]
         print(f"official: {subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()}")
-    same = {"identity_weight": IDENTITY}
-    cases = {
-        "CycleGAN": ("cyclegan", CycleGANArguments(**CYCLEGAN), "domains", cyclegan_by_hand, "cycle_gan", {}),
-        "CycleGAN, identity loss": (
-            "cyclegan", CycleGANArguments(**CYCLEGAN, **same), "domains", cyclegan_by_hand, "cycle_gan", same
-        ),
-        "Pix2Pix": ("pix2pix", Pix2PixArguments(**PIX2PIX), "pair", pix2pix_by_hand, "pix2pix", {}),
-    }  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
-        for title, (family, family_args, kind, by_hand, official_name, more) in cases.items():
+        for title in args.cases:
+            family, family_args, kind, by_hand, official_name, more = CASES[title]
             data = load_data(DataArguments(**DATA), 0, Layout(kind))
             loop = make_loop(
                 family, family_args, data, Path(name), args.threads, 1, learning_rate=RATE, adam_beta1=BETAS[0]
