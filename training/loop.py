@@ -122,6 +122,7 @@ class TrainingLoop(Run):
         trained = self.phase_networks
         trained.set_trainable(phase.trains)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
+        scaler, is_mixed = self.accelerator.scaler, self.accelerator.mixed_precision != "no"
         for name in phase.trains:
             self.optimizers[name].zero_grad(set_to_none=True)
         iterates = trained.power_iterates if len(batches) > 1 else []
@@ -131,9 +132,10 @@ class TrainingLoop(Run):
                 iterate.copy_(start)
             noise = Noise(seed, share=micro * world + rank, num_shares=len(batches) * world)
             with nullcontext() if micro == len(batches) - 1 else trained.unsynchronised(phase):
-                with nullcontext() if phase.double_backward else self.accelerator.autocast():
+                with nullcontext() if phase.double_backward or not is_mixed else self.accelerator.autocast():
                     losses = self.objective.losses(phase, trained.views[phase.name], batch, noise, cache)
-                self.accelerator.backward(losses["loss"] / len(batches))
+                loss = losses["loss"] / len(batches) if len(batches) > 1 else losses["loss"]
+                (loss if scaler is None else scaler.scale(loss)).backward()
             self.recorded.add(losses, self.prefixes[phase.name], self.step)
         self.apply_gradients(phase)
         self.objective.after_update(phase, self.networks, Noise(noise_seed(seed)), self.accelerator.gather)
