@@ -120,3 +120,14 @@ def test_which_networks_keep_rows_apart(network, apart):
         whole, alone, again = network(images)[0], network(images[:1])[0], network(images)[0]
     same = torch.allclose(whole[:1], alone, atol=1e-5) and torch.equal(whole, again)
     assert same == apart
+
+
+def test_a_translator_learns_the_same_with_channels_last_from_one_image():
+    torch.manual_seed(0)
+    network, image = ResNetTranslator(1, 1, 8, width=2, num_blocks=1).double(), torch.randn(1, 1, 8, 8).double()
+    found = []
+    for memory_format in FORMATS:
+        loss = network.to(memory_format=memory_format)(image).sample.square().sum()
+        found.append(torch.autograd.grad(loss, list(network.parameters())))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
