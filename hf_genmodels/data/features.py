@@ -227,7 +227,7 @@ def reading(place: str, where: str = "") -> Iterator[None]:
         yield
     except UserError:
         raise
-    except (OSError, ValueError, EOFError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, ImportError, tarfile.TarError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(f"{place} cannot be read{where}: {reason}") from error
 

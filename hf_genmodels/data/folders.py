@@ -143,6 +143,27 @@ def _split_tops(listing: Listing) -> dict[str, str]:
     return named
 
 
+def tar_splits(listing: Listing) -> dict[str, list[str]]:
+    """The archives of each split: those in a folder called like one, or with names such as `train-0001.tar`.
+
+    Raises:
+        UserError: Some are of a split by their names, some are not.
+    """
+    found: dict[str | None, list[str]] = {}
+    for path in listing.tars:
+        word = path.partition("/")[0] if "/" in path else re.split(r"[-_.]", path)[0]
+        found.setdefault(SPLIT_FOLDERS.get(word.lower()), []).append(path)
+    if None not in found:
+        return {split: found[split] for split in ("train", "validation", "test") if split in found}
+    if len(found) > 1:
+        named = next(paths[0] for split, paths in found.items() if split is not None)
+        raise UserError(
+            f"{listing.folder} holds {named} and beside it {found[None][0]}: of which split is that? Call all like "
+            "train-0001.tar, or put them into folders called train, val and test"
+        )
+    return {"train": listing.tars}
+
+
 def _named(folder: Path, split_of: Mapping[str, str]) -> dict[str, str]:
     """The folder at the top of each split, in the order in which they are used."""
     found: dict[str, str] = {}

@@ -40,6 +40,7 @@ class Listing:
         folder: The folder.
         images: Files that are images by their endings, readable or not, in the order of their names.
         metadata: Files that describe images.
+        tars: Archives that may be shards of a data set.
         others: How many other files there are, by ending in lower case.
         runs: Folders of training runs and saved models, which are passed over.
         overviews: The picture of all samples that `hf-genmodels sample` writes beside them, which is passed over.
@@ -49,6 +50,7 @@ class Listing:
     folder: Path
     images: list[str] = field(default_factory=list)
     metadata: list[str] = field(default_factory=list)
+    tars: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     runs: list[str] = field(default_factory=list)
     overviews: list[str] = field(default_factory=list)
@@ -81,7 +83,7 @@ def list_folder(folder: Path) -> Listing:
     if {FIRST_SAMPLE, OVERVIEW} <= set(found.images):
         found.images.remove(OVERVIEW)
         found.overviews.append(OVERVIEW)
-    for paths in (found.images, found.metadata, found.runs, found.problems):
+    for paths in (found.images, found.metadata, found.tars, found.runs, found.problems):
         paths.sort()
     return found
 
@@ -117,6 +119,8 @@ def _sort_entries(found: Listing, inside: str, entries: list[os.DirEntry[str]]) 
             found.metadata.append(path)
         else:
             found.others[ending] += 1
+            if is_file and ending == ".tar":
+                found.tars.append(path)
     return folders
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import glob
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tarfile import TarError
 from typing import Any, TypeAlias
 
 import datasets
@@ -15,7 +18,7 @@ from datasets.packaged_modules import _PACKAGED_DATASETS_MODULES
 
 from ..errors import UserError
 from .arguments import DataArguments
-from .folders import Domain, holds_two_domains, image_folder
+from .folders import Domain, holds_two_domains, image_folder, tar_splits, tell_passed_over
 from .listing import OF_A_RUN, Listing, list_folder
 
 Split: TypeAlias = datasets.Dataset | datasets.IterableDataset
@@ -68,6 +71,8 @@ def open_source(args: DataArguments, suffix: str = "", domain: Domain | None = N
     if args.train_data_dir is not None:
         option = f"--train_data_dir{suffix}"
         listing = list_folder(_folder(option, args.train_data_dir))
+        if _holds_tars_alone(listing):
+            return _tar_source(option, args.train_data_dir, listing, args, listing.folder.resolve().name)
         return _image_source(option, args.train_data_dir, listing, args, domain)
     assert args.dataset_name is not None
     option, given = f"--dataset_name{suffix}", args.dataset_name
@@ -81,6 +86,8 @@ def open_source(args: DataArguments, suffix: str = "", domain: Domain | None = N
         hub = {"path": given, "name": args.dataset_config_name, "revision": args.revision}
         return Source(given, _load(option, given, args, **hub))
     if path.is_file():
+        if path.suffix.lower() == ".tar":
+            return _tar_source(option, given, Listing(path.parent, tars=[path.name]), args, path.stem)
         if path.suffix.lower() != ".parquet":
             raise UserError(f"{option} {given} is a file: {_instead_of_file(path, 'a parquet file or a folder')}")
         return Source(path.stem, _load(option, given, args, path="parquet", data_files={"train": str(path)}))
@@ -90,6 +97,8 @@ def open_source(args: DataArguments, suffix: str = "", domain: Domain | None = N
     listing = list_folder(folder)
     if (listing.images or listing.others[".zip"]) and not _is_left_to_datasets(listing):
         return _image_source(option, given, listing, args, domain)
+    if _holds_tars_alone(listing):
+        return _tar_source(option, given, listing, args, folder.resolve().name)
     # Absolute, since a folder called like a reader of `datasets` would be taken for that.
     splits = _load(option, given, args, path=str(folder.resolve()), name=args.dataset_config_name)
     return Source(folder.resolve().name, splits)
@@ -104,6 +113,29 @@ def _image_source(option: str, given: str, listing: Listing, args: DataArguments
     found = image_folder(listing, args.label_column, args.on_bad_image == "skip", domain)
     splits = _streamed(found.splits) if args.streaming else found.splits
     return Source(folder.resolve().name, splits, found.roots)
+
+
+def _holds_tars_alone(listing: Listing) -> bool:
+    """Whether a folder's data are archives of examples."""
+    others = (ending for ending in (*ARCHIVES, *TABLES) if ending != ".tar")
+    described = listing.metadata or (listing.folder / "README.md").is_file()
+    return bool(listing.tars) and not (listing.images or described or any(listing.others[each] for each in others))
+
+
+def _tar_source(option: str, given: str, listing: Listing, args: DataArguments, name: str) -> Source:
+    """Archives in which files of one name but for their endings are an example, as webdataset has them."""
+    others = Counter({ending: count for ending, count in listing.others.items() if ending != ".tar"})
+    tell_passed_over(dataclasses.replace(listing, others=others), args.on_bad_image == "skip")
+    # Escaped, since `datasets` takes names for patterns.
+    files = {
+        split: [glob.escape(str(listing.folder.resolve() / path)) for path in paths]
+        for split, paths in tar_splits(listing).items()
+    }
+    try:
+        return Source(name, _load(option, given, args, path="webdataset", data_files=files))
+    except UserError as error:
+        hint = "archives hold files such as 0001.jpg and 0001.cls, of each example the same kinds"
+        raise UserError(f"{error}; {hint}") from error
 
 
 def _no_images(listing: Listing) -> str:
@@ -178,7 +210,7 @@ def _load(option: str, given: str, args: DataArguments, **where: Any) -> Mapping
     try:
         with _without_bars() if is_local else contextlib.nullcontext():
             return datasets.load_dataset(**where, cache_dir=args.cache_dir, streaming=args.streaming)
-    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+    except (OSError, ValueError, RuntimeError, ImportError, TarError, datasets.exceptions.DatasetsError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if isinstance(error, datasets.exceptions.DatasetGenerationError) and error.__cause__ is not None:
             reason = f"{reason} ({str(error.__cause__).splitlines()[0]})"
