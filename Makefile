@@ -49,6 +49,7 @@ style: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/bench_loop.py
+	$(BIN)/python benchmarks/bench_streams.py
 	$(BIN)/python benchmarks/bench_fid.py
 	$(BIN)/python benchmarks/bench_metrics.py  # needs clean-fid and torch-fidelity: pip install .[bench]
 	$(BIN)/python benchmarks/bench_gan.py

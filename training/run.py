@@ -167,7 +167,7 @@ class Run(ABC):
                         sums[name] = total + float(values.double().sum()), count + len(values)
         shares = gather(self.accelerator, (sums, whole))
         means = {}
-        for name in shares[0][0]:
+        for name in dict.fromkeys(name for share in shares for name in share[0]):
             totals, counts = zip(*(share[0].get(name, (0.0, 0)) for share in shares), strict=True)
             means[name] = sum(totals) / sum(counts)
         gathered = {name: [values for share in shares for values in share[1][name]] for name in whole}

@@ -72,6 +72,8 @@ class TrainingBatches:
             shards = dataset.num_shards if dataset.limit is None else 1
             lanes = count_lanes(shards, self.global_batch_size, world_size, accumulation)
             rows = Rows(batch_size, accumulation, rank, world_size, lanes)
+            if num_workers is None:  # more would read the same shards
+                self.num_workers = min(self.num_workers, len(rows.lanes))
             self.stream = StreamBatches(dataset, rows, seed, self.num_workers)
         elif dataset.spec.num_examples is not None and dataset.spec.num_examples < self.global_batch_size:
             raise UserError(

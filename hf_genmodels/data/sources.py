@@ -118,7 +118,7 @@ def _image_source(option: str, given: str, listing: Listing, args: DataArguments
 def _holds_tars_alone(listing: Listing) -> bool:
     """Whether a folder's data are archives of examples."""
     others = (ending for ending in (*ARCHIVES, *TABLES) if ending != ".tar")
-    described = listing.metadata or (listing.folder / "README.md").is_file()
+    described = listing.metadata or _has_configs(listing)
     return bool(listing.tars) and not (listing.images or described or any(listing.others[each] for each in others))
 
 
@@ -142,7 +142,7 @@ def _no_images(listing: Listing) -> str:
     """What a folder holds instead of images, and what to do about it."""
     if listing.problems:
         return f"holds no image that can be found: {listing.problems[0]}"
-    archives = [ending for ending in ARCHIVES if listing.others[ending]]
+    archives = [ending for ending in ARCHIVES if listing.others[ending] and ending not in TABLES]
     if archives:
         return f"holds no images, but {archives[0]} archives: unpack them"
     if any(listing.others[ending] for ending in TABLES):
@@ -156,8 +156,11 @@ def _is_left_to_datasets(listing: Listing) -> bool:
     has_arrays = any(path.lower().endswith(".npy") for path in listing.images)
     if has_arrays:
         return False
-    if any(listing.others[ending] for ending in TABLES):
-        return True
+    return any(listing.others[ending] for ending in TABLES) or _has_configs(listing)
+
+
+def _has_configs(listing: Listing) -> bool:
+    """Whether a card says what to read."""
     card = listing.folder / "README.md"
     header = card.read_text(errors="replace").split("\n---")[0] if card.is_file() else ""
     return header.startswith("---") and "\nconfigs:" in header
@@ -199,9 +202,9 @@ def _folder(option: str, name: str) -> Path:
 
 
 def _instead_of_file(path: Path, otherwise: str) -> str:
-    if path.suffix.lower() in ARCHIVES:
-        return "unpack the archive and give the folder"
-    return "give it as --dataset_name" if path.suffix.lower() == ".parquet" else f"give {otherwise}"
+    if path.suffix.lower() in (".parquet", ".tar"):
+        return "give it as --dataset_name"
+    return "unpack the archive and give the folder" if path.suffix.lower() in ARCHIVES else f"give {otherwise}"
 
 
 def _load(option: str, given: str, args: DataArguments, **where: Any) -> Mapping[str, Split]:

@@ -122,4 +122,6 @@ def test_archives_that_are_none_or_cut_off(tars, arguments, streaming):
 def test_one_archive(tars, arguments):
     path = tars({"a.tar": (3, 6)}) / "a.tar"
     train = load_data(arguments(dataset_name=str(path), streaming=True, **COLUMNS), 0).train
+    with refused(r"a\.tar is no folder: give it as --dataset_name"):
+        load_data(arguments(train_data_dir=str(path), **COLUMNS), 0)
     assert train.spec.name == "a" and [value for value, _ in everything(train)] == [3, 4, 5]
