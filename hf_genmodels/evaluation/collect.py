@@ -77,7 +77,7 @@ def joined(parts: Sequence[Collected]) -> Collected:
     for name in parts[0].scores:
         whole.scores[name] = _in_turn([each.scores.get(name, []) for each in parts])
     for seen in zip(*(each.seen for each in parts), strict=True):
-        check_turns(seen)
+        check_turns(list(seen))
     return whole
 
 
