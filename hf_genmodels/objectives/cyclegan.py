@@ -211,4 +211,5 @@ class CycleGANObjective(Objective):
 
 def in_one_pass(translator: Any, *images: Tensor) -> tuple[Tensor, ...]:
     """Translations of several batches, made as one."""
-    return translator(torch.cat(images)).sample.split([len(image) for image in images])
+    translations: tuple[Tensor, ...] = translator(torch.cat(images)).sample.split([len(image) for image in images])
+    return translations

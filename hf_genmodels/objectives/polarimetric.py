@@ -31,6 +31,8 @@ class PolarimetricObjective(CycleGANObjective):
     """
 
     pipeline_class = PolarimetricPipeline
+    calibration: Tensor
+    inverse: Tensor
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
