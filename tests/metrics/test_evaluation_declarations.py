@@ -17,7 +17,7 @@ OURS = {name for name in hf_genmodels.__all__ if name.endswith("Pipeline")} - {"
 # What a call is given or asked for whatever the pipeline can do.
 USUAL = {
     *("self", "batch_size", "generator", "latents", "xi", "image", "values", "mask", "num_samples", "output_type"),
-    *("callback_on_step_end", "callback_on_step_end_tensor_inputs", "context"),
+    *("callback_on_step_end", "callback_on_step_end_tensor_inputs", "context", "max_batch_size"),
 }
 
 
