@@ -1,6 +1,6 @@
 """What a diffusion model's samples cost: in the pipeline, by hand with diffusers' network and scheduler, and compiled.
 
-    python benchmarks/bench_sampling.py [--rounds 20] [--threads 2] [--compile]
+    python benchmarks/bench_sampling.py [--rounds 10] [--threads 2] [--compile]
 
 UNet2DModel of width 32, 64, 64, one layer, 3x32x32, batch 4, 20 steps of DDPM; conditional ones guided (scale 2), the
 network called once a step with a batch of two. Calls alternate in one process; the ratio is the median of the rounds'.
@@ -56,7 +56,7 @@ def by_hand(unet: UNet2DModel, labels: Tensor | None) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--compile", action="store_true", help="compiled against not compiled, instead of by hand")
     args = parser.parse_args()
@@ -91,7 +91,7 @@ def main() -> None:
         runs["guided DDPM by hand"] = lambda: by_hand(conditional, labels)
         pairs = [(name, f"{name} by hand") for name in pipelines]
     with torch.no_grad():
-        report(interleave(runs, args.rounds), pairs)
+        report(interleave(runs, args.rounds, warm_up=1), pairs)
 
 
 if __name__ == "__main__":
