@@ -154,6 +154,7 @@ class Run(ABC):
             world_size=world,
             num_workers=self.data.arguments.dataloader_num_workers,
             place=self.place,
+            by_shards=True,
         )
         with self.evaluating(self.inference_networks()) as networks:
             for index, batch in enumerate(batches):

@@ -148,11 +148,12 @@ def evaluation_batches(
     world_size: int = 1,
     num_workers: int | None = 0,
     place: Place = HOST,
+    by_shards: bool = False,
 ) -> Iterator[Batch]:
     """Every example once, in order and without augmentation; the last batch may be short.
 
     Of two sets of images that are no pairs every image of either comes once, see `TwoImageDataset`. Batch k goes to
-    rank `k % world_size`, of a stream of enough shards shard k instead, so that ranks share no example.
+    rank `k % world_size`, so that ranks share no example.
 
     Args:
         dataset: From `load_data` or `load_split`.
@@ -161,10 +162,12 @@ def evaluation_batches(
         world_size: Number of processes.
         num_workers: As for `TrainingBatches`; one batch needs none.
         place: Where the batches go.
+        by_shards: Of a stream that has as many shards as ranks, shard k goes to rank `k % world_size` instead, and no
+            rank reads those of others.
     """
     work: Iterator[Any]
     if isinstance(dataset, StreamedDataset):
-        by_shards = dataset.num_shards >= world_size and dataset.limit is None
+        by_shards = by_shards and dataset.num_shards >= world_size and dataset.limit is None
         shards = range(rank, dataset.num_shards, world_size) if by_shards else None
         groups = _grouped(dataset.examples(shards), batch_size)
         mine = groups if by_shards else itertools.islice(groups, rank, None, world_size)

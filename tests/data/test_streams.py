@@ -303,7 +303,7 @@ def test_several_processes_share_the_shards_of_an_evaluation(shards, monkeypatch
     reads = Reads(monkeypatch)
     parts, counts = [], []
     for rank in range(3):
-        parts += list(evaluation_batches(dataset, batch_size=4, rank=rank, world_size=3))
+        parts += list(evaluation_batches(dataset, batch_size=4, rank=rank, world_size=3, by_shards=True))
         counts.append(len(reads.taken()))
     assert sum(counts) == 17 and max(len(batch["index"]) for batch in parts) == 4
     order = joined(parts)["index"].argsort()
