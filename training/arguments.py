@@ -31,7 +31,7 @@ MAY_CHANGE_ON_RESUME = (
         "eval_batch_size",
         "validation_split",
     ),
-    *("on_bad_image", "gradient_checkpointing"),
+    *("on_bad_image", "gradient_checkpointing", "ema_device"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
 )
 
@@ -88,6 +88,10 @@ class TrainingArguments:
     mixed_precision: Literal["no", "fp16", "bf16"] | None = field(
         default=None, metadata={"help": "By default what `accelerate config` says."}
     )
+    fast: bool = field(
+        default=False,
+        metadata={"help": "On a CPU: channels-last images and bf16, if they are faster when the run begins."},
+    )
     allow_tf32: bool = field(
         default=False,
         metadata={"help": "TF32 in matrix products, too, on GPUs that have it; PyTorch has it in convolutions."},
@@ -113,6 +117,9 @@ class TrainingArguments:
         default=1.0, metadata={"help": "Warm-up of the decay: 1 - (1 + step / inv_gamma)^-power."}
     )
     ema_power: float = field(default=0.75, metadata={"help": "See --ema_inv_gamma."})
+    ema_device: Literal["cpu"] | None = field(
+        default=None, metadata={"help": "Keep the averages in the host's memory, by default beside the networks."}
+    )
     log_steps: int = field(
         default=50, metadata={"help": "Steps between log entries and checks for non-finite values."}
     )
@@ -319,6 +326,7 @@ NEEDS = (
     ("ema_max_decay", "use_ema", (True,)),
     ("ema_inv_gamma", "use_ema", (True,)),
     ("ema_power", "use_ema", (True,)),
+    ("ema_device", "use_ema", (True,)),
 )
 
 

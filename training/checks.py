@@ -86,6 +86,12 @@ def check_machine(objective: Objective, args: TrainingArguments, accelerator: Ac
         raise UserError("--mixed_precision fp16 needs a GPU; use bf16 or no on a CPU")
     if args.sync_bn and not (accelerator.device.type == "cuda" and accelerator.num_processes > 1):
         raise UserError("--sync_bn needs several GPUs")
+    if args.fast and accelerator.device.type != "cpu":
+        raise UserError("--fast chooses how a CPU computes; on a GPU give --mixed_precision bf16 instead")
+    if args.fast and accelerator.mixed_precision != "no":
+        raise UserError(f"--fast chooses the precision; leave it or --mixed_precision {args.mixed_precision} out")
+    if args.fast and args.compile:
+        raise UserError("--fast times networks that are not compiled; leave it or --compile out")
     if args.gradient_checkpointing and not can_recompute(objective):
         raise UserError(
             f"--gradient_checkpointing: none of these networks can ({', '.join(objective.networks)}); leave it out"

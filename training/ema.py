@@ -29,13 +29,13 @@ class AveragedNetwork:
             the others are copied.
 
     Attributes:
-        network: The average, in eval mode, ready for a pipeline.
+        network: The average, in eval mode, ready for a pipeline, on `--ema_device`.
         average: diffusers' EMAModel, which counts the updates and knows their decays. It holds no weights: its own
             `step` makes as many temporary ones as the network has.
     """
 
     def __init__(self, source: ModelMixin, args: TrainingArguments, averaged_buffers: Sequence[str] = ()) -> None:
-        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        self.network = copy.deepcopy(source).to(args.ema_device or source.device).eval().requires_grad_(False)
         self.average = EMAModel(
             (),
             decay=args.ema_max_decay,
@@ -60,8 +60,9 @@ class AveragedNetwork:
             strict=True,
         )
         for (name, mine), theirs in pairs:
-            for tensors, each in zip(averaged if name in self._averaged else copied, (mine, theirs), strict=True):
-                tensors.append(each)
+            mines, others = averaged if name in self._averaged else copied
+            mines.append(mine)
+            others.append(theirs.to(mine.device))
         torch._foreach_lerp_(*averaged, weight)
         if copied[0]:
             torch._foreach_copy_(*copied)

@@ -9,8 +9,9 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +31,16 @@ from . import checkpointing
 from .arguments import TrainingArguments
 from .checks import check_batch_size, check_machine, check_objective, count_steps, schedule_warnings
 from .ema import AveragedNetwork
+from .fast import AS_IS, WAYS, choose, chosen_line, lay_out, lay_out_moments, time_ways
 from .figures import RecordedLosses
 from .health import DATA_WAIT, SampleWatch, collapse_warning, gradient_norm_name, lasting_warning
 from .networks import PhaseNetworks, place
-from .optimizers import make_optimizer
+from .optimizers import make_optimizer, own_share
 from .run import Run
 from .schedules import learning_rate_factor
 from .state import as_built, restore, save_checkpoint, settle
 from .stopping import Stopped
-from .together import together
+from .together import of_main, together
 from .waiting import DataWait
 
 
@@ -88,6 +90,7 @@ class TrainingLoop(Run):
         self.data_wait = DataWait()
         self.gradient_norms: dict[str, Tensor] = {}
         self.sample_watch = SampleWatch(objective, data.train, args.seed)
+        self.way = AS_IS  # of computing a step
         self.saved_step: int | None = None  # of the last checkpoint
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.unsettled: tuple[int, Future[Path] | None] | None = None  # the last checkpoint until it has its name
@@ -122,7 +125,7 @@ class TrainingLoop(Run):
         trained = self.phase_networks
         trained.set_trainable(phase.trains)
         world, rank = self.accelerator.num_processes, self.accelerator.process_index
-        scaler, is_mixed = self.accelerator.scaler, self.accelerator.mixed_precision != "no"
+        scaler = self.accelerator.scaler
         for name in phase.trains:
             self.optimizers[name].zero_grad(set_to_none=True)
         iterates = trained.power_iterates if len(batches) > 1 else []
@@ -132,13 +135,24 @@ class TrainingLoop(Run):
                 iterate.copy_(start)
             noise = Noise(seed, share=micro * world + rank, num_shares=len(batches) * world)
             with nullcontext() if micro == len(batches) - 1 else trained.unsynchronised(phase):
-                with nullcontext() if phase.double_backward or not is_mixed else self.accelerator.autocast():
+                with self.autocast(phase):
                     losses = self.objective.losses(phase, trained.views[phase.name], batch, noise, cache)
                 loss = losses["loss"] / len(batches) if len(batches) > 1 else losses["loss"]
                 (loss if scaler is None else scaler.scale(loss)).backward()
             self.recorded.add(losses, self.prefixes[phase.name], self.step)
         self.apply_gradients(phase)
         self.objective.after_update(phase, self.networks, Noise(noise_seed(seed)), self.accelerator.gather)
+
+    def autocast(self, phase: Phase) -> AbstractContextManager[Any]:
+        """The precision of a phase's losses: float32, Accelerate's, or what --fast has chosen."""
+        if phase.double_backward:
+            return nullcontext()
+        if WAYS[self.way].bf16:
+            return torch.autocast(self.accelerator.device.type, torch.bfloat16)
+        if self.accelerator.mixed_precision == "no":
+            return nullcontext()
+        context: AbstractContextManager[Any] = self.accelerator.autocast()
+        return context
 
     def apply_gradients(self, phase: Phase) -> None:
         """Unscale, measure and clip the gradients of a phase's networks, and let their optimisers step."""
@@ -189,10 +203,28 @@ class TrainingLoop(Run):
             whole = [self.to_device(batch) for batch in first]
             batch = {name: torch.cat([micro[name] for micro in whole]) for name in whole[0]}
             self.objective.initialize(batch, noise, self.accelerator.gather)
+        if self.args.fast:
+            if resume_from is None:
+                self.way = self.find_way(first)
+            self.channels_last = WAYS[self.way].channels_last
+            for network in (*self.networks.values(), *(average.network for average in self.averages.values())):
+                lay_out(network, self.channels_last)
+            for optimizer in self.optimizers.values():
+                lay_out_moments(own_share(optimizer, self.args), self.channels_last)
         self.phase_networks = PhaseNetworks(self.objective, self.args, self.accelerator)
         several = len(self.objective.phases) > 1
         self.prefixes = {phase.name: f"{phase.name}/" if several else "" for phase in self.objective.phases}
         self.next_log = self.find_next_log()
+
+    def find_way(self, batches: Sequence[Batch]) -> str:
+        """The quickest way to compute a step, as the main process finds it and says."""
+        seconds = time_ways(self.objective, [self.to_device(batch) for batch in batches], self.args, self.step)
+        way = of_main(self.accelerator, choose(seconds))
+        self.accelerator.print(chosen_line(seconds, way))
+        return way
+
+    def environment(self) -> dict[str, Any]:
+        return {"fast": self.way} if self.args.fast else {}
 
     # logs and checks -------------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ def save_results(run: Run, family: Family, results: dict[str, dict[str, float]])
             **({DATA_WAIT: round(mean(waits), 3)} if waits else {}),
             **results,
             **({"warnings": [warning]} if warning is not None else {}),
-            "environment": environment(run.accelerator),
+            "environment": {**environment(run.accelerator), **run.environment()},
         }
         with replacing(run.output_dir / "metrics.json") as temporary:
             temporary.write_text(json.dumps(metrics, indent=2), encoding="utf-8")

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -20,6 +21,7 @@ from hf_genmodels.objectives.base import Batch, Objective
 
 from . import checkpointing
 from .arguments import TrainingArguments
+from .fast import lay_out
 from .health import is_diagnostic
 from .outputs import save_model, save_sample_grid
 from .stopping import StopSignals
@@ -44,6 +46,7 @@ class Run(ABC):
         history: (step, value) of every figure that was logged, by name.
         seconds: Time that learning has taken, before a resumption too.
         warning: What must be said of the result, if anything.
+        channels_last: Whether images lie in memory with the channels of a pixel beside each other.
         stop_signals: Whether it has been told to stop.
         writes: Whether this process writes what is written once on every disk.
     """
@@ -58,6 +61,7 @@ class Run(ABC):
         self.history: dict[str, list[tuple[int, float]]] = {}
         self.seconds = 0.0
         self.warning: str | None = None
+        self.channels_last = accelerator.mixed_precision != "no"
         self.stop_signals = StopSignals(accelerator)
         self.writes = accelerator.is_main_process
 
@@ -108,6 +112,10 @@ class Run(ABC):
         """The networks a pipeline gets."""
         return self.networks
 
+    def environment(self) -> dict[str, Any]:
+        """What a figure depends on that was found out by this run."""
+        return {}
+
     def lasting_warning(self) -> str | None:
         """What metrics and card shall say of the finished run."""
         return self.warning
@@ -121,24 +129,22 @@ class Run(ABC):
         """A batch where the networks are, images in the layout of memory that they compute in."""
         moved = {}
         for name, value in batch.items():
-            value = value.to(self.accelerator.device, non_blocking=True)
-            if value.ndim == 4 and self.accelerator.mixed_precision != "no":
-                value = value.to(memory_format=torch.channels_last)
-            moved[name] = value
+            moved[name] = lay_out(value.to(self.accelerator.device, non_blocking=True), self.channels_last)
         return moved
 
     @contextmanager
     def evaluating(self, networks: dict[str, ModelMixin]) -> Iterator[dict[str, ModelMixin]]:
-        """The networks in eval mode, without gradients."""
-        modes = {name: network.training for name, network in networks.items()}
+        """The networks in eval mode, without gradients, all on the accelerator's device."""
+        before = {name: (network.training, network.device) for name, network in networks.items()}
         for network in networks.values():
-            network.eval()
+            network.to(self.accelerator.device).eval()
         try:
             with torch.no_grad():
                 yield networks
         finally:
             for name, network in networks.items():
-                network.train(modes[name])
+                training, device = before[name]
+                network.to(device).train(training)
 
     def evaluate(self) -> dict[str, float]:
         """Held-out figures over the split and all processes; empty without held-out data."""

@@ -22,6 +22,7 @@ from hf_genmodels.objectives.base import Objective
 
 from . import checkpointing
 from .arguments import MAY_CHANGE_ON_RESUME, TrainingArguments
+from .fast import WAYS
 from .health import DATA_WAIT
 from .optimizers import own_share, parameter_groups
 from .together import of_main, together
@@ -147,6 +148,7 @@ def _write_shared(loop: TrainingLoop, folder: Path) -> None:
         "optimizers": {} if loop.args.zero_redundancy_optimizer else _optimizer_states(loop),
         "ema_steps": {name: average.average.optimization_step for name, average in loop.averages.items()},
         "scaler": scaler.state_dict() if scaler is not None else None,
+        "way": loop.way,
         "step": loop.step,
         "consumed": loop.consumed,
         "history": {name: points for name, points in loop.history.items() if name != DATA_WAIT},
@@ -222,6 +224,10 @@ def _restore_shared(loop: TrainingLoop, state: dict[str, Any]) -> None:
         _restore_optimizers(loop, state["optimizers"])
     if loop.accelerator.scaler is not None:
         loop.accelerator.scaler.load_state_dict(state["scaler"])
+    if loop.args.fast:
+        loop.way = state["way"]
+        if loop.way not in WAYS:
+            raise ValueError(f"{loop.way!r} is no way of --fast")
     loop.step, loop.consumed = _whole(state["step"]), _whole(state["consumed"])
     loop.history = {
         str(name): [(_whole(step), float(value)) for step, value in points]

@@ -237,6 +237,8 @@ def test_options_that_need_another_are_taken_with_it(tmp_path: Path) -> None:
     assert parsed("--lr_decay_start_step", "5", family=translator)[1].lr_decay_start_step == 5
     with refused("--lr_decay_start_step has no effect without --lr_scheduler constant_then_linear"):
         parsed("--lr_decay_start_step", "5", "--lr_scheduler", "cosine", family=translator)
+    with refused("--ema_device has no effect without --use_ema"):
+        parsed("--ema_device", "cpu")
     with refused("--ema_power has no effect without --use_ema"):
         parsed("--use_ema", "false", "--ema_power", "0.5", family=FAMILIES["ddpm"].arguments)
 
