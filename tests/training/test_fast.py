@@ -102,8 +102,9 @@ def test_where_it_has_no_meaning(tmp_path: Path) -> None:
     machine = SimpleNamespace(mixed_precision="no", device=torch.device("cuda"), num_processes=1)
     with refused("--fast chooses how a CPU computes; on a GPU give --mixed_precision bf16"):
         check_machine(loop.objective, loop.args, machine)  # type: ignore[arg-type]
+    machine.device, machine.mixed_precision, loop.args.mixed_precision = torch.device("cpu"), "bf16", "bf16"
     with refused("--fast chooses the precision; leave it or --mixed_precision bf16 out"):
-        main(options(tmp_path / "run", fast=True, mixed_precision="bf16"))
+        check_machine(loop.objective, loop.args, machine)  # type: ignore[arg-type]
     assert not (tmp_path / "run").exists()
 
 
