@@ -81,11 +81,12 @@ def lay_out(value: Any, channels_last: bool) -> Any:
     return value
 
 
-def lay_out_moments(optimizer: torch.optim.Optimizer, channels_last: bool) -> None:
-    """Bring an optimiser's state into the layout of its parameters; fused optimisers take them number by number."""
-    for state in optimizer.state.values():
+def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
+    """Bring an optimiser's state into the layout of its parameters: fused ones go through memory, whatever it holds."""
+    for parameter, state in optimizer.state.items():
         for name, value in state.items():
-            state[name] = lay_out(value, channels_last)
+            if value.shape == parameter.shape:
+                state[name] = torch.empty_like(parameter).copy_(value)
 
 
 def _time(objective: Objective, batches: Sequence[Batch], args: TrainingArguments, step: int, way: Way) -> float:

@@ -210,7 +210,7 @@ class TrainingLoop(Run):
             for network in (*self.networks.values(), *(average.network for average in self.averages.values())):
                 lay_out(network, self.channels_last)
             for optimizer in self.optimizers.values():
-                lay_out_moments(own_share(optimizer, self.args), self.channels_last)
+                lay_out_moments(own_share(optimizer, self.args))
         self.phase_networks = PhaseNetworks(self.objective, self.args, self.accelerator)
         several = len(self.objective.phases) > 1
         self.prefixes = {phase.name: f"{phase.name}/" if several else "" for phase in self.objective.phases}
