@@ -82,7 +82,7 @@ def lay_out(value: Any, channels_last: bool) -> Any:
 
 
 def lay_out_moments(optimizer: torch.optim.Optimizer) -> None:
-    """Bring an optimiser's state into the layout of its parameters: fused ones go through memory, whatever it holds."""
+    """Bring an optimiser's state into the layout of its parameters: fused ones go by the order in memory."""
     for parameter, state in optimizer.state.items():
         for name, value in state.items():
             if value.shape == parameter.shape:
