@@ -292,7 +292,8 @@ def _where(side: Loaded, row: int) -> str:
 def _check_sizes(first: Loaded, second: Loaded, args: DataArguments) -> None:
     """The two images of a pair must show the same part of the scene, at the same size."""
     if first.headers is not None and second.headers is not None:
-        (high, wide), (other_high, other_wide) = (side.headers.sizes(first.rows) for side in (first, second))
+        high, wide = first.headers.sizes(first.rows)
+        other_high, other_wide = second.headers.sizes(first.rows)
         at_full_size = args.crop_size is not None and args.resolution is None
         wrong = (high * other_wide != wide * other_high) | (at_full_size & (high != other_high))
         for index in np.flatnonzero(wrong)[:1]:

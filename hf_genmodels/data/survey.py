@@ -207,7 +207,7 @@ class Survey:
         def look(_: Skipped) -> np.ndarray:
             part = self.share.of(rows)
             found = np.empty(len(part), GLANCE)
-            for index, (_, record) in enumerate(self._records(part, "Checking images")):
+            for index, (_row, record) in enumerate(self._records(part, "Checking images")):
                 found[index] = glance(record)
             return found
 
