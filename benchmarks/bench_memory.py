@@ -4,7 +4,7 @@
 
 Networks of the families ddpm and pix2pix, of 50 to 100 M parameters, on random pixels. Each figure is of fresh
 processes: the peak of resident memory above that after the imports, of process 0, and the bytes of the optimisers'
-tensors that it holds. The batch is that of each process.
+tensors that it holds.
 """
 
 from __future__ import annotations
@@ -41,11 +41,12 @@ RUNS: dict[str, tuple[str, Any, int, int]] = {
     "ddpm": ("ddpm", DDPMArguments(block_out_channels=[128, 256, 384, 512], layers_per_block=2), 4, 32),
     "pix2pix": ("pix2pix", Pix2PixArguments(), 1, 256),
 }
-WAYS: dict[str, tuple[int, dict[str, bool]]] = {
-    "one process": (1, {}),
-    "one process, gradient checkpointing": (1, {"gradient_checkpointing": True}),
-    "two processes": (2, {}),
-    "two processes, ZeRO": (2, {"zero_redundancy_optimizer": True}),
+# name -> processes, how many times that batch, options; activations count where the batch is large
+WAYS: dict[str, tuple[int, int, dict[str, bool]]] = {
+    "one process": (1, 8, {}),
+    "one process, gradient checkpointing": (1, 8, {"gradient_checkpointing": True}),
+    "two processes": (2, 1, {}),
+    "two processes, ZeRO": (2, 1, {"zero_redundancy_optimizer": True}),
 }
 
 
@@ -63,9 +64,10 @@ def measure(name: str, way: str, steps: int, threads: int, folder: Path) -> dict
     """Some steps in this process (and in the others that were started with it)."""
     imported = psutil.Process().memory_info().rss
     family, options, batch, size = RUNS[name]
+    _, times, changes = WAYS[way]
     with quiet():
         data = load(family, options, size)
-        loop = make_loop(family, options, data, folder, threads, batch, **WAYS[way][1])
+        loop = make_loop(family, options, data, folder, threads, times * batch, **changes)
     seconds = []
     for _ in range(steps):
         started = time.perf_counter()
@@ -115,7 +117,7 @@ def main() -> None:
             states = f"{found['states']:.0f}"
             if "other states" in found:
                 states += f", {found['other states']:.0f}"
-            what = f"{name}, {found['parameters']:.0f} M"
+            what = f"{name}, {found['parameters']:.0f} M, batch {WAYS[way][1] * RUNS[name][2]}"
             print(f"| {what} | {way} | {found['peak']:.0f} | {states} | {found['seconds']:.2f} |", flush=True)
 
 
