@@ -187,13 +187,17 @@ def _networks(run: dict[str, Any]) -> list[str]:
     return sorted(names - {"objective"})
 
 
-def network_folder(checkpoint: Path) -> Path:
+def network_folder(checkpoint: Path, hashed: bool = True) -> Path:
     """The folder of a checkpoint that holds every network: the averages, or, where one has none, the raw networks.
+
+    Args:
+        checkpoint: Its folder.
+        hashed: See `verify`.
 
     Raises:
         UserError: A damaged file (named, with the checkpoint before it).
     """
-    _read_whole(checkpoint, "--pretrained_model_name_or_path")
+    _read_whole(checkpoint, "--pretrained_model_name_or_path", hashed)
     networks, averages = checkpoint / "networks", checkpoint / "ema"
     return averages if all((averages / path.name).is_dir() for path in networks.iterdir()) else networks
 

@@ -31,7 +31,7 @@ from .closed_form import ClosedFormFit
 from .loop import TrainingLoop
 from .output_folder import check_output_dir, check_unoccupied, check_ways, clear, occupied
 from .outputs import networks_named, push, save_arguments, save_results
-from .resuming import check_same_run, checkpoint_to_resume
+from .resuming import check_same_run, checkpoint_to_resume, sees_first
 from .run import Run
 from .state import plain_values
 from .stopping import Stopped
@@ -112,8 +112,7 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     if args.pretrained_model_name_or_path is None:
         objective = family.build(family_args, data.spec)
     else:
-        named = args.pretrained_model_name_or_path
-        source = main_first(accelerator, lambda: saved_networks(named))
+        source = saved_networks(accelerator, args.pretrained_model_name_or_path)
         objective = family.reload(source, family_args, data.spec)
     groups = (data_args, args, family_args)
     run = make_run(objective, data, args, accelerator, {**vars(data_args), **vars(family_args)})
@@ -280,10 +279,13 @@ def let_collectives_end(accelerator: Accelerator) -> None:
         time.sleep(0.3)
 
 
-def saved_networks(name_or_path: str) -> Path:
+def saved_networks(accelerator: Accelerator, name_or_path: str) -> Path:
     """The folder of `--pretrained_model_name_or_path`: a model's, or that of the networks in a checkpoint."""
-    folder = resolve_folder(name_or_path, with_training_networks=True)
-    return checkpointing.network_folder(folder) if (folder / checkpointing.MANIFEST).is_file() else folder
+    folder = main_first(accelerator, lambda: resolve_folder(name_or_path, with_training_networks=True))
+    manifest = folder / checkpointing.MANIFEST
+    hashed = sees_first(accelerator, manifest)
+    with together(accelerator):
+        return checkpointing.network_folder(folder, hashed) if manifest.is_file() else folder
 
 
 def make_accelerator(args: TrainingArguments) -> Accelerator:
