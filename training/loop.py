@@ -314,7 +314,8 @@ class TrainingLoop(Run):
                 bar.update()
                 if self.step in (self.next_log, final_step):
                     self.next_log = self.find_next_log()
-                    settle(self)
+                    with self.data_wait.elsewhere():
+                        settle(self)
                     losses = self.flush_losses()
                     waited = {DATA_WAIT: self.data_wait.share(self.accelerator)}
                     with self.data_wait.elsewhere():
