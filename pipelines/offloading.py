@@ -42,19 +42,21 @@ class Offloadable(DiffusionPipeline):
     def _execution_device(self) -> torch.device:
         """Where the networks run, whether or not their weights are there now."""
         networks = self._networks()
-        if not any("_hf_hook" in vars(network) for network in networks):
-            devices = [next(chain(network.parameters(), network.buffers())).device for network in networks]
+        if not any(hasattr(network, "_hf_hook") for network in networks):
+            first = [next(chain(network.parameters(), network.buffers()), None) for network in networks]
+            devices = [tensor.device for tensor in first if tensor is not None]
             for device in devices:
                 if device.type not in ("cpu", "meta"):
                     return device
-            if devices[0].type == "cpu" and not torch.accelerator.is_available():  # where nothing can be offloaded
+            # on a machine without an accelerator nothing can be offloaded in any other way
+            if devices and devices[0].type == "cpu" and not torch.accelerator.is_available():
                 return devices[0]
         return super()._execution_device
 
     @property
     def dtype(self) -> torch.dtype:
         """Of the first network, in which it computes."""
-        weight = next(self._networks()[0].parameters(), None)
+        weight = next((weight for network in self._networks()[:1] for weight in network.parameters()), None)
         if weight is not None and weight.dtype == torch.float32:  # what is stored so is used so
             return torch.float32
         return super().dtype
