@@ -69,6 +69,7 @@ class AVAEPipeline(EncodingPipeline):
         return_dict: bool = True,
         xi: Tensor | None = None,
         network: str = "generator",
+        *,
         max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: G(z, xi), or D(z), for z and xi ~ N(0, I).

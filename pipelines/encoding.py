@@ -74,6 +74,7 @@ class EncodingPipeline(ReconstructingPipeline):
         latents: Tensor | None = None,
         output_type: str | None = None,
         return_dict: bool = True,
+        *,
         max_batch_size: int | None = None,
     ) -> GenerativePipelineOutput | tuple[Any]:
         """Samples: decoded draws from the prior, without the noise of p(x|z) where the decoder has one.

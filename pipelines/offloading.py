@@ -22,6 +22,8 @@ from torch import nn
 
 # Where a class comes from whose methods are none of a network's own.
 LIBRARIES = ("diffusers", "transformers", "torch", "builtins", "huggingface_hub")
+# What `_get_signature_keys` has found, by the class that looked and the one it looked at.
+_SIGNATURE_KEYS: dict[tuple[type, type], tuple[list[str], list[str]]] = {}
 
 
 class Offloadable(DiffusionPipeline):
@@ -35,7 +37,10 @@ class Offloadable(DiffusionPipeline):
 
     @classmethod
     def _get_signature_keys(cls, obj: Any) -> tuple[list[str], list[str]]:
-        components, options = _signature_keys(cls, obj if isinstance(obj, type) else type(obj))
+        kind = obj if isinstance(obj, type) else type(obj)
+        if (cls, kind) not in _SIGNATURE_KEYS:
+            _SIGNATURE_KEYS[cls, kind] = super()._get_signature_keys(kind)
+        components, options = _SIGNATURE_KEYS[cls, kind]
         return [*components], [*options]
 
     @property
@@ -126,12 +131,6 @@ class _Held(ModelHook):
 
     def __init__(self, hook: Any) -> None:
         self.execution_device = hook.execution_device
-
-
-@functools.cache
-def _signature_keys(cls: type[Offloadable], kind: type) -> tuple[list[str], list[str]]:
-    keys: tuple[list[str], list[str]] = super(Offloadable, cls)._get_signature_keys(kind)
-    return keys
 
 
 def _own_networks(pipeline: DiffusionPipeline) -> list[nn.Module]:

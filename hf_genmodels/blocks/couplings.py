@@ -43,6 +43,7 @@ def coupling_mlp(in_features: int, out_features: int, hidden_dims: Sequence[int]
     widths = [in_features, *hidden_dims]
     hidden = dense_layers(widths, "relu")
     for activation in hidden[1::2]:
+        assert isinstance(activation, nn.ReLU)
         activation.inplace = True  # no second tensor as large as the hidden layer, which a linear layer does not keep
     last = nn.Linear(widths[-1], out_features)
     nn.init.zeros_(last.weight)

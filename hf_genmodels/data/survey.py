@@ -204,7 +204,7 @@ class Survey:
     def glances(self, rows: np.ndarray) -> np.ndarray:
         """A glance at each image, `(rows,)` of `GLANCE`."""
 
-        def look(_: Skipped) -> np.ndarray:
+        def look(_skipped: Skipped) -> np.ndarray:
             part = self.share.of(rows)
             found = np.empty(len(part), GLANCE)
             for index, (_row, record) in enumerate(self._records(part, "Checking images")):

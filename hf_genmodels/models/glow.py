@@ -139,8 +139,9 @@ class Glow(FlowModel):
             mean, log_std = self.last_prior(labels)
             sample = torch.addcmul(mean, torch.exp(log_std), sample).to(sample.dtype)
         for index in reversed(range(len(self.scales))):
-            squeeze, *steps = self.scales[index].layers  # type: ignore[union-attr]
-            sample = squeeze.generate(generate_steps(sample, steps, context))  # type: ignore[arg-type, operator]
+            scale: Any = self.scales[index]
+            squeeze, *steps = scale.layers
+            sample = squeeze.generate(generate_steps(sample, steps, context))
             if index > 0:
                 part, latents = latents.tensor_split((sample[0].numel(),), dim=1)
                 leaving = part.view_as(sample)
