@@ -10,8 +10,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,11 +19,12 @@ from weakref import WeakKeyDictionary
 import torch
 from accelerate import Accelerator
 
+from hf_genmodels import processes
 from hf_genmodels.data.sharing import ALONE, Share
 from hf_genmodels.errors import UserError
+from hf_genmodels.processes import PATIENCE
 
 T = TypeVar("T")
-PATIENCE = timedelta(days=1)
 _PATIENT: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
 
 
@@ -40,9 +40,7 @@ def gather(accelerator: Accelerator, value: T) -> list[T]:
     """The values of all processes, in each of them."""
     if accelerator.num_processes == 1:
         return [value]
-    values: list[Any] = [None] * accelerator.num_processes
-    torch.distributed.all_gather_object(values, value, group=patient_group())
-    return values
+    return processes.gather(value, patient_group())
 
 
 @contextmanager
@@ -78,26 +76,9 @@ def main_first(accelerator: Accelerator, action: Callable[[], T]) -> T:
     return results[0]
 
 
-@contextmanager
-def together(accelerator: Accelerator) -> Iterator[None]:
-    """What one process fails at in the block, all fail at when it ends; until then they wait for each other.
-
-    A process that went on alone would wait in vain for the one that failed.
-
-    Raises:
-        UserError: That of this process, or of the first that has one.
-    """
-    mine: UserError | None = None
-    try:
-        yield
-    except UserError as error:
-        mine = error
-    said = gather(accelerator, None if mine is None else str(mine))
-    if mine is not None:
-        raise mine
-    first = next((each for each in said if each is not None), None)
-    if first is not None:
-        raise UserError(first)
+def together(accelerator: Accelerator) -> AbstractContextManager[None]:
+    """See `hf_genmodels.processes.together`, among the processes of the run."""
+    return processes.together(partial(gather, accelerator))
 
 
 def of_main(accelerator: Accelerator, value: str) -> str:
@@ -143,10 +124,4 @@ def share_of(accelerator: Accelerator) -> Share:
     if set(gather(accelerator, (count, is_usual))) != {(count, True)} or count == 1:
         return Share(first=first)
     group, _ = torch.distributed.new_subgroups(count, backend="gloo", timeout=PATIENCE)
-
-    def of_machine(value: Any) -> list[Any]:
-        values: list[Any] = [None] * count
-        torch.distributed.all_gather_object(values, value, group=group)
-        return values
-
-    return Share(rank, count, of_machine, first)
+    return Share(rank, count, partial(processes.gather, group=group), first)

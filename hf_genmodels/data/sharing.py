@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from ..errors import UserError
+from ..processes import checked
 
 Found = TypeVar("Found")
 
@@ -52,11 +53,7 @@ class Share:
             mine = work()
         except UserError as error:
             mine = error
-        found: list[Found | UserError] = self.gather(mine)
-        for each in found:
-            if isinstance(each, UserError):
-                raise each
-        return found  # type: ignore[return-value]
+        return checked(self.gather(mine))
 
 
 ALONE = Share()

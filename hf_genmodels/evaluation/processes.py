@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, TypeVar
 
 import torch
@@ -14,9 +13,9 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import UserError
+from ..processes import PATIENCE, gather, together
 
 T = TypeVar("T")
-_PATIENCE = timedelta(days=1)  # one may have to wait for what another downloads or measures
 
 
 class Processes:
@@ -34,7 +33,7 @@ class Processes:
         self.rank = 0
         if self.number > 1:
             if not torch.distributed.is_initialized():
-                torch.distributed.init_process_group("gloo", timeout=_PATIENCE)
+                torch.distributed.init_process_group("gloo", timeout=PATIENCE)
             self.rank = torch.distributed.get_rank()
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
             # launchers leave each process one thread, whatever there is
@@ -62,25 +61,13 @@ class Processes:
             torch.distributed.broadcast_object_list(values)
         return values[0]
 
-    @contextmanager
-    def together(self) -> Iterator[None]:
-        """What one process fails at in the block, all fail at when it ends; the block itself waits for nobody.
+    def of_all(self, value: T) -> list[T]:
+        """The values of all, in each of them."""
+        return [value] if self.number == 1 else gather(value)
 
-        Raises:
-            UserError: That of this process, or of the first that has one.
-        """
-        mine: UserError | None = None
-        try:
-            yield
-        except UserError as error:
-            mine = error
-        if self.number > 1:
-            said: list[Any] = [None] * self.number
-            torch.distributed.all_gather_object(said, None if mine is None else str(mine))
-            if mine is None and any(said):
-                raise UserError(next(each for each in said if each))
-        if mine is not None:
-            raise mine
+    def together(self) -> AbstractContextManager[None]:
+        """See `hf_genmodels.processes.together`, among these."""
+        return together(self.of_all)
 
 
 class Turns:
@@ -156,7 +143,7 @@ class _Draws(TorchDispatchMode):
 
 class _Shape:
     def __init__(self, tensor: Tensor) -> None:
-        self.options = {"size": tensor.shape, "dtype": tensor.dtype, "device": tensor.device}
+        self.options: dict[str, Any] = {"size": tensor.shape, "dtype": tensor.dtype, "device": tensor.device}
 
     def tensor(self) -> Tensor:
         return torch.zeros(**self.options)
