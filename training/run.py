@@ -135,16 +135,21 @@ class Run(ABC):
     @contextmanager
     def evaluating(self, networks: dict[str, ModelMixin]) -> Iterator[dict[str, ModelMixin]]:
         """The networks in eval mode, without gradients, all on the accelerator's device."""
-        before = {name: (network.training, network.device) for name, network in networks.items()}
-        for network in networks.values():
-            network.to(self.accelerator.device).eval()
+        modes = {name: network.training for name, network in networks.items()}
+        # no others: `to` exchanges the tensors of parameters even where it moves none, and DDP loses its gradients
+        away = {name: net.device for name, net in networks.items() if net.device.type != self.accelerator.device.type}
+        for name, network in networks.items():
+            if name in away:
+                network.to(self.accelerator.device)
+            network.eval()
         try:
             with torch.no_grad():
                 yield networks
         finally:
             for name, network in networks.items():
-                training, device = before[name]
-                network.to(device).train(training)
+                if name in away:
+                    network.to(away[name])
+                network.train(modes[name])
 
     def evaluate(self) -> dict[str, float]:
         """Held-out figures over the split and all processes; empty without held-out data."""
