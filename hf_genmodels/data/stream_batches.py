@@ -210,13 +210,15 @@ class StreamBatches:
     def _compare(self, lanes: dict[int, State]) -> None:
         """Says once that some shards are much shorter than others, where this process has both."""
         epochs = {number: state["epoch"] for number, state in lanes.items()}
-        if self.told or min(epochs.values()) > 0 or max(epochs.values()) < 2:
+        least, most = min(epochs.values()), max(epochs.values())
+        # A lane in its epoch n (from 0) has ended n and not n + 1: lengths differ by more than most / (least + 1).
+        if self.told or 4 * most <= 5 * (least + 1):
             return
         self.told = True
         shortest = max(epochs, key=epochs.__getitem__)
         logger.warning(
-            "warning: the shards of %s have very different lengths: the examples of shard %d come more than twice as "
-            "often as others; make them equally long",
+            "warning: the shards of %s have different lengths: the examples of shard %d come more than a quarter more "
+            "often than others; make them equally long",
             *(self.dataset.images.place, shortest),
         )
 

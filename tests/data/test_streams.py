@@ -242,12 +242,14 @@ def test_fewer_shards_than_processes_are_shared_and_told_of(shards, caplog):
     assert line.startswith("warning: ") and "2 shards" in line and "4 processes" in line and "4 examples" in line
 
 
-def test_shards_of_very_different_lengths_are_told_of(shards, caplog):
-    dataset = shards([20, 2])
+@pytest.mark.parametrize(("lengths", "is_told"), [([20, 2], True), ([20, 15], True), ([20, 17], False)])
+def test_shards_of_different_lengths_are_told_of(shards, caplog, lengths, is_told):
+    dataset = shards(lengths)
     with caplog.at_level(logging.WARNING):
-        take(dataset, 8, batch_size=2)
-    (line,) = caplog.messages
-    assert line.startswith("warning: ") and "shard 1 come more than twice" in line
+        take(dataset, 150, batch_size=2)
+    assert len(caplog.messages) == is_told
+    for line in caplog.messages:
+        assert line.startswith("warning: ") and "shard 1 come more than a quarter more often" in line
 
 
 def test_lanes_without_enough_examples(shards):
