@@ -11,19 +11,38 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.nn.utils.parametrizations import _SpectralNorm
+
+from ..errors import UserError
 
 # Beyond a CPU a call for each image is worth its launch for few images only.
 FEW_IMAGES = 4
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
-    """`nn.InstanceNorm2d` of (batch, channels, height, width), without running averages; see `instance_norm`."""
+    """`nn.InstanceNorm2d` of (batch, channels, height, width), without running averages; see `instance_norm`.
+
+    Args:
+        num_features: Channels.
+        eps: Added to the variance.
+        affine: Learn a gain and a shift for each channel.
+    """
+
+    def __init__(self, num_features: int, eps: float = 1e-5, affine: bool = False) -> None:
+        super().__init__(num_features, eps, affine=affine)
 
     def forward(self, input: Tensor) -> Tensor:
-        """(batch, channels, height, width) -> the same shape and memory format."""
+        """(batch, channels, height, width) -> the same shape and memory format.
+
+        Raises:
+            UserError: Another shape, or another number of channels.
+        """
+        if input.ndim != 4 or input.shape[1] != self.num_features:
+            raise UserError(
+                f"instance norm takes (batch, {self.num_features}, height, width), got {tuple(input.shape)}"
+            )
         return instance_norm(input, self.weight, self.bias, self.eps)
 
 
@@ -65,9 +84,27 @@ def keeps_rows_apart(network: nn.Module) -> bool:
     """Whether a row's output is the same in whatever batch it comes, in training mode too, and a pass leaves no trace.
 
     Then several batches may go through the network as one. Batch norms mix rows; what dropout leaves out depends on a
-    row's place; each pass of a spectral norm moves its singular vectors.
+    row's place; running averages and the singular vectors of a spectral norm change with each pass, and a hook may do
+    anything. What a `forward` does by functions alone is not seen.
     """
-    return not any(
-        isinstance(module, _BatchNorm | _SpectralNorm) or (isinstance(module, _DropoutNd) and module.p > 0)
-        for module in network.modules()
-    )
+    for module in network.modules():
+        if isinstance(module, _BatchNorm | _SpectralNorm) or module._forward_hooks or module._forward_pre_hooks:
+            return False
+        if isinstance(module, _NormBase) and module.track_running_stats:
+            return False
+        if isinstance(module, _DropoutNd) and module.p > 0:
+            return False
+    return True
+
+
+class RowsApart:
+    """The attribute `rows_are_independent` of a class whose `forward` leaves the rows to its layers.
+
+    It is `keeps_rows_apart` for the class that has it, and False for subclasses, whose `forward` may be another.
+    """
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.owner = owner
+
+    def __get__(self, network: nn.Module | None, kind: type) -> bool:
+        return network is not None and kind is self.owner and keeps_rows_apart(network)

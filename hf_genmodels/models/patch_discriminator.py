@@ -12,7 +12,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import DiscriminatorOutput, initialise_normal, spectral_normalise
-from ..blocks.norms import keeps_rows_apart
+from ..blocks.norms import RowsApart
 from ..blocks.recomputation import call_block
 from ..blocks.translation import check_image, image_norm
 from ..checks import check_choice, check_widths
@@ -86,7 +86,7 @@ class PatchDiscriminator(ModelMixin, ConfigMixin):
             spectral_normalise(self)
 
     # several batches may go through it as one
-    rows_are_independent = property(keeps_rows_apart)
+    rows_are_independent = RowsApart()
 
     def forward(self, sample: Tensor, return_dict: bool = True) -> DiscriminatorOutput | tuple[Tensor, ...]:
         """Judge.

@@ -14,7 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import initialise_normal
-from ..blocks.norms import keeps_rows_apart
+from ..blocks.norms import RowsApart
 from ..blocks.recomputation import call_block
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..choices import TranslatorNorm, TranslatorStatistics
@@ -88,7 +88,7 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         initialise_normal(self)
 
     # several batches may go through it as one
-    rows_are_independent = property(keeps_rows_apart)
+    rows_are_independent = RowsApart()
 
     @property
     def size_multiple(self) -> int:

@@ -74,7 +74,7 @@ class CycleGANObjective(Objective):
         Translators that take a row alike in every batch make them in three passes instead of six (or four).
         """
         wants_identity = self.identity_weight > 0
-        if self.translates_in_one_pass:
+        if rows_are_independent(*(self.networks[name] for name in TRANSLATOR_NAMES)):
             fake_b, *identity_b = in_one_pass(to_b, a, *([b] if wants_identity else []))
             fake_a, cycle_a, *identity_a = in_one_pass(to_a, b, fake_b, *([a] if wants_identity else []))
             cycle_b = to_b(fake_a).sample
@@ -94,15 +94,14 @@ class CycleGANObjective(Objective):
     ) -> dict[str, Tensor]:
         """Both discriminators' losses, on data and on fakes from the pools."""
         losses: dict[str, Tensor] = {}
+        judges_in_one_pass = rows_are_independent(*(self.networks[name] for name in DISCRIMINATOR_NAMES))
         for domain in ("a", "b"):
             real = batch[f"image_{domain}"]
             fresh = cache.pop(f"fake_{domain}").to(real.dtype)
             draws = noise.uniform((len(fresh), 2), like=real)
             fake = self.pools[domain].exchange(fresh, noise.share, draws)
             discriminator = networks[f"discriminator_{domain}"]
-            judged = patch_losses(
-                self.gan_loss, self.penalty, discriminator, real, fake, noise, self.judges_in_one_pass
-            )
+            judged = patch_losses(self.gan_loss, self.penalty, discriminator, real, fake, noise, judges_in_one_pass)
             losses |= {f"{name}_{domain}": value for name, value in judged.items()}
         return {"loss": losses["loss_a"] + losses["loss_b"], **losses}
 
@@ -163,8 +162,6 @@ class CycleGANObjective(Objective):
             Phase("generators", TRANSLATOR_NAMES),
             Phase("discriminators", DISCRIMINATOR_NAMES, reuse_batch=True, double_backward=self.penalty.is_on),
         )
-        self.translates_in_one_pass = rows_are_independent(generator_ab, generator_ba)
-        self.judges_in_one_pass = rows_are_independent(discriminator_a, discriminator_b)
         self.learning_rates |= dict.fromkeys(DISCRIMINATOR_NAMES, discriminator_learning_rate)
         self.gan_loss, self.reconstruction_loss = gan_loss, reconstruction_loss
         self.cycle_weight, self.identity_weight = cycle_weight, identity_weight

@@ -58,7 +58,8 @@ class Pix2PixObjective(Objective):
         fake = cache.pop("fake").to(condition.dtype)
         pairs = torch.cat([condition, target], 1), torch.cat([condition, fake], 1)
         discriminator = networks["discriminator"]
-        return patch_losses(self.gan_loss, self.penalty, discriminator, *pairs, noise, self.judges_in_one_pass)
+        in_one_pass = rows_are_independent(self.networks["discriminator"])
+        return patch_losses(self.gan_loss, self.penalty, discriminator, *pairs, noise, in_one_pass)
 
     # what it is made of ----------------------------------------------------------------------------------------------
 
@@ -106,7 +107,6 @@ class Pix2PixObjective(Objective):
         check_critics(gan_loss, gradient_penalty, *([] if discriminator is None else [discriminator]), patches=True)
         self.gradient_penalty, self.penalty_weight = gradient_penalty, self.penalty.weight
         self.learning_rates["discriminator"] = discriminator_learning_rate
-        self.judges_in_one_pass = discriminator is not None and rows_are_independent(discriminator)
         self.gan_loss, self.adversarial_weight = gan_loss, adversarial_weight
         self.reconstruction_loss, self.reconstruction_weight = reconstruction_loss, reconstruction_weight
 

@@ -8,7 +8,8 @@ from torch import nn
 
 from hf_genmodels import DCGANDiscriminator, PatchDiscriminator, ResNetTranslator, UNetTranslator
 from hf_genmodels.blocks.adversarial import BatchNorm
-from hf_genmodels.blocks.norms import InstanceNorm2d, keeps_rows_apart
+from hf_genmodels.blocks.norms import InstanceNorm2d, RowsApart, keeps_rows_apart
+from tests.testing_utils.refusals import refused
 
 FORMATS = (torch.contiguous_format, torch.channels_last)
 
@@ -78,6 +79,12 @@ def test_a_map_of_one_pixel_is_refused():
         InstanceNorm2d(3)(torch.randn(2, 3, 1, 1))
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 4), (3, 2), (1, 2, 4, 4)])
+def test_another_shape_is_refused(shape):
+    with refused(r"instance norm takes \(batch, 3, height, width\)"):
+        InstanceNorm2d(3)(torch.randn(shape))
+
+
 def test_files_are_those_of_torchs_layer():
     theirs = nn.InstanceNorm2d(3, affine=True)
     ours = InstanceNorm2d(3, affine=True)
@@ -120,6 +127,40 @@ def test_which_networks_keep_rows_apart(network, apart):
         whole, alone, again = network(images)[0], network(images[:1])[0], network(images)[0]
     same = torch.allclose(whole[:1], alone, atol=1e-5) and torch.equal(whole, again)
     assert same == apart
+
+
+def hooked_spectral_norm():
+    network = PatchDiscriminator(1, 2, norm="instance")
+    torch.nn.utils.spectral_norm(network.to_logits)
+    return network
+
+
+def running_averages():
+    network = PatchDiscriminator(1, 2, norm="none")
+    network.blocks[1][1] = nn.InstanceNorm2d(4, track_running_stats=True)
+    return network
+
+
+def a_subclass(**attributes):
+    own = type("Own", (PatchDiscriminator,), attributes)
+    return own(1, 2, norm="instance")
+
+
+@pytest.mark.parametrize(
+    ("network", "independent"),
+    [
+        (PatchDiscriminator(1, 2, norm="instance"), True),
+        (UNetTranslator(1, 1, 8, width=2, num_downs=2, norm="instance", dropout=0.0), True),
+        (translator(), True),
+        (hooked_spectral_norm(), False),
+        (running_averages(), False),
+        (a_subclass(), False),
+        (a_subclass(rows_are_independent=True), True),
+        (a_subclass(rows_are_independent=RowsApart()), True),
+    ],
+)
+def test_what_networks_say_of_their_rows(network, independent):
+    assert network.rows_are_independent == independent
 
 
 def test_a_translator_learns_the_same_with_channels_last_from_one_image():

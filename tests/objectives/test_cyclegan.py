@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.nn.modules.module import register_module_forward_hook
 
 from hf_genmodels import CycleGANPipeline, DataSpec, ResNetTranslator, UserError
 from hf_genmodels.families.cyclegan import CycleGANArguments, build, layout, reload
@@ -137,19 +138,16 @@ def shared_and_separate(objective, batch):
     counted = []
     for in_one_pass in (None, False):
         if in_one_pass is False:
-            objective.translates_in_one_pass = objective.judges_in_one_pass = False
+            for network in objective.networks.values():
+                network.rows_are_independent = False
         cache, found, passes = {}, [], Counter()
-        hooks = [
-            network.register_forward_hook(lambda *_, name=name, passes=passes: passes.update([name]))
-            for name, network in objective.networks.items()
-        ]
+        hook = register_module_forward_hook(lambda module, *_, passes=passes: passes.update([module]))
         for phase in objective.phases:
             losses = phase_losses(objective, phase.name, batch, cache)
             trained = [p for name in phase.trains for p in objective.networks[name].parameters()]
             found += [*losses.values(), *torch.autograd.grad(losses["loss"], trained)]
-        for hook in hooks:
-            hook.remove()
-        counted.append((found, tuple(passes[name] for name in objective.networks)))
+        hook.remove()
+        counted.append((found, tuple(passes[network] for network in objective.networks.values())))
     return counted
 
 
