@@ -200,8 +200,7 @@ class TrainingLoop(Run):
         self.stream = itertools.chain(first, batches)
         if resume_from is None and self.args.pretrained_model_name_or_path is None:
             noise = Noise(noise_seed(self.args.seed))
-            whole = [self.to_device(batch) for batch in first]
-            batch = {name: torch.cat([micro[name] for micro in whole]) for name in whole[0]}
+            batch = {name: torch.cat([micro[name] for micro in first]) for name in first[0]}
             self.objective.initialize(batch, noise, self.accelerator.gather)
         if self.args.fast:
             if resume_from is None:
@@ -218,7 +217,7 @@ class TrainingLoop(Run):
 
     def find_way(self, batches: Sequence[Batch]) -> str:
         """The quickest way to compute a step, as the main process finds it and says."""
-        seconds = time_ways(self.objective, [self.to_device(batch) for batch in batches], self.args, self.step)
+        seconds = time_ways(self.objective, batches, self.args, self.step)
         way = of_main(self.accelerator, choose(seconds))
         self.accelerator.print(chosen_line(seconds, way))
         return way

@@ -163,6 +163,11 @@ def _stored_array(path: str) -> np.ndarray:
 
 
 def stored_file(record: Encoded) -> IO[bytes]:
+    """Opens the bytes of an image as they are stored: from memory, a disk, or the Hub (`hf://`).
+
+    Raises:
+        BadImage: It holds neither bytes nor a path, or an address elsewhere.
+    """
     if record.data is not None:
         return pa.BufferReader(record.data)
     if record.path is None:
