@@ -21,7 +21,14 @@ from .images import SampleShape
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, match_labels, random_labels
 from .latents import interpolate_latents
-from .noise_schedules import no_ddpm_schedule, predicts_variances, schedule_to_keep, set_timesteps, training_scheduler
+from .noise_schedules import (
+    advice_if_not_finite,
+    no_ddpm_schedule,
+    predicts_variances,
+    schedule_to_keep,
+    set_timesteps,
+    training_scheduler,
+)
 
 DDIM_STEPS = 50
 GUIDANCE_SCALE = 2.0
@@ -222,8 +229,9 @@ class DenoisingPipeline(IterativePipeline):
             if self.interrupt:
                 break
         if not sample.isfinite().all():
+            advice = advice_if_not_finite(self.unet, self.scheduler)
             raise UserError(
-                f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; {self._advice()}"
+                f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; {advice}"
             )
 
         def make(diffused: Tensor) -> Any:
@@ -244,18 +252,6 @@ class DenoisingPipeline(IterativePipeline):
             return known
         alpha_bar = self.scheduler.alphas_cumprod[timestep.long()]
         return predicted_sample(self.scheduler.config.prediction_type, prediction, scaled, alpha_bar)
-
-    def _advice(self) -> str:
-        """What to do about samples that are not finite."""
-        if any(not each.isfinite().all() for each in self.unet.parameters()):
-            return "the network's weights hold NaN or infinite numbers: load or train them anew"
-        config = self.scheduler.config
-        if config.get("rescale_betas_zero_snr") and config.prediction_type == "epsilon":
-            return (
-                "with rescale_betas_zero_snr the first step sees noise alone, of which a network that predicts the "
-                "noise cannot tell x_0: leave that out, or train with prediction_type 'v_prediction'"
-            )
-        return "try fewer num_inference_steps (a DPM-Solver needs fewer than the training had), or another scheduler"
 
     def _prepare_scheduler(
         self, num_inference_steps: int | None, generator: Any, eta: float

@@ -105,3 +105,16 @@ def set_timesteps(scheduler: Any, num_steps: int) -> None:
             f"{num_steps} steps of a {name} with steps_offset={offset} begin after the last of the {trained} time "
             "steps of the training; try fewer num_inference_steps, or a scheduler with steps_offset=0"
         )
+
+
+def advice_if_not_finite(unet: Any, scheduler: Any) -> str:
+    """What to do about samples that are not finite."""
+    if any(not each.isfinite().all() for each in unet.parameters()):
+        return "the network's weights hold NaN or infinite numbers: load or train them anew"
+    config = scheduler.config
+    if config.get("rescale_betas_zero_snr") and config.prediction_type == "epsilon":
+        return (
+            "with rescale_betas_zero_snr the first step sees noise alone, of which a network that predicts the "
+            "noise cannot tell x_0: leave that out, or train with prediction_type 'v_prediction'"
+        )
+    return "try fewer num_inference_steps (a DPM-Solver needs fewer than the training had), or another scheduler"

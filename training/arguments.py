@@ -23,14 +23,7 @@ MAY_CHANGE_ON_RESUME = (
     *("max_train_steps", "num_train_epochs", "resume_from_checkpoint"),
     *("output_dir", "overwrite_output_dir", "cache_dir", "logging_dir", "report_to", "tracker_project_name"),
     *("log_steps", "sample_steps", "checkpointing_steps", "checkpoints_total_limit"),
-    *(
-        "checkpoint_on_stop",
-        "gradient_checkpointing",
-        "num_threads",
-        "dataloader_num_workers",
-        "eval_batch_size",
-        "validation_split",
-    ),
+    *("checkpoint_on_stop", "num_threads", "dataloader_num_workers", "eval_batch_size", "validation_split"),
     *("on_bad_image", "gradient_checkpointing", "ema_device"),
     *("push_to_hub", "hub_model_id", "hub_private_repo", "hub_token"),
 )

@@ -17,7 +17,7 @@ from ..sizes import height_width
 from . import builtin
 from .arguments import DataArguments
 from .conversion import warn_of_dark
-from .decoding import Reader, resize
+from .decoding import Reader
 from .features import (
     HalvedColumn,
     ImageColumn,
@@ -31,6 +31,7 @@ from .features import (
 )
 from .folders import Domain
 from .glances import digest
+from .resizing import resize
 from .sets import SUBSET, ArrayDataset, LazyDataset, generator
 from .sharing import Share
 from .sources import Source, open_source

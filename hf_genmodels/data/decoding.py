@@ -20,17 +20,12 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .conversion import AS_STORED, BadImage, Conversion, Kind
 from .listing import UNREADABLE
+from .resizing import LANCZOS, center, reduction, resize_to, resized_shape
 
 # Formats Pillow decodes by itself. Others, such as EPS, would start a program on the file's content.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000")
 
 EXIF_ORIENTATION = 0x0112
-
-# A JPEG decoded at reduced size is at least this many times as large as what is made of it, as in `Image.thumbnail`.
-# Photographs then differ from those decoded whole by 0.7 to 1 grey levels of 255 (RMS), half as much at 4 times.
-REDUCING_GAP = 2
-
-LANCZOS = Image.Resampling.LANCZOS
 
 
 @dataclass(frozen=True)
@@ -289,51 +284,6 @@ def _first_line(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
 
 
-def resized_shape(height: int, width: int, resolution: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the smallest image of the same proportions that covers `resolution`, (height, width)."""
-    scale = max(resolution[0] / height, resolution[1] / width)
-    return max(resolution[0], round(height * scale)), max(resolution[1], round(width * scale))
-
-
-def resize(pixels: np.ndarray, resolution: tuple[int, int], value_scale: float) -> np.ndarray:
-    """Resizes to the smallest image that covers `resolution`, with Pillow's Lanczos filter; unchanged if it is that.
-
-    8-bit images are resized as such. Others are resized in float32, so 16-bit values keep their precision; the
-    filter's overshoot is cut to `[0, value_scale]`.
-
-    Args:
-        pixels: `(height, width, channels)`.
-        resolution: (height, width) to be covered.
-        value_scale: The value that means white.
-    """
-    height, width = pixels.shape[:2]
-    return _resized(pixels, resized_shape(height, width, resolution), (height, width), value_scale)
-
-
-def _resized(
-    pixels: np.ndarray, shape: tuple[int, int], extent: tuple[float, float], value_scale: float
-) -> np.ndarray:
-    """Makes `shape` of the upper left of an image, whose height and width may end within a pixel; see `resize`."""
-    if pixels.shape[:2] == shape == extent:
-        return pixels
-    size, box = shape[::-1], (0, 0, extent[1], extent[0])
-    if pixels.dtype == np.uint8 and value_scale == 255:
-        if pixels.shape[2] == 3:
-            return np.asarray(Image.fromarray(pixels).resize(size, LANCZOS, box))
-        planes = [np.ascontiguousarray(plane) for plane in np.moveaxis(pixels, 2, 0)]
-        return np.stack([np.asarray(Image.fromarray(plane).resize(size, LANCZOS, box)) for plane in planes], axis=2)
-    planes = [np.ascontiguousarray(plane, dtype=np.float32) for plane in np.moveaxis(pixels, 2, 0)]
-    result = np.stack([np.asarray(Image.fromarray(plane).resize(size, LANCZOS, box)) for plane in planes], axis=2)
-    result = result.clip(0, value_scale)
-    return (result.round() if pixels.dtype.kind == "u" else result).astype(pixels.dtype)
-
-
-def center(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The central (height, width) of `(height, width, channels)`."""
-    top, left = ((side - wanted) // 2 for side, wanted in zip(pixels.shape[:2], size, strict=True))
-    return pixels[top : top + size[0], left : left + size[1]]
-
-
 @dataclass(frozen=True)
 class Reader:
     """Turns the records of one data set into arrays of the same kind.
@@ -387,9 +337,7 @@ class Reader:
         """By how much an image with this header may be reduced as it is decoded: 8, 4, 2 or 1."""
         if self.resolution is None or self.kind.vector:
             return 1
-        height, width = resized_shape(header.height, header.width, self.resolution)
-        gap = min(header.height // height, header.width // width) // REDUCING_GAP
-        return max((reduce for reduce in (2, 4, 8) if reduce <= gap), default=1)
+        return reduction(header.height, header.width, self.resolution)
 
     def target_shape(self, header: Header) -> tuple[int, ...]:
         """Shape of what `read` returns for an image with this header."""
@@ -420,7 +368,7 @@ class Reader:
         if shape is not None and pixels.shape[:2] != shape:
             stored = header.height, header.width
             extent = stored if pixels.shape[:2] == stored else (header.height / reduce, header.width / reduce)
-            pixels = _resized(pixels, shape, extent, self.kind.value_scale)
+            pixels = resize_to(pixels, shape, extent, self.kind.value_scale)
         if self.center_crop and self.cropped is not None:
             pixels = center(pixels, self.cropped)
         return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
@@ -445,8 +393,6 @@ __all__ = [
     "Reader",
     "Record",
     "Stack",
-    "center",
     "opened",
-    "resize",
-    "resized_shape",
+    "stored_file",
 ]
