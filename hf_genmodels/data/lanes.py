@@ -31,8 +31,10 @@ logger = logging.getLogger(__name__)
 LANES = 16
 # Lanes of each of many processes, for it to have several workers.
 LANES_OF_A_PROCESS = 4
-# Lanes of as many shards or one more are almost equally long.
-MANY_SHARDS = 4
+# Lanes of as many shards or one more are almost equally long: 3% apart.
+MANY_SHARDS = 32
+# What is enough for many processes to have lanes of their own: 25% apart.
+MANY_SHARDS_OF_PROCESSES = 4
 # Of an epoch: turn of the shard, examples before, where in the shard.
 BEGINNING: dict[str, Any] = {"order": 0, "position": 0, "shard": None}
 
@@ -41,13 +43,14 @@ def count_lanes(num_shards: int, global_batch_size: int, world_size: int, accumu
     """The number of lanes: the same for one process as for up to four, and up to 16 micro-batches of a global batch.
 
     It divides the global batch, and the shards as well unless each lane has many: examples of lanes of unequal length
-    are not seen equally often.
+    are not seen equally often. Many processes make do with fewer shards a lane, for each to read its own.
     """
     most = LANES if world_size == 1 else max(LANES, LANES_OF_A_PROCESS * world_size, accumulation * world_size)
+    many = MANY_SHARDS if most == LANES else MANY_SHARDS_OF_PROCESSES
     possible = [
         lanes
         for lanes in range(1, min(most, num_shards) + 1)
-        if global_batch_size % lanes == 0 and (num_shards % lanes == 0 or num_shards >= MANY_SHARDS * lanes)
+        if global_batch_size % lanes == 0 and (num_shards % lanes == 0 or num_shards >= many * lanes)
     ]
     return max(possible)
 

@@ -258,7 +258,7 @@ class Survey:
 
     def report(self) -> None:
         """Says how many images were left out."""
-        if self.skipped.count:
+        if self.skipped.count and self.share.rank == 0:
             logger.warning(
                 "skipped %d bad images of %s; the first: %s", self.skipped.count, self.images.place, self.skipped.first
             )

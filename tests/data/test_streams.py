@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+from collections import Counter
 
 import datasets
 import numpy as np
@@ -96,12 +97,21 @@ def test_the_index_is_the_shard_and_the_row(shards):
         (64, 64, 64, 1, 64),
         (7, 64, 1, 1, 1),
         (8, 6, 2, 1, 2),
-        (17, 4, 1, 1, 4),
+        (17, 4, 1, 1, 1),  # of 4 lanes one would have 5 shards, whose examples came less often
+        (17, 32, 4, 1, 1),
+        (40, 64, 8, 1, 8),
+        (100, 64, 16, 1, 16),  # processes read their own shards, 6 or 7
         (3, 17, 1, 1, 1),
     ],
 )
 def test_numbers_of_lanes(num_shards, batch, world, accumulation, lanes):
     assert count_lanes(num_shards, batch, world, accumulation) == lanes
+
+
+@pytest.mark.parametrize("num_shards", [17, 6])
+def test_examples_of_equal_shards_come_equally_often(shards, num_shards):
+    batches = take(shards([8] * num_shards), num_shards * 5, batch_size=8, seed=0)
+    assert set(Counter(rows_of(batches)).values()) == {5}
 
 
 def test_64_processes_see_each_example_of_64_shards_once_an_epoch(shards, monkeypatch):
