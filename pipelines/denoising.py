@@ -23,6 +23,7 @@ from .labels import ClassLabels, match_labels, random_labels
 from .latents import interpolate_latents
 from .noise_schedules import (
     advice_if_not_finite,
+    checked_steps,
     no_ddpm_schedule,
     predicts_variances,
     schedule_to_keep,
@@ -267,22 +268,13 @@ class DenoisingPipeline(IterativePipeline):
                 f"from_config(..., num_train_timesteps={trained})"
             )
         default = trained if isinstance(self.scheduler, DDPMScheduler) else DDIM_STEPS
-        steps = self._num_steps(num_inference_steps, default, trained)
+        steps = checked_steps(num_inference_steps, default, trained)
         known = inspect.signature(self.scheduler.step).parameters
         if eta and "eta" not in known:
             raise UserError(f"eta is for a DDIMScheduler, this pipeline has a {name}")
         set_timesteps(self.scheduler, steps)
         options: dict[str, Any] = {"generator": generator} if "generator" in known else {}
         return steps, options | ({"eta": eta} if "eta" in known else {})
-
-    @staticmethod
-    def _num_steps(number: int | None, default: int, trained: int) -> int:
-        number = min(default, trained) if number is None else number
-        if not 1 <= number <= trained:
-            raise UserError(
-                f"num_inference_steps must be 1 to {trained}, the steps that the model was trained with, got {number}"
-            )
-        return number
 
     # codes -----------------------------------------------------------------------------------------------------------
 
@@ -305,7 +297,7 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: The images or labels do not fit, or too many steps.
         """
-        steps = self._num_steps(num_inference_steps, DDIM_STEPS, len(self.trained_schedule().betas))
+        steps = checked_steps(num_inference_steps, DDIM_STEPS, len(self.trained_schedule().betas))
         return self._follow(self.to_diffused(images), DDIMInverseScheduler, steps, class_labels)
 
     @torch.no_grad()
@@ -327,7 +319,7 @@ class DenoisingPipeline(IterativePipeline):
         Raises:
             UserError: The latents or labels do not fit, or too many steps.
         """
-        steps = self._num_steps(num_inference_steps, DDIM_STEPS, len(self.trained_schedule().betas))
+        steps = checked_steps(num_inference_steps, DDIM_STEPS, len(self.trained_schedule().betas))
         latents = self.random_latents(len(latents), self.latent_shape, None, latents, torch.float32)
         samples = self.from_diffused(self._follow(latents, DDIMScheduler, steps, class_labels))
         return GenerativePipelineOutput(images=self.finish(samples, output_type, False)[0])

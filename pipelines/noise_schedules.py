@@ -118,3 +118,17 @@ def advice_if_not_finite(unet: Any, scheduler: Any) -> str:
             "noise cannot tell x_0: leave that out, or train with prediction_type 'v_prediction'"
         )
     return "try fewer num_inference_steps (a DPM-Solver needs fewer than the training had), or another scheduler"
+
+
+def checked_steps(number: int | None, default: int, trained: int) -> int:
+    """The number of steps of a sampler, by default the lesser of `default` and those of the training.
+
+    Raises:
+        UserError: More than the training had, or none.
+    """
+    number = min(default, trained) if number is None else number
+    if not 1 <= number <= trained:
+        raise UserError(
+            f"num_inference_steps must be 1 to {trained}, the steps that the model was trained with, got {number}"
+        )
+    return number
