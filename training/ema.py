@@ -35,7 +35,9 @@ class AveragedNetwork:
     """
 
     def __init__(self, source: ModelMixin, args: TrainingArguments, averaged_buffers: Sequence[str] = ()) -> None:
-        self.network = copy.deepcopy(source).to(args.ema_device or source.device).eval().requires_grad_(False)
+        self.network = copy.deepcopy(source).eval().requires_grad_(False)
+        if args.ema_device is not None:
+            self.network.to(args.ema_device)
         self.average = EMAModel(
             (),
             decay=args.ema_max_decay,

@@ -2,11 +2,13 @@
 
 The shards of a stream are dealt to lanes, and each lane makes as many rows of every global batch, one after another. A
 process reads the lanes of its rows, and so does each worker; the order within a lane is a function of (seed, lane), so
-that neither changes a batch. A lane that has gone through its shards begins anew by itself, in another order.
+that neither changes a batch. A lane that has gone through its shards begins its next epoch by itself. For each epoch
+the shards are shuffled and dealt anew: one lane may be an epoch ahead of another, but every shard comes once in every
+epoch, so that the examples of short shards, or of lanes of few, come no more often than others.
 
-In an epoch of a lane its shards come in a random order, and the example at position p of it at place p + u * span, u
-uniform in [0, 1): none moves further than `span`, and about `span / 2` are held back at a time. Other than a buffer of
-which a random entry is replaced, this can be gone on with by reading the last `span` examples once more.
+The example at position p of a lane's epoch comes at place p + u * span, u uniform in [0, 1): none moves further than
+`span`, and about `span / 2` are held back at a time. Other than a buffer of which a random entry is replaced, this can
+be gone on with by reading the last `span` examples once more.
 """
 
 from __future__ import annotations
@@ -31,10 +33,8 @@ logger = logging.getLogger(__name__)
 LANES = 16
 # Lanes of each of many processes, for it to have several workers.
 LANES_OF_A_PROCESS = 4
-# Lanes of as many shards or one more are almost equally long: 3% apart.
-MANY_SHARDS = 32
-# What is enough for many processes to have lanes of their own: 25% apart.
-MANY_SHARDS_OF_PROCESSES = 4
+# Epochs in a row that may be too short for a batch: of shards that are empty, or few and small.
+SHORT_EPOCHS = 16
 # Of an epoch: turn of the shard, examples before, where in the shard.
 BEGINNING: dict[str, Any] = {"order": 0, "position": 0, "shard": None}
 
@@ -42,17 +42,10 @@ BEGINNING: dict[str, Any] = {"order": 0, "position": 0, "shard": None}
 def count_lanes(num_shards: int, global_batch_size: int, world_size: int, accumulation: int) -> int:
     """The number of lanes: the same for one process as for up to four, and up to 16 micro-batches of a global batch.
 
-    It divides the global batch, and the shards as well unless each lane has many: examples of lanes of unequal length
-    are not seen equally often. Many processes make do with fewer shards a lane, for each to read its own.
+    It divides the global batch.
     """
     most = LANES if world_size == 1 else max(LANES, LANES_OF_A_PROCESS * world_size, accumulation * world_size)
-    many = MANY_SHARDS if most == LANES else MANY_SHARDS_OF_PROCESSES
-    possible = [
-        lanes
-        for lanes in range(1, min(most, num_shards) + 1)
-        if global_batch_size % lanes == 0 and (num_shards % lanes == 0 or num_shards >= many * lanes)
-    ]
-    return max(possible)
+    return max(lanes for lanes in range(1, min(most, num_shards) + 1) if global_batch_size % lanes == 0)
 
 
 class Lane:
@@ -61,7 +54,7 @@ class Lane:
     Args:
         dataset: The stream.
         number: Of this lane.
-        num_lanes: It has the shards `number`, `number + num_lanes`, ...
+        num_lanes: Among which the shards are dealt.
         seed: Decides about the order.
         width: Examples of it in a global batch.
         state: From `state()`; None for the beginning.
@@ -77,7 +70,6 @@ class Lane:
         state: dict[str, Any] | None = None,
     ) -> None:
         self.dataset = dataset
-        self.shards = np.arange(number, dataset.num_shards, num_lanes)
         self.number = number
         self.num_lanes = num_lanes
         self.seed = seed
@@ -99,13 +91,29 @@ class Lane:
         """The lane's examples of the next global batch, and the epoch of the lane that they are of.
 
         An epoch ends before one that would be incomplete, as that of other data does.
+
+        Raises:
+            UserError: The shards cannot be read, or hold fewer examples than a global batch takes of them.
         """
-        while len(examples := list(itertools.islice(self._rest, self.width))) < self.width:
+        for _ in range(SHORT_EPOCHS):
+            examples = list(itertools.islice(self._rest, self.width))
+            if len(examples) == self.width:
+                return self.epoch, examples
             self.epoch += 1
             self.last = (-1.0, -1)
             self.beginnings = deque([BEGINNING])
             self._rest = self.rest_of_epoch()
-        return self.epoch, examples
+        raise UserError(
+            f"{self.dataset.images.place} has too few examples for a global batch, which takes {self.width} of its "
+            f"shards in each of {self.num_lanes} parts: remove or fill what is empty, or lower --train_batch_size"
+        )
+
+    def shards(self) -> np.ndarray:
+        """Those of its epoch, in their order."""
+        every = np.arange(self.dataset.num_shards)
+        if self.dataset.limit is None:  # otherwise the first examples are meant
+            every = generator(self.seed, self.epoch, ORDER).permutation(every)
+        return every[self.number :: self.num_lanes]
 
     def check(self) -> None:
         """Look at the state that this lane was given.
@@ -119,7 +127,7 @@ class Lane:
             raise ValueError(f"{numbers} are no epoch, turn and position of a lane")
         if not isinstance(self.last[0], float) or not isinstance(self.last[1], int):
             raise ValueError(f"{self.last} is no place of an example")
-        reader = ShardReader(self.dataset, int(self.shards[beginning["order"]]))
+        reader = ShardReader(self.dataset, int(self.shards()[beginning["order"]]))
         if beginning["shard"] is not None and not _alike(reader.state(), beginning["shard"]):
             raise ValueError(f"{beginning['shard']} is no state of a shard")
 
@@ -139,8 +147,11 @@ class Lane:
             place = position + self.span * float(random.random())
             if (place, position) > self.last:
                 heapq.heappush(waiting, (place, position, example))
-        if position + 1 < self.width:
-            self._too_few(position + 1)
+        if self.epoch == 0 and 0 < position + 1 < self.width:  # later ones may be dealt small shards by chance
+            raise UserError(
+                f"a global batch takes {self.width} examples at once, which is more than the {position + 1} of "
+                f"{self._place()}: lower --train_batch_size"
+            )
         while waiting:
             yield self._given_out(*heapq.heappop(waiting))
 
@@ -157,11 +168,8 @@ class Lane:
         """The examples of the epoch's shards from a beginning on, by position."""
         dataset, position, first = self.dataset, beginning["position"], beginning["order"]
         every = max(1, math.ceil(self.span / 8))
-        order = self.shards
-        if dataset.limit is None:  # otherwise the first ones are meant
-            order = generator(self.seed, self.epoch, self.number, 0).permutation(self.shards)
         skipped = dataset.skipped
-        for turn, shard in enumerate(order[first:].tolist(), first):
+        for turn, shard in enumerate(self.shards()[first:].tolist(), first):
             reader = ShardReader(dataset, shard, beginning["shard"] if turn == first else None)
             for example in reader:
                 yield position, example
@@ -171,21 +179,15 @@ class Lane:
                 if position % every == 0 and position > self.beginnings[-1]["position"]:
                     self.beginnings.append({"order": turn, "position": position, "shard": reader.state()})
         if self.epoch == 0 and dataset.skipped > skipped:
-            words = dataset.images.place if self.num_lanes == 1 else f"{self._shards()} of {dataset.images.place}"
-            logger.warning("skipped %d bad images of %s", dataset.skipped - skipped, words)
+            logger.warning("skipped %d bad images of %s", dataset.skipped - skipped, self._place())
 
-    def _shards(self) -> str:
-        return f"shard {', '.join(map(str, self.shards[:3]))}{', ...' if len(self.shards) > 3 else ''}"
-
-    def _too_few(self, count: int) -> None:
-        dataset = self.dataset
-        place = dataset.images.place if self.num_lanes == 1 else f"{self._shards()} of {dataset.images.place}"
-        if count == 0:
-            raise UserError(f"no example is left in {place}: remove or fill what is empty")
-        raise UserError(
-            f"a global batch takes {self.width} examples at once, which is more than the {count} of {place}: lower "
-            "--train_batch_size"
-        )
+    def _place(self) -> str:
+        """Where its examples lie, for messages."""
+        if self.num_lanes == 1:
+            return self.dataset.images.place
+        shards = self.shards()
+        named = ", ".join(map(str, shards[:3])) + (", ..." if len(shards) > 3 else "")
+        return f"shard {named} of {self.dataset.images.place}"
 
 
 def _alike(fresh: Any, saved: Any) -> bool:

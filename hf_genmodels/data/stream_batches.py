@@ -89,7 +89,6 @@ class StreamBatches:
         self.num_workers = num_workers
         # The newest of those that hold after so many global batches.
         self.states: deque[tuple[int, dict[int, State]]] = deque(maxlen=REMEMBERED)
-        self.told = False
         if rows.rank == 0 and len(rows.lanes) * rows.width >= 2 * rows.accumulation * rows.batch_size:
             logger.warning(
                 "warning: %s has %d shards, too few or too odd a number for each of %d processes to have its own: "
@@ -114,7 +113,6 @@ class StreamBatches:
                     found |= states
                 if micro == accumulation - 1:
                     self.states.append((number // accumulation + 1, found))
-                    self._compare(found)
                 if number >= position:
                     yield self._join(micro, [part for part, _ in parts])
 
@@ -206,21 +204,6 @@ class StreamBatches:
             for name, values in (part or {}).items():
                 whole[name][places] = values
         return whole
-
-    def _compare(self, lanes: dict[int, State]) -> None:
-        """Says once that some shards are much shorter than others, where this process has both."""
-        epochs = {number: state["epoch"] for number, state in lanes.items()}
-        least, most = min(epochs.values()), max(epochs.values())
-        # A lane in its epoch n (from 0) has ended n and not n + 1: lengths differ by more than most / (least + 1).
-        if self.told or 4 * most <= 5 * (least + 1):
-            return
-        self.told = True
-        shortest = max(epochs, key=epochs.__getitem__)
-        logger.warning(
-            "warning: the shards of %s have different lengths: the examples of shard %d come more than a quarter more "
-            "often than others; make them equally long",
-            *(self.dataset.images.place, shortest),
-        )
 
 
 class _Parts(torch.utils.data.IterableDataset):

@@ -93,25 +93,19 @@ def test_the_index_is_the_shard_and_the_row(shards):
         (1000, 64, 1, 1, 16),
         (1000, 64, 4, 1, 16),
         (1000, 64, 2, 2, 16),
-        (1000, 256, 64, 1, 128),  # of 256 lanes some would have 4 shards and some 3
+        (1000, 256, 64, 1, 256),
         (64, 64, 64, 1, 64),
-        (7, 64, 1, 1, 1),
-        (8, 6, 2, 1, 2),
-        (17, 4, 1, 1, 1),  # of 4 lanes one would have 5 shards, whose examples came less often
-        (17, 32, 4, 1, 1),
-        (40, 64, 8, 1, 8),
-        (100, 64, 16, 1, 16),  # processes read their own shards, 6 or 7
+        (7, 64, 1, 1, 4),
+        (8, 6, 2, 1, 6),
+        (17, 4, 1, 1, 4),
+        (17, 32, 4, 1, 16),
+        (40, 64, 8, 1, 32),
+        (100, 64, 16, 1, 64),
         (3, 17, 1, 1, 1),
     ],
 )
 def test_numbers_of_lanes(num_shards, batch, world, accumulation, lanes):
     assert count_lanes(num_shards, batch, world, accumulation) == lanes
-
-
-@pytest.mark.parametrize("num_shards", [17, 6])
-def test_examples_of_equal_shards_come_equally_often(shards, num_shards):
-    batches = take(shards([8] * num_shards), num_shards * 5, batch_size=8, seed=0)
-    assert set(Counter(rows_of(batches)).values()) == {5}
 
 
 def test_64_processes_see_each_example_of_64_shards_once_an_epoch(shards, monkeypatch):
@@ -122,7 +116,7 @@ def test_64_processes_see_each_example_of_64_shards_once_an_epoch(shards, monkey
         batches = take(dataset, 4, batch_size=4, rank=rank, world_size=64)
         for epoch in range(2):
             epochs[epoch] += rows_of(batches[2 * epoch : 2 * epoch + 2])
-        assert len({shard for shard, _ in reads.taken()}) == 1  # its own
+        assert len({shard for shard, _ in reads.taken()}) <= 2  # one an epoch
     assert sorted(epochs[0]) == sorted(epochs[1]) == [(shard, row) for shard in range(64) for row in range(8)]
     assert epochs[0] != epochs[1]
 
@@ -252,24 +246,29 @@ def test_fewer_shards_than_processes_are_shared_and_told_of(shards, caplog):
     assert line.startswith("warning: ") and "2 shards" in line and "4 processes" in line and "4 examples" in line
 
 
-@pytest.mark.parametrize(("lengths", "is_told"), [([20, 2], True), ([20, 15], True), ([20, 17], False)])
-def test_shards_of_different_lengths_are_told_of(shards, caplog, lengths, is_told):
-    dataset = shards(lengths)
-    with caplog.at_level(logging.WARNING):
-        take(dataset, 150, batch_size=2)
-    assert len(caplog.messages) == is_told
-    for line in caplog.messages:
-        assert line.startswith("warning: ") and "shard 1 come more than a quarter more often" in line
+@pytest.mark.parametrize(("lengths", "batch"), [([16] * 17, 8), ([16, 16, 16, 9], 4), ([20, 2], 2), ([8, 0, 8, 8], 4)])
+def test_all_examples_come_equally_often_whatever_the_shards(shards, lengths, batch):
+    dataset, epochs = shards(lengths), 60
+    rows = rows_of(take(dataset, epochs * sum(lengths) // batch, batch_size=batch))
+    seen = Counter(rows)
+    assert set(seen) == {(shard, row) for shard, length in enumerate(lengths) for row in range(length)}
+    views = [sum(seen[shard, row] for row in range(length)) / length for shard, length in enumerate(lengths) if length]
+    assert views == pytest.approx([epochs] * len(views), rel=0.1)
 
 
-def test_lanes_without_enough_examples(shards):
+def test_streams_without_enough_examples(shards):
     dataset = shards([20, 2, 20, 0])
-    with refused(r"no example is left in shard 3 of split 'train' of shards"):
-        take(dataset, 1, batch_size=4)
-    with refused(r"takes 3 examples at once, .* the 2 of shard 1 of split .*--train_batch_size"):
-        take(dataset, 1, batch_size=12, rank=0, world_size=1)
     # one lane each for two processes has something
     assert len(take(dataset, 9, batch_size=1, world_size=2, rank=1)) == 9
+    with refused(r"takes 3 examples at once, .* the 2 of shard 1 of split .*--train_batch_size"):
+        take(dataset, 1, batch_size=12)
+
+
+def test_streams_without_any_example_of_the_chosen_classes(shards):
+    dataset = shards([1, 1])
+    dataset.excluded = 0
+    with refused("has too few examples for a global batch, which takes 2 of its shards in each of 2 parts"):
+        take(dataset, 1, batch_size=4)
 
 
 def test_an_excluded_class_and_the_first_examples(shards):
