@@ -25,6 +25,10 @@ _CACHED = 2**16  # numbers of a kernel matrix that are in float64 while they are
 _FEW = 256  # rows of a subset up to which the errors of float32 products do not average out
 _OUTLIER = 16.0  # of the mean squared norm, beyond which a row's errors do not average out either
 _SMALL = 2**20  # numbers of a set up to which float64 costs nothing
+_WITHIN = (
+    1e-6,
+    1e6,
+)  # largest absolute values of sets whose products float32 holds, a row's that outweighs the others too
 _VISIBLE = 2e-3  # of the projections' spread: a distance that float32's errors do not reach
 
 
@@ -215,11 +219,13 @@ def kernel_distance(
     if not 2 <= subset_size <= smaller:
         raise UserError(f"KID: subset_size {subset_size} must lie between 2 and the {smaller} rows of the smaller set")
     dim = features_a.shape[1]
-    a, b = _as_floats(features_a), _as_floats(features_b)
+    a, b = _as_floats(features_a, features_b)
     # x.y + dim = (x - c).(y - c) + t(x) + t(y): of the first, small as it is, float32 keeps enough
     centre = a.mean(dim=0)
     even = subset_size > _FEW and all(_is_even(features, centre) for features in (a, b))
     dtype = a.dtype if even else torch.float64
+    if not even:  # what pulls the centre away would leave the other rows no digits
+        centre = torch.zeros_like(centre)
 
     def offsets(features: Tensor) -> Tensor:
         c = centre.double()
@@ -240,9 +246,17 @@ def kernel_distance(
     return KernelDistance(stacked.mean().item(), stacked.std(correction=0).item())
 
 
-def _as_floats(features: Tensor) -> Tensor:
-    """float32 or float64, whichever holds the numbers as they are."""
-    return features if features.dtype in (torch.float32, torch.float64) else features.float()
+def _as_floats(features_a: Tensor, features_b: Tensor) -> tuple[Tensor, Tensor]:
+    """Both sets in float32, or in float64 where one is, or where float32 could not hold their products."""
+    sets = features_a.detach(), features_b.detach()
+    if all(each.dtype != torch.float64 and _WITHIN[0] <= _largest(each) <= _WITHIN[1] for each in sets):
+        return sets[0].float(), sets[1].float()
+    return sets[0].double(), sets[1].double()
+
+
+def _largest(features: Tensor) -> float:
+    """The largest absolute value."""
+    return max(abs(bound.item()) for bound in features.aminmax())
 
 
 def _is_even(features: Tensor, centre: Tensor) -> bool:
@@ -292,10 +306,10 @@ def precision_recall(features_a: Tensor, features_b: Tensor, *, k: int = 3, chun
         UserError: A set with no more than `k` rows, or bad features.
     """
     check_pair(features_a, features_b, smallest=k + 1)
-    features = _as_floats(features_a), _as_floats(features_b)
+    features = _as_floats(features_a, features_b)
     centre = features[0].mean(dim=0)
-    _, exponent = math.frexp(max(abs(bound.item()) for each in features for bound in each.aminmax()))
-    balls = [Balls(Points(each, centre, 2.0**-exponent, chunk_size), k) for each in features]
+    _, exponent = math.frexp(max(map(_largest, features)))
+    balls = [Balls(Points(each, centre, 2.0 ** min(-exponent, 1000), chunk_size), k) for each in features]
     inside_a, inside_b = count_inside(*balls)
     return PrecisionRecall(precision=inside_a / len(features_b), recall=inside_b / len(features_a))
 
@@ -328,10 +342,10 @@ def sliced_wasserstein(
         UserError: Different dimensions, empty sets or numbers that are not finite.
     """
     check_pair(features_a, features_b, smallest=1)
-    a, b = _as_floats(features_a), _as_floats(features_b)
+    a, b = _as_floats(features_a, features_b)
     directions = torch.randn(a.shape[1], num_projections, dtype=torch.float64, generator=generator).to(a.device)
     directions /= directions.norm(dim=0)
-    if a.dtype == b.dtype == torch.float32 and min(a.numel(), b.numel()) > _SMALL:
+    if a.dtype == torch.float32 and min(a.numel(), b.numel()) > _SMALL:
         distance, spread = _wasserstein_on_lines(a, b, directions.float(), power, chunk_size)
         if distance > _VISIBLE * spread:
             return distance

@@ -15,7 +15,8 @@ def product(x: Tensor, y: Tensor) -> Tensor:
     """
     if x.dtype != torch.float32 or x.numel() == 0 or y.numel() == 0:
         return x @ y.T
-    if torch.get_float32_matmul_precision() != "highest":
+    backend = torch.backends.mkldnn if x.device.type == "cpu" else torch.backends.cuda
+    if backend.matmul.fp32_precision not in ("none", "ieee"):
         return (x.double() @ y.double().T).float()
     if x.device.type == "cpu" and torch.backends.mkldnn.is_available():
         return linear(x.to_mkldnn(), y.to_mkldnn()).to_dense()

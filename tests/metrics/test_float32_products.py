@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
@@ -134,3 +135,78 @@ def test_sliced_wasserstein_is_that_of_float64(how: str) -> None:
     a, b = pair(how, 6000, 300)
     found = sliced_wasserstein(a, b, generator=seeded(5), num_projections=16, chunk_size=6)
     assert found == pytest.approx(slow_sliced(a, b, 16, seed=5), rel=1e-6, abs=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1e-42, 1e-30, 1e-22, 1e-8, 1e8, 1e19, 3e36])
+def test_scales_that_float32_products_cannot_hold(scale: float) -> None:
+    a, b = pair("activations", 1100, 1000)
+    for metric in (precision_recall, sliced, kid):
+        scaled = metric(a * scale, b * scale)
+        # the same numbers in float64, whose scale is no matter
+        assert scaled == pytest.approx(metric((a * scale).double(), (b * scale).double()), rel=1e-6)
+    if scale > 1e-40:
+        assert precision_recall(a * scale, b * scale) == precision_recall(a, b)
+        assert sliced(a * scale, b * scale) == pytest.approx(scale * sliced(a, b), rel=1e-4)
+
+
+def sliced(a: Tensor, b: Tensor) -> float:
+    return sliced_wasserstein(a, b, generator=seeded(), num_projections=8)
+
+
+def kid(a: Tensor, b: Tensor) -> float:
+    return kernel_distance(a, b, generator=seeded(), num_subsets=2, subset_size=400).mean
+
+
+@pytest.mark.parametrize("side", [0, 1])
+@pytest.mark.parametrize("factor", [1e3, 1e6, 1e9, 1e15])
+def test_kid_beside_a_huge_row_that_is_not_drawn(factor: float, side: int) -> None:
+    sets = [torch.randn(1100, 1000, generator=seeded(seed)) for seed in (1, 2)]
+    drawn = torch.stack(
+        [torch.randperm(1100, generator=generator)[:400] for generator in [seeded()] for _ in range(4)]
+    )
+    left_out = next(row for row in range(1100) if row not in drawn)
+    expected = kid(*(each.double() for each in sets))
+    sets[side][left_out] *= factor
+    assert kid(*sets) == pytest.approx(expected, rel=1e-5)
+
+
+def test_precision_and_recall_of_the_smallest_numbers() -> None:
+    a, b = (each.double() for each in pair("activations", 40, 5))
+    assert precision_recall(a * 1e-150, b * 1e-150) == precision_recall(a, b)
+    assert precision_recall(a * 1e-310, b * 1e-310).precision <= 1
+
+
+def test_features_that_take_gradients() -> None:
+    a, b = pair("activations", 1100, 1000)
+    for metric in (precision_recall, sliced, kid):
+        assert metric(a.requires_grad_(), b) == metric(a.detach(), b)
+
+
+def reduced_generic() -> None:
+    torch.backends.fp32_precision = "tf32"
+
+
+def reduced_cuda() -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+
+
+def reduced_cpu() -> None:
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+
+
+@pytest.fixture
+def settings_are_put_back() -> Iterator[None]:
+    backends = torch.backends, torch.backends.cuda.matmul, torch.backends.mkldnn.matmul
+    before = [backend.fp32_precision for backend in backends]
+    yield
+    for backend, precision in zip(backends, before, strict=True):
+        backend.fp32_precision = precision
+
+
+@pytest.mark.parametrize("setting", [reduced_generic, reduced_cuda, reduced_cpu])
+def test_settings_of_less_precision_do_not_hold(settings_are_put_back: None, setting: Callable[[], None]) -> None:
+    a, b = pair("activations", 1100, 1000)
+    shares, *distances = (metric(a, b) for metric in (precision_recall, sliced, kid))
+    setting()
+    assert precision_recall(a, b) == shares
+    assert [metric(a, b) for metric in (sliced, kid)] == pytest.approx(distances, rel=1e-6)
