@@ -64,7 +64,7 @@ def test_a_folder_of_archives(tars, arguments, streaming, option, root):
     assert train.spec.name == root
     if streaming:
         assert train.num_shards == 3
-        batches = list(itertools.islice(TrainingBatches(train, batch_size=4, num_workers=2).start(0), 3))
+        batches = list(itertools.islice(TrainingBatches(train, batch_size=4, num_workers=2).start(0), 12))
         assert len({int(index) for batch in batches for index in batch["index"]}) == 12
 
 
