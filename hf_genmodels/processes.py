@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -56,3 +57,12 @@ def together(everyones: Callable[[Any], list[Any]]) -> Iterator[None]:
     if mine is not None:
         raise mine
     checked(said)
+
+
+def let_collectives_end() -> None:
+    """Let gloo's threads have the interpreter lock before this process destroys them.
+
+    They need the lock to drop the tensors of a collective that has ended. A process that destroys its process group at
+    that moment holds the lock while it joins them, and neither goes on (seen with torch 2.13).
+    """
+    time.sleep(0.3)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
@@ -23,6 +22,7 @@ from hf_genmodels.families import FAMILIES, Family, get_family
 from hf_genmodels.folders import resolve_folder
 from hf_genmodels.objectives.base import Objective
 from hf_genmodels.objectives.closed_form import ClosedFormObjective
+from hf_genmodels.processes import let_collectives_end
 
 from . import checkpointing
 from .arguments import TrainingArguments, check_arguments, check_finite, command_line, defaults_of, parse
@@ -245,7 +245,8 @@ def follow(run: Run, family: Family, options: dict[str, Any]) -> None:
         if run.stop_signals.received is not None:  # too late to stop anything
             raise Stopped(run.stop_signals.received)
     finally:
-        let_collectives_end(accelerator)
+        if accelerator.num_processes > 1:
+            let_collectives_end()
 
 
 def family_of(objective: Objective) -> Family:
@@ -267,16 +268,6 @@ def finish(run: Run, family: Family, results: dict[str, dict[str, float]]) -> No
         print(f"stopped by {run.stop_signals.received.name} before it was published")
     elif run.args.push_to_hub:
         print(f"published at {push(run)}")
-
-
-def let_collectives_end(accelerator: Accelerator) -> None:
-    """Let gloo's threads have the interpreter lock before this process destroys them.
-
-    They need the lock to drop the tensors of a collective that has ended. A process that destroys its process group at
-    that moment holds the lock while it joins them, and neither goes on (seen with torch 2.13).
-    """
-    if accelerator.num_processes > 1:
-        time.sleep(0.3)
 
 
 def saved_networks(accelerator: Accelerator, name_or_path: str) -> Path:

@@ -55,10 +55,17 @@ def evaluate(args: argparse.Namespace) -> None:
     folder of images, without a card, nowhere else than into --output_dir. Several processes of a launcher share the
     work, and one of them prints and writes.
     """
+    import torch
+
+    from ..data.workers import cores_of_this_process
     from ..evaluation.processes import Processes
 
     processes = Processes()
+    # Launchers set it when it is unset, which would leave other cores idle.
+    if processes.number > 1 and os.environ.get("OMP_NUM_THREADS") == "1":
+        torch.set_num_threads(cores_of_this_process())
     with contextlib.ExitStack() as stack:
+        stack.callback(processes.leave)
         if not processes.is_main:
             stack.enter_context(contextlib.redirect_stdout(stack.enter_context(open(os.devnull, "w"))))
         _evaluate(args, processes)

@@ -6,7 +6,9 @@ import dataclasses
 import hashlib
 import json
 import logging
+import os
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,7 @@ from .request import Request
 logger = logging.getLogger(__name__)
 
 LARGEST = 2**30  # bytes of the features of one set
+KEPT = 4 * 2**30  # bytes of all files
 # Of the options of data, those that change no image.
 _NO_MATTER = ("cache_dir", "dataloader_num_workers")
 _ROWS = 256
@@ -89,10 +92,12 @@ class FeatureCache:
         if not is_whole or said != {"key": self.key, "crc32": _crc32(features)}:
             logger.warning("%s is not as it was written: features are computed anew", self.path)
             return None
+        with suppress(OSError):  # a folder that may only be read
+            os.utime(self.path)  # `store` removes what has not been used for longest
         return features
 
     def store(self, features: Tensor) -> None:
-        """Keep features, unless they are too large; where they cannot be written, say so."""
+        """Keep features, unless they are too large, and remove the oldest; where they cannot be written, say so."""
         if features.numel() * features.element_size() > LARGEST:
             return
         features = features.contiguous()
@@ -100,8 +105,22 @@ class FeatureCache:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(self.path) as temporary:
                 save_file({"features": features}, temporary, {"key": self.key, "crc32": _crc32(features)})
+            _remove_oldest(self.path)
         except (UserError, OSError, SafetensorError) as error:
             logger.warning("features are not kept for another evaluation: %s", error)
+
+
+def _remove_oldest(newest: Path) -> None:
+    """Remove the files beside the newest one that were not used for longest, until all have no more than `KEPT`."""
+    found = []
+    for path in newest.parent.glob("[0-9a-f]*.safetensors"):
+        with suppress(FileNotFoundError):  # another evaluation has removed it
+            found.append((path != newest, -path.stat().st_mtime_ns, path.stat().st_size, path))
+    total = 0
+    for is_older, _, size, path in sorted(found):
+        total += size
+        if is_older and total > KEPT:
+            path.unlink(missing_ok=True)
 
 
 def _crc32(features: Tensor) -> str:

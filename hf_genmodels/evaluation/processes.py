@@ -13,7 +13,7 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ..errors import UserError
-from ..processes import PATIENCE, gather, together
+from ..processes import PATIENCE, gather, let_collectives_end, together
 
 T = TypeVar("T")
 
@@ -35,9 +35,6 @@ class Processes:
             if not torch.distributed.is_initialized():
                 torch.distributed.init_process_group("gloo", timeout=PATIENCE)
             self.rank = torch.distributed.get_rank()
-            cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            # launchers leave each process one thread, whatever there is
-            torch.set_num_threads(max(1, cores // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))))
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
 
@@ -64,6 +61,12 @@ class Processes:
     def of_all(self, value: T) -> list[T]:
         """The values of all, in each of them."""
         return [value] if self.number == 1 else gather(value)
+
+    def leave(self) -> None:
+        """Leave the group, at the end of a program: gloo's threads must not outlive the interpreter."""
+        if self.number > 1:
+            let_collectives_end()
+            torch.distributed.destroy_process_group()
 
     def together(self) -> AbstractContextManager[None]:
         """See `hf_genmodels.processes.together`, among these."""

@@ -363,7 +363,8 @@ def _wasserstein_on_lines(
         x, y = _sorted_projections(a, centre, u), _sorted_projections(b, centre, u)
         squares += x.square().sum(dtype=torch.float64).item()
         differences = x.sub_(y) if len(a) == len(b) else x[:, of_a] - y[:, of_b]
-        total += (differences.abs_().pow_(power).sum(dim=0, dtype=torch.float64) @ weights).item()
+        for few in differences.split(16):  # in float64, for high powers leave float32's range
+            total += (few.double().abs_().pow_(power).sum(dim=0) @ weights).item()
     number = directions.shape[1]
     return (total / number) ** (1 / power), math.sqrt(squares / (number * len(a)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -94,6 +95,28 @@ def test_nothing_is_kept_of_unknown_weights_or_against_a_wish(looked_at: Any, tm
     looked_at(sha=None)
     looked_at(feature_cache=False)
     assert not files(tmp_path)
+
+
+def test_files_that_were_not_used_for_longest_make_room(
+    looked_at: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kept_as(age: int, number: int) -> Path:
+        before = set(files(tmp_path))
+        looked_at(num_samples=number)
+        (path,) = set(files(tmp_path)) - before
+        os.utime(path, (age, age))
+        return path
+
+    first, second, third = (kept_as(age, 20 + age) for age in (1, 2, 3))
+    looked_at(num_samples=21)  # which is then the one used last
+    monkeypatch.setattr("hf_genmodels.evaluation.cache.KEPT", sum(p.stat().st_size for p in (first, second, third)))
+    looked_at(num_samples=20)
+    left = set(files(tmp_path))
+    assert first in left and third in left and second not in left
+    monkeypatch.setattr("hf_genmodels.evaluation.cache.KEPT", 1)
+    fourth = kept_as(4, 30)
+    assert files(tmp_path) == [fourth]
+    assert looked_at(num_samples=30)[0] == 0
 
 
 def spoil(path: Path, how: str) -> None:

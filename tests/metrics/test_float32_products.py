@@ -149,6 +149,16 @@ def test_scales_that_float32_products_cannot_hold(scale: float) -> None:
         assert sliced(a * scale, b * scale) == pytest.approx(scale * sliced(a, b), rel=1e-4)
 
 
+@pytest.mark.parametrize("scale", [1e-5, 1e5])
+def test_high_powers_that_float32_cannot_hold(scale: float) -> None:
+    a, b = (scale * torch.randn(1100, 1000, generator=seeded(seed)) * seed for seed in (1, 2))
+    of_32, of_64 = (
+        sliced_wasserstein(x, y, generator=seeded(), num_projections=8, power=9.0)
+        for x, y in ((a, b), (a.double(), b.double()))
+    )
+    assert of_32 == pytest.approx(of_64, rel=1e-6)
+
+
 def sliced(a: Tensor, b: Tensor) -> float:
     return sliced_wasserstein(a, b, generator=seeded(), num_projections=8)
 

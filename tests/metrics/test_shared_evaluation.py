@@ -83,3 +83,17 @@ def test_two_processes_and_one_make_the_same_figures(model: Path, tmp_path: Path
     for a, b in zip(one, two, strict=True):
         assert a | {"value": 0} == b | {"value": 0}
         assert b["value"] == pytest.approx(a["value"], rel=1e-6)  # processes may have other numbers of threads
+
+
+def test_threads_of_a_program_stay_as_it_set_them(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import torch\n"
+        "from hf_genmodels.evaluation.processes import Processes\n"
+        "torch.set_num_threads(3)\n"
+        "processes = Processes()\n"
+        "assert (processes.number, torch.get_num_threads()) == (2, 3)\n"
+        "processes.leave()\n"
+    )
+    ended = launch_two_of([str(program)])
+    assert ended.returncode == 0, ended.stderr

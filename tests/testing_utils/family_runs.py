@@ -13,8 +13,9 @@ from accelerate import Accelerator
 from hf_genmodels.data import DataArguments, DataSpec, LoadedData, load_data
 from hf_genmodels.families import FAMILIES
 from hf_genmodels.objectives.base import Objective
+from hf_genmodels.processes import let_collectives_end
 from hf_genmodels.training.arguments import TrainingArguments
-from hf_genmodels.training.entry import let_collectives_end, make_run
+from hf_genmodels.training.entry import make_run
 from hf_genmodels.training.health import DATA_WAIT
 from tests.families import CASES
 from tests.testing_utils.cases import Equal
@@ -109,7 +110,7 @@ def main(folder: Path) -> None:
         train(name, shared, **changes)
         train(name, folder / f"{name} resumed", shared / "checkpoint-5", **changes)
     accelerator.wait_for_everyone()
-    let_collectives_end(accelerator)
+    let_collectives_end()
     accelerator.end_training()
 
 

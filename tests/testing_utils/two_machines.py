@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from hf_genmodels import UserError
-from hf_genmodels.training.entry import let_collectives_end
+from hf_genmodels.processes import let_collectives_end
 from hf_genmodels.training.output_folder import occupied
 from hf_genmodels.training.resuming import sees_first
 from tests.testing_utils.told import trained
@@ -83,7 +83,7 @@ def main(folder: Path) -> None:
         said["occupied"] = refusal(lambda: trained(run, overwrite_output_dir=True))
 
     (mine / "said.json").write_text(json.dumps(said))
-    let_collectives_end(accelerator)
+    let_collectives_end()
     accelerator.end_training()
 
 
