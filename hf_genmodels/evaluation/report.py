@@ -14,6 +14,7 @@ from ..metrics import distribution, likelihood, texture
 from ..metrics.constraints import EPSILON
 from ..metrics.detection import auroc
 from ..metrics.polarimetry import mean_std_median
+from ..metrics.sliced_wasserstein import sliced_wasserstein
 from .collect import Collected
 from .kinds import ANOMALY, CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
 from .request import Request
@@ -83,7 +84,7 @@ def _compare_features(request: Request, metric: str, real: Collected, made: Coll
         yield Figure("precision", pair.precision, {**settings, "k": _NEIGHBOUR})
         yield Figure("recall", pair.recall, {**settings, "k": _NEIGHBOUR})
     elif metric == "swd":
-        value = distribution.sliced_wasserstein(a, b, generator=request.generator(), num_projections=_PROJECTIONS)
+        value = sliced_wasserstein(a, b, generator=request.generator(), num_projections=_PROJECTIONS)
         yield Figure("SWD", value, {**settings, "num_projections": _PROJECTIONS})
     else:
         entropy = distribution.inception_score(torch.cat(made.probabilities))

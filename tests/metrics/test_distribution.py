@@ -17,8 +17,8 @@ from hf_genmodels.metrics.distribution import (
     kernel_distance,
     mean_and_covariance,
     precision_recall,
-    sliced_wasserstein,
 )
+from hf_genmodels.metrics.sliced_wasserstein import sliced_wasserstein
 
 
 def seeded(seed: int = 0) -> torch.Generator:

@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from hf_genmodels.metrics.distribution import kernel_distance, precision_recall, sliced_wasserstein
+from hf_genmodels.metrics.distribution import kernel_distance, precision_recall
+from hf_genmodels.metrics.sliced_wasserstein import sliced_wasserstein
 
 
 def seeded(seed: int = 0) -> torch.Generator:
