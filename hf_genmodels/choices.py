@@ -19,6 +19,7 @@ PENALTIES: dict[str, tuple[str, ...]] = {
 LatentLoss = Literal["nll_a", "nll_b", "softmax"]
 LatentPrior = Literal["gaussian", "mixture"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]
+DDPMLoss = Literal["simple", "hybrid", "vlb"]
 ConstraintNoise = Literal["gaussian", "laplacian"]
 PixelwiseConditioning = Literal["map", "cgan"]
 PixelLoss = Literal["l1", "mse"]

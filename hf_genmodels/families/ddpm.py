@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from ..checks import check_minimums, check_positive, check_unused
-from ..choices import PredictionType
+from ..choices import DDPMLoss, PredictionType
 from ..data.spec import DataSpec
 from ..errors import UserError
 from ..files import read_json
@@ -51,6 +51,20 @@ class DDPMArguments:
     )
     snr_gamma: float | None = field(
         default=None, metadata={"help": "gamma of the min-SNR weights (paper: 5); by default all weights are 1."}
+    )
+    ddpm_variance_type: Literal["fixed_small", "learned_range"] = field(
+        default="fixed_small",
+        metadata={
+            "help": "Variances of the reverse steps: the posterior's (Ho et al. 2020), or where the network says "
+            "between it and the forward step's (Nichol & Dhariwal 2021); diffusers' names."
+        },
+    )
+    ddpm_loss: DDPMLoss | None = field(
+        default=None,
+        metadata={
+            "help": "simple: mean squared error of the prediction; hybrid: plus 0.001 times the variational bound, "
+            "which teaches the variances alone; vlb: the bound. Default: simple, or hybrid for learned variances."
+        },
     )
     block_out_channels: list[int] | None = field(
         default=None,
@@ -144,6 +158,7 @@ def objective(
         num_inference_steps=args.ddpm_num_inference_steps,
         vae=vae,
         scaling_factor=scaling_factor,
+        loss=args.ddpm_loss,
     )
 
 
@@ -155,9 +170,20 @@ def check_values(args: DDPMArguments) -> None:
     """
     check_minimums(args, ddpm_num_steps=2, ddpm_num_inference_steps=1, layers_per_block=1)
     check_positive(args, "snr_gamma")
+    is_learned = args.ddpm_variance_type == "learned_range"
     for name in ("dropout", "label_dropout"):
         if not 0 <= getattr(args, name) < 1:
             raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
+    if args.ddpm_loss is None:
+        args.ddpm_loss = "hybrid" if is_learned else "simple"
+    if is_learned and args.ddpm_loss == "simple":
+        raise UserError(
+            "--ddpm_loss simple does not teach the variances of --ddpm_variance_type learned_range; use hybrid or vlb"
+        )
+    if args.ddpm_loss == "hybrid" and not is_learned:
+        raise UserError("--ddpm_loss hybrid teaches variances; it goes with --ddpm_variance_type learned_range")
+    if args.ddpm_loss == "vlb":
+        check_unused(args, "with --ddpm_loss vlb, which weighs time steps by itself", "snr_gamma")
     if not args.class_conditional:
         check_unused(args, "without --class_conditional", "label_dropout")
 

@@ -71,7 +71,7 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
     return UNet2DModel(
         sample_size=as_sample_size(shape[1], shape[2]) if is_image else 1,
         in_channels=shape[0],
-        out_channels=shape[0],
+        out_channels=shape[0] * (2 if args.ddpm_variance_type == "learned_range" else 1),
         block_out_channels=channels,
         down_block_types=("DownBlock2D", *[down] * (levels - 1)),
         up_block_types=(*[up] * (levels - 1), "UpBlock2D"),
@@ -92,6 +92,7 @@ def saved_unet_options(config: Any) -> dict[str, Any]:
         "attention": any(kind.startswith("Attn") for kind in config.down_block_types),
         "dropout": config.dropout,
         "class_conditional": config.num_class_embeds is not None,
+        "ddpm_variance_type": "learned_range" if config.out_channels == 2 * config.in_channels else "fixed_small",
     }
 
 
@@ -127,6 +128,7 @@ def build_scheduler(args: Any, is_image: bool) -> "DDPMScheduler":
         beta_schedule=args.ddpm_beta_schedule,
         prediction_type=args.prediction_type or ("epsilon" if is_image else "v_prediction"),
         clip_sample=is_image,
+        variance_type=args.ddpm_variance_type,
     )
 
 

@@ -4,8 +4,8 @@ Time steps are 1 .. T in the papers and indices 0 .. T - 1 in the code. alpha_ba
 product of 1 - beta up to a time step: the scheduler's `alphas_cumprod` at its index, one number or (batch,) of them.
 It is alpha_bar, not one step's alpha, that noises a sample and that turns a prediction into x_0.
 
-Sources: Ho et al. 2020 (DDPM, arXiv 2006.11239), Salimans & Ho 2022 (v, arXiv 2202.00512), Hang et al. 2023 (min-SNR
-weights, arXiv 2303.09556).
+Sources: Ho et al. 2020 (DDPM, arXiv 2006.11239), Nichol & Dhariwal 2021 (learned variances, arXiv 2102.09672),
+Salimans & Ho 2022 (v, arXiv 2202.00512), Hang et al. 2023 (min-SNR weights, arXiv 2303.09556).
 """
 
 from __future__ import annotations
@@ -16,13 +16,18 @@ import torch
 from torch import Tensor
 
 from ..choices import PredictionType
-from .likelihood import sum_per_sample
+from .likelihood import gaussian_nll, sum_per_sample
 
 
 def _scales(alpha_bar: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
     """sqrt(alpha_bar), of the sample, and sqrt(1 - alpha_bar), of the noise, as factors of (batch, ...) tensors."""
     alpha_bar = alpha_bar.to(like.device).reshape(-1, *[1] * (like.ndim - 1))
     return alpha_bar.sqrt(), (1 - alpha_bar).sqrt()
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32, unless they are in float64."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def signal_to_noise(alpha_bar: Tensor) -> Tensor:
@@ -122,25 +127,84 @@ def prior_kl(sample: Tensor, alpha_bar: Tensor) -> Tensor:
     return sum_per_sample(0.5 * alpha_bar * (sample.float().square() - 1) - 0.5 * torch.log1p(-alpha_bar))
 
 
-def posterior_kl(sample: Tensor, predicted: Tensor, alpha_bar: Tensor, previous_alpha_bar: Tensor) -> Tensor:
+def log_variance_bounds(alpha_bars: Tensor) -> tuple[Tensor, Tensor]:
+    """Logarithms of the least and greatest variance of each reverse step: beta with a tilde (Ho et al., eq. 7), beta.
+
+    They are right where all that is known of the data is their value, or nothing (Ho et al., section 3.2). The first
+    step's least variance would be 0; as in the code of Nichol & Dhariwal it is the second step's.
+
+    Args:
+        alpha_bars: Of all steps, or of those of them that a sampler takes, from the first on; two or more.
+
+    Returns:
+        (steps,) and (steps,), float64.
+    """
+    alpha_bars = alpha_bars.double()
+    previous = torch.cat([torch.ones_like(alpha_bars[:1]), alpha_bars[:-1]])
+    greatest = 1 - alpha_bars / previous
+    least = greatest * (1 - previous) / (1 - alpha_bars)
+    return torch.cat([least[1:2], least[1:]]).log(), greatest.log()
+
+
+def fixed_log_variances(alpha_bars: Tensor) -> Tensor:
+    """Log sigma^2 of reverse steps with the posterior variance, and beta_1 in the first, where that is 0; (steps,)."""
+    least, greatest = log_variance_bounds(alpha_bars)
+    return torch.cat([greatest[:1], least[1:]])
+
+
+def learned_log_variance(values: Tensor, least: Tensor, greatest: Tensor) -> Tensor:
+    """Log sigma^2 of a network that says where it lies between its bounds (Nichol & Dhariwal, eq. 15).
+
+    As in their code and in diffusers (`variance_type="learned_range"`) -1 stands for the least and 1 for the greatest,
+    and nothing keeps values between the two.
+
+    Args:
+        values: The second half of the network's channels, (batch, ...).
+        least: See `log_variance_bounds`, (batch,).
+        greatest: Likewise.
+
+    Returns:
+        (batch, ...) in float32, or the type of `values` if that is wider.
+    """
+    values = _wide(values)
+    least, greatest = (
+        bound.to(values.device, values.dtype).reshape(-1, *[1] * (values.ndim - 1)) for bound in (least, greatest)
+    )
+    share = (values + 1) / 2
+    return share * greatest + (1 - share) * least
+
+
+def posterior_kl(
+    sample: Tensor,
+    predicted: Tensor,
+    alpha_bar: Tensor,
+    previous_alpha_bar: Tensor,
+    log_ratio: Tensor | None = None,
+) -> Tensor:
     """KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)), the L_{t-1} of Ho et al., eq. 5, for t > 1.
 
-    p is q with the predicted x_0 in place of the true one: both have the posterior variance (beta with a tilde, eq.
-    7), and the means (eq. 7) differ by sqrt(previous_alpha_bar) beta_t / (1 - alpha_bar) times the error of x_0. What
-    comes out is half the error's square times the loss of signal-to-noise ratio from t - 1 to t.
+    p is q with the predicted x_0 in place of the true one: the means (eq. 7) differ by sqrt(previous_alpha_bar)
+    beta_t / (1 - alpha_bar) times the error of x_0. Where both have the posterior variance (beta with a tilde, eq.
+    7), what comes out is half the error's square times the loss of signal-to-noise ratio from t - 1 to t.
 
     Args:
         sample: x_0, (batch, ...).
         predicted: The network's x_0, same shape.
         alpha_bar: Of t, (batch,).
         previous_alpha_bar: Of t - 1, (batch,).
+        log_ratio: log of the posterior variance over that of p, (batch, ...) or broadcast against it; None for 0.
 
     Returns:
         (batch,) nats.
     """
     # the ratios' difference, without what cancels in it
     loss = (previous_alpha_bar - alpha_bar) / ((1 - alpha_bar) * (1 - previous_alpha_bar))
-    return 0.5 * loss.to(sample.device) * sum_per_sample((sample.float() - predicted.float()).square())
+    loss = loss.to(sample.device)
+    squared = (_wide(sample) - _wide(predicted)).square()
+    if log_ratio is None:
+        return 0.5 * loss * sum_per_sample(squared)
+    distance = torch.exp(log_ratio) * squared * loss.reshape(-1, *[1] * (sample.ndim - 1))
+    return 0.5 * sum_per_sample(distance + torch.expm1(log_ratio) - log_ratio)
 
 
 def discretized_gaussian_log_likelihood(sample: Tensor, mean: Tensor, log_std: Tensor, num_levels: int) -> Tensor:
@@ -158,7 +222,7 @@ def discretized_gaussian_log_likelihood(sample: Tensor, mean: Tensor, log_std: T
         (batch,) nats.
     """
     half = 1 / (num_levels - 1)
-    centred, precision = sample.float() - mean.float(), torch.exp(-log_std.float())
+    centred, precision = _wide(sample) - _wide(mean), torch.exp(-_wide(log_std))
     lower = torch.where(sample < half - 1, -math.inf, (centred - half) * precision)
     upper = torch.where(sample > 1 - half, math.inf, (centred + half) * precision)
     # The same interval on the side of the mean where distribution functions are small and their logarithms exact.
@@ -166,3 +230,47 @@ def discretized_gaussian_log_likelihood(sample: Tensor, mean: Tensor, log_std: T
     lower, upper = torch.where(swap, -upper, lower), torch.where(swap, -lower, upper)
     log_upper = torch.special.log_ndtr(upper)
     return sum_per_sample(log_upper + torch.log(-torch.expm1(torch.special.log_ndtr(lower) - log_upper)))
+
+
+def bound_terms(
+    sample: Tensor,
+    predicted: Tensor,
+    log_variance: Tensor,
+    timesteps: Tensor,
+    alpha_bars: Tensor,
+    least: Tensor,
+    num_levels: int | None,
+) -> Tensor:
+    """The bound's term of each sample's time step: L_0 at the first, else L_{t-1} (Ho et al., eq. 5).
+
+    L_T is not among them, nothing learns by it. Nothing is read back from the device.
+
+    Args:
+        sample: x_0, (batch, ...).
+        predicted: The network's x_0, same shape.
+        log_variance: log sigma^2 of the reverse step, same shape, or one that broadcasts against it.
+        timesteps: Index of each sample's time step, (batch,).
+        alpha_bars: Of all time steps, (steps,).
+        least: Logarithms of the posterior variances, see `log_variance_bounds`, (steps,).
+        num_levels: Grey levels of images; None for continuous data, whose L_0 is a density's.
+
+    Returns:
+        (batch,) nats.
+    """
+    is_first = timesteps == 0
+    in_first = is_first.reshape(-1, *[1] * (sample.ndim - 1))
+    # every sample goes through both, so each is asked only what it can answer, whatever the other gives
+    later = timesteps.clamp(min=1)
+    log_ratio = least[later].to(log_variance.dtype).reshape(in_first.shape) - log_variance
+    log_ratio = torch.where(in_first, 0.0, log_ratio)
+    divergence = posterior_kl(sample, predicted, alpha_bars[later], alpha_bars[later - 1], log_ratio)
+    mean = torch.where(in_first, predicted, sample)
+    log_std = torch.where(in_first, 0.5 * log_variance, 0.0)
+    return torch.where(is_first, first_term(sample, mean, log_std, num_levels), divergence)
+
+
+def first_term(sample: Tensor, mean: Tensor, log_std: Tensor, num_levels: int | None) -> Tensor:
+    """L_0 = -log p(x_0 | x_1), (batch,) nats: of grey levels, or of a density where `num_levels` is None."""
+    if num_levels is None:
+        return gaussian_nll(sample, mean, log_std)
+    return -discretized_gaussian_log_likelihood(sample, mean, log_std, num_levels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import get_args
 
 import numpy as np
@@ -14,7 +15,11 @@ from torch.distributions import Normal, kl_divergence
 
 from hf_genmodels.losses.diffusion import (
     PredictionType,
+    bound_terms,
     discretized_gaussian_log_likelihood,
+    fixed_log_variances,
+    learned_log_variance,
+    log_variance_bounds,
     min_snr_weight,
     posterior_kl,
     predicted_noise,
@@ -144,3 +149,85 @@ def test_log_likelihoods_are_summed_over_an_image():
         sample.reshape(4, 1), mean.reshape(4, 1), torch.tensor([[-1.0]] * 4), 5
     )
     assert whole.shape == (1,) and whole.item() == pytest.approx(pixels.sum().item(), rel=1e-6)
+
+
+# learned variances ---------------------------------------------------------------------------------------------------
+
+
+def test_learned_variances_are_those_of_the_scheduler():
+    scheduler = DDPMScheduler(20, beta_schedule="squaredcos_cap_v2", variance_type="learned_range")
+    values = torch.linspace(-1.5, 1.5, 12).reshape(4, 3)
+    least, greatest = log_variance_bounds(scheduler.alphas_cumprod)
+    found = learned_log_variance(values, least[TIMESTEPS], greatest[TIMESTEPS])
+    for row, t in enumerate(TIMESTEPS.tolist()):
+        expected = scheduler._get_variance(t, predicted_variance=values[row])
+        torch.testing.assert_close(found[row], expected, rtol=1e-4, atol=1e-4)
+    # the first step's least variance would be 0
+    assert least[0] == least[1] and greatest[0].item() == pytest.approx(scheduler.betas[0].log().item(), rel=1e-4)
+    small, variance_of = (
+        fixed_log_variances(scheduler.alphas_cumprod),
+        partial(scheduler._get_variance, variance_type="fixed_small"),
+    )
+    for t in (1, 7, 19):
+        assert small[t].exp().item() == pytest.approx(variance_of(t).item(), 1e-4)
+    assert small[0].exp().item() == pytest.approx(scheduler.betas[0].item(), rel=1e-4)
+
+
+def slow_terms(sample, predicted, log_variance, timesteps, levels) -> torch.Tensor:
+    """Each term by the distributions themselves, in float64; the level's probability as a difference of two."""
+    bars, terms = SCHEDULER.alphas_cumprod.double(), []
+    for row, t in enumerate(timesteps.tolist()):
+        x, guess, std = sample[row].double(), predicted[row], torch.exp(log_variance[row] / 2)
+        if t == 0:
+            p = Normal(guess, std)
+            if levels is None:
+                terms.append(-p.log_prob(x).sum())
+                continue
+            half = 1 / (levels - 1)
+            upper = torch.where(x > 1 - half, 1.0, p.cdf(x + half))
+            terms.append(-(upper - torch.where(x < half - 1, 0.0, p.cdf(x - half))).log().sum())
+            continue
+        now, before = bars[t], bars[t - 1]
+        beta = 1 - now / before
+        noisy = torch.full_like(x, 0.3)  # the same in both means
+        kept = (1 - beta).sqrt() * (1 - before) / (1 - now) * noisy
+        means = [before.sqrt() * beta / (1 - now) * each + kept for each in (x, guess)]
+        q = Normal(means[0], ((1 - before) / (1 - now) * beta).sqrt())
+        terms.append(kl_divergence(q, Normal(means[1], std)).sum())
+    return torch.stack(terms)
+
+
+@pytest.mark.parametrize("levels", [None, 17, 256])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bound_with_learned_variances(levels, dtype, pair):
+    sample, noise = pair
+    grid = 16 if levels is None else levels - 1
+    sample = ((sample + 1) / 2 * grid).round() / grid * 2 - 1
+    sample[0, 0, 0] = torch.tensor([-1.0, 1.0, 1.0])
+    timesteps, bars = torch.tensor([0, 1, 9, 19]), SCHEDULER.alphas_cumprod
+    least, greatest = log_variance_bounds(bars)
+    predicted = (sample + 0.1 * noise).to(dtype).requires_grad_()
+    values = torch.sin(7 * noise).to(dtype).requires_grad_()
+    log_variance = learned_log_variance(values, least[timesteps], greatest[timesteps])
+    bars, low = bars.to(dtype), least.to(dtype)
+    found = bound_terms(sample.to(dtype), predicted, log_variance, timesteps, bars, low, levels)
+    expected = slow_terms(sample, predicted.double(), log_variance.double(), timesteps, levels)
+    precision = 2e-3 if dtype == torch.float32 else 1e-6
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=precision)
+    gradients = [
+        torch.autograd.grad(terms.sum(), (predicted, values), retain_graph=True) for terms in (found, expected)
+    ]
+    for ours, theirs in zip(*gradients, strict=True):
+        assert ours.abs().sum(dim=(1, 2, 3)).min() > 0
+        torch.testing.assert_close(ours, theirs, rtol=10 * precision, atol=precision)
+
+
+def test_bound_with_the_posterior_variance_is_that_of_the_posterior(pair):
+    sample, noise = pair
+    bars = SCHEDULER.alphas_cumprod
+    fixed, (least, _) = fixed_log_variances(bars).float(), log_variance_bounds(bars)
+    found = bound_terms(
+        sample, sample + 0.1 * noise, fixed[TIMESTEPS].view(-1, 1, 1, 1), TIMESTEPS, bars, least.float(), 256
+    )
+    expected = posterior_kl(sample, sample + 0.1 * noise, bars[TIMESTEPS], bars[TIMESTEPS - 1])
+    assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
