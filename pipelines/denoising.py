@@ -13,13 +13,11 @@ from torch import Tensor
 
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_noise, predicted_sample
-from hf_genmodels.sizes import height_width
 
 from .base import GenerativePipelineOutput, Generators, Task
-from .chunks import in_chunks
-from .images import SampleShape
-from .iterative import IterativePipeline, StepCallback
-from .labels import ClassLabels, match_labels, random_labels
+from .guided import GuidedPipeline, Predict, Step
+from .iterative import StepCallback
+from .labels import ClassLabels, match_labels
 from .latents import interpolate_latents
 from .noise_schedules import (
     advice_if_not_finite,
@@ -32,16 +30,10 @@ from .noise_schedules import (
 )
 
 DDIM_STEPS = 50
-GUIDANCE_SCALE = 2.0
 
 
-class DenoisingPipeline(IterativePipeline):
+class DenoisingPipeline(GuidedPipeline):
     """Samples, DDIM codes and reconstructions of a UNet2DModel that was trained to denoise.
-
-    `to_diffused` and `from_diffused` say what it denoises: by default the samples themselves, (channels, height,
-    width) or, where the network's `sample_size` is 1, vectors (dim,), which are (dim, 1, 1) inside.
-
-    A conditional network (`num_class_embeds`) knows one class more than the data have, the last: it means "any".
 
     Samplers are swapped as in diffusers, `pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)`: DDPM,
     DDIM, DPM-Solver (`DPMSolverMultistepScheduler`), Karras et al.'s (`EulerDiscreteScheduler` and
@@ -51,44 +43,6 @@ class DenoisingPipeline(IterativePipeline):
     measures = frozenset({"samples", "reconstructions"})
     tasks: ClassVar[tuple[Task, ...]] = ("reconstruct", "encode")
     sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
-    model_cpu_offload_seq = "unet"
-    _callback_tensor_inputs: ClassVar[list[str]] = ["latents", "denoised"]
-    unet: Any
-    scheduler: Any
-
-    # hooks -----------------------------------------------------------------------------------------------------------
-
-    @property
-    def sample_shape(self) -> SampleShape:
-        """Shape of one sample, (channels, height, width) or (dim,)."""
-        return self.latent_shape
-
-    def to_diffused(self, images: Any) -> Tensor:
-        """Images as users give them -> what is noised and denoised, float32 (batch, *latent_shape)."""
-        return self.prepare_images(images, torch.float32)
-
-    def from_diffused(self, diffused: Tensor) -> Tensor:
-        """(batch, *latent_shape) -> samples, images in [-1, 1]."""
-        return diffused
-
-    # the network -----------------------------------------------------------------------------------------------------
-
-    @property
-    def network_shape(self) -> tuple[int, int, int]:
-        """What the network takes: (channels, height, width)."""
-        return self.unet.config.in_channels, *height_width(self.unet.config.sample_size)
-
-    @property
-    def latent_shape(self) -> SampleShape:
-        """Shape of x_T as `latents`, and of what is diffused: the network's, or (dim,) for vectors."""
-        channels, height, width = self.network_shape
-        return (channels,) if (height, width) == (1, 1) else (channels, height, width)
-
-    @property
-    def num_classes(self) -> int | None:
-        """Number of classes of a conditional network, else None."""
-        embeddings: int | None = self.unet.config.get("num_class_embeds")
-        return None if embeddings is None else embeddings - 1
 
     @property
     def predicts_variances(self) -> bool:
@@ -115,39 +69,6 @@ class DenoisingPipeline(IterativePipeline):
         if self.config.trained_schedule is None:
             raise no_ddpm_schedule(self.scheduler)
         return training_scheduler(self.config.trained_schedule)
-
-    def predict(
-        self, noisy: Tensor, timestep: Tensor, labels: Tensor | None = None, guidance_scale: float = 1.0
-    ) -> Tensor:
-        """The network's prediction (noise, sample or v) for x_t, with classifier-free guidance.
-
-        Guidance is Ho & Salimans 2022 (arXiv 2207.12598), eq. 6, with guidance_scale = 1 + w. Variances that the
-        network predicts too are left out.
-
-        Args:
-            noisy: (batch, channels, height, width).
-            timestep: One, or (batch,) without guidance.
-            labels: (1,) or (batch,); None for "any".
-            guidance_scale: 1 for none.
-        """
-        return self._predict(noisy.to(self.unet.dtype), labels, timestep, guidance_scale)[0]
-
-    def _predict(
-        self, noisy: Tensor, labels: Tensor | None, timestep: Tensor, guidance_scale: float
-    ) -> tuple[Tensor, Tensor]:
-        """`predict`, and what the network says of the variances (batch, 0 or as many channels, height, width)."""
-        channels = noisy.shape[1]
-        if self.num_classes is None:
-            output: Tensor = self.unet(noisy, timestep, return_dict=False)[0]
-            return output[:, :channels], output[:, channels:]
-        any_class = torch.full((len(noisy),), self.num_classes, device=noisy.device)
-        labels = any_class if labels is None else labels.expand(len(noisy))
-        if guidance_scale == 1.0:
-            output = self.unet(noisy, timestep, class_labels=labels, return_dict=False)[0]
-            return output[:, :channels], output[:, channels:]
-        both = self.unet(noisy.repeat(2, 1, 1, 1), timestep, torch.cat([labels, any_class]), return_dict=False)[0]
-        conditional, unconditional = both[:, :channels].chunk(2)
-        return unconditional + guidance_scale * (conditional - unconditional), both[: len(noisy), channels:]
 
     # samples ---------------------------------------------------------------------------------------------------------
 
@@ -194,51 +115,27 @@ class DenoisingPipeline(IterativePipeline):
             UserError: The arguments' shapes do not fit, there is no such class, guidance of a network without
                 classes, too many steps, steps that the scheduler cannot do, or `eta` for one that has none.
         """
-        labels = self.find_labels(class_labels)
-        if guidance_scale is not None and self.num_classes is None:
-            raise UserError("guidance_scale: the model was trained without classes (num_class_embeds is None)")
-        scale = GUIDANCE_SCALE if guidance_scale is None else guidance_scale
-        steps, options = self._prepare_scheduler(num_inference_steps, generator, eta)
-        if latents is not None:
-            batch_size = len(latents)
-        elif batch_size is None:
-            batch_size = 1 if labels is None else len(labels)
-        noise = self.random_latents(batch_size, self.latent_shape, generator, latents, torch.float32)
-        labels = match_labels(labels, batch_size)
-        if labels is None and self.num_classes is not None:
-            labels = random_labels(self.random_uniform(batch_size, generator), self.num_classes)
-        sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
-        names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        takes_variances, dtype = self._scheduler_takes_variances, self.unet.dtype
-        # The scheduler's stay on the CPU, where it reads them; the network's are moved once, not in every step.
-        timesteps, network_timesteps = self.scheduler.timesteps, self.scheduler.timesteps.to(sample.device)
-        for step, timestep in enumerate(self.progress_bar(timesteps)):
-            scaled = self.scheduler.scale_model_input(sample, timestep)
-            predict = partial(self._predict, timestep=network_timesteps[step], guidance_scale=scale)
-            # in float32, so that what a scheduler draws does not depend on the network's precision
-            predicted = in_chunks(predict, max_batch_size, scaled.to(dtype), labels)
-            prediction, variances = (each.float() for each in predicted)
-            output = torch.cat([prediction, variances], 1) if takes_variances else prediction
-            made = self.scheduler.step(output, timestep, sample, **options)
-            sample = made.prev_sample
-            if callback_on_step_end is not None:
-                tensors = {"latents": sample.reshape(noise.shape)}
-                if "denoised" in names:
-                    tensors["denoised"] = self._denoised(made, prediction, scaled, timestep).reshape(noise.shape)
-                changed = self.end_step(callback_on_step_end, names, step, timestep, tensors)
-                sample = changed["latents"].reshape(sample.shape)
-            if self.interrupt:
-                break
-        if not sample.isfinite().all():
-            advice = advice_if_not_finite(self.unet, self.scheduler)
-            raise UserError(
-                f"{steps} steps of {type(self.scheduler).__name__} give numbers that are not finite; {advice}"
-            )
 
-        def make(diffused: Tensor) -> Any:
-            return self.finish(self.from_diffused(diffused), output_type, return_dict)
+        def prepare() -> tuple[int, dict[str, Any]]:
+            return self._prepare_scheduler(num_inference_steps, generator, eta)
 
-        return in_chunks(make, max_batch_size, sample.reshape(noise.shape))
+        callback, names = callback_on_step_end, callback_on_step_end_tensor_inputs
+        chosen = (batch_size, generator, latents, class_labels, guidance_scale)
+        diffused = self._sample(*chosen, prepare, callback, names, max_batch_size)
+        return self._finish_diffused(diffused, output_type, return_dict, max_batch_size)
+
+    def take_step(self, sample: Tensor, step: int, time: Tensor, predict: Predict, options: dict[str, Any]) -> Step:
+        """One step of the scheduler, see `GuidedPipeline`."""
+        timestep = self.scheduler.timesteps[step]
+        scaled = self.scheduler.scale_model_input(sample, timestep)
+        prediction, variances = predict(scaled, time)
+        output = torch.cat([prediction, variances], 1) if self._scheduler_takes_variances else prediction
+        made = self.scheduler.step(output, timestep, sample, **options)
+        return made.prev_sample, partial(self._denoised, made, prediction, scaled, timestep)
+
+    def advice_if_not_finite(self) -> str:
+        """What to do about samples that are not finite."""
+        return advice_if_not_finite(self.unet, self.scheduler)
 
     @property
     def _scheduler_takes_variances(self) -> bool:
