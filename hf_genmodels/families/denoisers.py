@@ -2,11 +2,16 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from ..checks import check_minimums, check_unused
+from ..data.spec import DataSpec
 from ..errors import UserError
-from ..sizes import as_sample_size, in_words
+from ..files import read_json
+from ..sizes import as_sample_size, in_words, sample_shape
+from .base import adopt_saved_options, check_labels, check_shape, class_notes, load_saved
 
 if TYPE_CHECKING:
     from diffusers import DDPMScheduler, UNet2DModel
@@ -21,6 +26,122 @@ CHANNELS_IN_A_GROUP = 4
 LINEAR_BETAS = (0.1, 20.0)
 
 
+@dataclass
+class DenoiserArguments:
+    """Options of every family that trains one denoising network."""
+
+    # Ho et al. 2020, appendix B, and the clipping of their code
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "use_ema": True, "max_grad_norm": 1.0}
+
+    block_out_channels: list[int] | None = field(
+        default=None,
+        metadata={"help": "Widths of the levels, each of half the size (default: 32 64 64; one of 64 for vectors)."},
+    )
+    layers_per_block: int = field(default=2, metadata={"help": "Residual blocks of a level."})
+    attention: bool = field(
+        default=False, metadata={"help": "Self-attention in all levels but the first, not in the middle alone."}
+    )
+    dropout: float = field(default=0.0, metadata={"help": "Dropout in the residual blocks."})
+    class_conditional: bool = field(
+        default=False, metadata={"help": "Tell the network the class, for samples with classifier-free guidance."}
+    )
+    label_dropout: float = field(
+        default=0.1, metadata={"help": "class_conditional: how often the network is not told the class."}
+    )
+    vae_model_name_or_path: str | None = field(
+        default=None, metadata={"help": "Folder or Hub id of a trained VAE, in whose latents to diffuse."}
+    )
+
+    def learns_variances(self) -> bool:
+        """Whether the network gives the variance of each step, too."""
+        return False
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The networks of an objective, new or saved.
+
+    Attributes:
+        unet: Denoises.
+        vae: In whose latents; None for the data themselves.
+        scaling_factor: What latents are multiplied by.
+        notes: See `Objective.notes`.
+    """
+
+    unet: Any
+    vae: Any = None
+    scaling_factor: float = 1.0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def is_image(self) -> bool:
+        """Whether what is denoised are images, no vectors or latents."""
+        return bool(self.unet.config.sample_size != 1)
+
+
+def check_denoiser(args: DenoiserArguments) -> None:
+    """Refuse impossible values of the options that all denoising families have.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    check_minimums(args, layers_per_block=1)
+    for name in ("dropout", "label_dropout"):
+        if not 0 <= getattr(args, name) < 1:
+            raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
+    if not args.class_conditional:
+        check_unused(args, "without --class_conditional", "label_dropout")
+
+
+# networks ------------------------------------------------------------------------------------------------------------
+
+
+def build_networks(args: DenoiserArguments, data: DataSpec) -> Parts:
+    """A new denoising network, and the VAE in whose latents it works if the options name one.
+
+    Raises:
+        UserError: The data have no labels for it to know, the VAE takes other samples, or the options do not fit them.
+    """
+    num_classes = check_labels(data, "--class_conditional") if args.class_conditional else None
+    if args.vae_model_name_or_path is None:
+        return Parts(build_unet(args, data.shape, num_classes, data.name))
+    vae = load_vae(args.vae_model_name_or_path)
+    check_shape(vae, data)
+    return Parts(build_unet(args, (vae.config.latent_dim,), num_classes, "the VAE"), vae)
+
+
+def load_networks(folder: Path, args: DenoiserArguments, data: DataSpec) -> Parts:
+    """The networks of a saved model, or of a checkpoint; `args` take over what shapes them.
+
+    diffusers' first models have no folder `unet`.
+
+    Raises:
+        UserError: They are missing or damaged, do not fit the data, or an option would change them.
+    """
+    from diffusers import UNet2DModel
+
+    from ..loading import load_network
+
+    if args.vae_model_name_or_path is not None:
+        raise UserError("--vae_model_name_or_path cannot be changed with --pretrained_model_name_or_path")
+    unet = load_network(UNet2DModel, folder / "unet" if (folder / "unet").is_dir() else folder)
+    known_options = {name: value for name, value in saved_unet_options(unet.config).items() if hasattr(args, name)}
+    adopt_saved_options(args, known_options)
+    check_denoiser(args)
+    known = unet.config.num_class_embeds
+    if args.class_conditional and check_labels(data, "this model") != known - 1:
+        raise UserError(f"the saved network knows {known - 1} classes, {data.name} has {len(data.class_names or ())}")
+    notes = class_notes(folder, data) if args.class_conditional else ()
+    if has_latents(folder):
+        vae, scaling_factor = load_latents(folder)
+        check_shape(vae, data)
+        return Parts(unet, vae, scaling_factor, notes)
+    found = sample_shape(unet.config.in_channels, unet.config.sample_size)
+    if found != (data.channels, *(data.size or (1, 1))):
+        raise UserError(f"the pretrained network takes samples of shape {found}, {data.name} has {data.shape}")
+    return Parts(unet, notes=notes)
+
+
 def norm_groups(block_out_channels: tuple[int, ...], is_image: bool) -> int:
     """Groups of the group norms: as many as divide every level's channels, up to 32, of at least 4 channels.
 
@@ -32,7 +153,7 @@ def norm_groups(block_out_channels: tuple[int, ...], is_image: bool) -> int:
     return next(groups for groups in range(max(1, most), 0, -1) if common % groups == 0)
 
 
-def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name: str) -> "UNet2DModel":
+def build_unet(args: DenoiserArguments, shape: tuple[int, ...], num_classes: int | None, name: str) -> "UNet2DModel":
     """The denoising network for samples of a shape.
 
     As in Ho et al. 2020, appendix B, attention has one head and is in the middle too; here it is, where it is wanted,
@@ -71,7 +192,7 @@ def build_unet(args: Any, shape: tuple[int, ...], num_classes: int | None, name:
     return UNet2DModel(
         sample_size=as_sample_size(shape[1], shape[2]) if is_image else 1,
         in_channels=shape[0],
-        out_channels=shape[0] * (2 if args.ddpm_variance_type == "learned_range" else 1),
+        out_channels=shape[0] * (2 if args.learns_variances() else 1),
         block_out_channels=channels,
         down_block_types=("DownBlock2D", *[down] * (levels - 1)),
         up_block_types=(*[up] * (levels - 1), "UpBlock2D"),
@@ -94,6 +215,9 @@ def saved_unet_options(config: Any) -> dict[str, Any]:
         "class_conditional": config.num_class_embeds is not None,
         "ddpm_variance_type": "learned_range" if config.out_channels == 2 * config.in_channels else "fixed_small",
     }
+
+
+# noise schedules -----------------------------------------------------------------------------------------------------
 
 
 def build_scheduler(args: Any, is_image: bool) -> "DDPMScheduler":
@@ -176,3 +300,22 @@ def load_vae(name_or_path: str) -> "VAE":
 
     folder = resolve_folder(name_or_path)
     return load_network(VAE, folder / "vae" if (folder / "vae").is_dir() else folder)
+
+
+def has_latents(folder: Path) -> bool:
+    """Whether a saved model, or a checkpoint of networks, is one of a VAE's latents."""
+    if (folder / "model_index.json").is_file():
+        return (folder / "vae").is_dir()
+    return any(place.is_dir() for place in (folder / "vae", folder.parent.parent / "frozen" / "vae"))
+
+
+def load_latents(folder: Path) -> tuple[Any, float]:
+    """The VAE of a saved pipeline of latents, and the factor that its latents were scaled by.
+
+    Raises:
+        UserError: The folder holds no pipeline: a checkpoint's networks do not say the factor.
+    """
+    if not (folder / "model_index.json").is_file():
+        raise UserError(f"{folder} does not say how latents were scaled; give the folder of a finished run instead")
+    scaling_factor: float = read_json(folder / "model_index.json").get("scaling_factor", 1.0)
+    return load_saved(folder, "vae", ("VAE",)), scaling_factor

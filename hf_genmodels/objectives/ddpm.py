@@ -1,10 +1,9 @@
 """The DDPM's objective: denoise samples, or a VAE's latents, to any degree of noise."""
 
-from collections.abc import Callable
 from typing import Any, get_args
 
 import torch
-from diffusers import ModelMixin, SchedulerMixin
+from diffusers import DDIMScheduler, ModelMixin, SchedulerMixin
 from torch import Tensor
 
 from ..checks import check_choice
@@ -27,13 +26,14 @@ from ..pipelines.ddpm import DDPMPipeline
 from ..pipelines.denoising import DenoisingPipeline
 from ..pipelines.latent_ddpm import LatentDDPMPipeline
 from ..pipelines.noise_schedules import ddim_of
-from .base import Batch, Gather, Noise, Objective, Phase, with_class_names
+from .base import Batch, Noise, Phase
+from .denoising import DenoisingObjective
 
 # Of the bound in bits a dimension, beside a mean squared error (Nichol & Dhariwal 2021, section 3.1).
 BOUND_WEIGHT = 0.001
 
 
-class DDPMObjective(Objective):
+class DDPMObjective(DenoisingObjective):
     """||target - network(x_t, t)||^2 for x_t of a random time step t (Ho et al. 2020, arXiv 2006.11239, eq. 14).
 
     As there and in diffusers, a sample's loss is the mean over its dimensions, not the sum. The target is the noise,
@@ -45,26 +45,17 @@ class DDPMObjective(Objective):
     channels more, and its gradient does not reach the mean. With "vlb" variances may be learned or fixed. Time steps
     are uniform, also where the paper draws those of a large bound more often.
 
-    With classes, the network is told "any class" in place of an example's own with probability `label_dropout`, which
-    classifier-free guidance needs (Ho & Salimans 2022, arXiv 2207.12598, algorithm 1).
-
-    With a VAE, which stays as it is, the samples are draws from q(z|x) times `scaling_factor`: one over their standard
-    deviation in the first batch (Rombach et al. 2022, arXiv 2112.10752, appendix G).
+    Classes and a VAE's latents are as in `objectives/denoising.py`.
     """
 
-    ema = ("unet",)
-    phases = (Phase("denoising", trains=("unet",)),)
     alpha_bar: Tensor
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
-        image, labels = batch["image"], None
-        count = (len(image),)
-        timesteps = (noise.uniform(count, like=image) * len(self.alpha_bar)).long()
-        if self.class_conditional:
-            is_dropped = noise.uniform(count, like=image) < self.label_dropout
-            labels = torch.where(is_dropped, self.any_class, batch["label"])
+        image = batch["image"]
+        timesteps = (noise.uniform((len(image),), like=image) * len(self.alpha_bar)).long()
+        labels = self.told(batch, noise)
         sample = self.clean(networks, image, lambda shape: noise.normal(shape, like=image))
         epsilon = noise.normal(tuple(sample.shape), like=sample)
         errors, bound, alpha_bar = self.errors(networks["unet"], sample, timesteps, epsilon, labels)
@@ -112,47 +103,6 @@ class DDPMObjective(Objective):
         terms = bound_terms(sample, predicted, log_variance, timesteps, self.alpha_bar, self.least, self.num_levels)
         return bits_per_dim(-len(self.alpha_bar) * terms, sample[0].numel())
 
-    def clean(self, networks: dict[str, Any], image: Tensor, draw: Callable[[tuple[int, ...]], Tensor]) -> Tensor:
-        """What is diffused, (batch, channels, height, width): images, vectors as one pixel, or draws from q(z|x).
-
-        Args:
-            networks: Of the loop.
-            image: The data.
-            draw: Standard normal numbers of a shape.
-        """
-        if "vae" in networks:
-            mean, log_std = self.posterior(networks["vae"], image)
-            image = (mean + torch.exp(log_std) * draw(tuple(mean.shape))) * self.scaling_factor
-        return image if image.ndim == 4 else image[:, :, None, None]
-
-    def posterior(self, vae: Any, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of q(z|x) by the frozen VAE, each (batch, latent_dim) float32."""
-        with torch.no_grad():
-            mean, log_std = vae.posterior_parameters(image)
-        return mean.float(), log_std.float()
-
-    @property
-    def any_class(self) -> int:
-        """The label of a conditional network that stands for no particular class."""
-        config: Any = self.networks["unet"].config
-        number: int = config.num_class_embeds - 1
-        return number
-
-    def initialize(self, batch: Batch, noise: Noise, gather: Gather) -> None:
-        """Scale latents by the standard deviation of q(z|x) over the first batch of all processes."""
-        if "vae" not in self.networks:
-            return
-        mean, log_std = self.posterior(self.networks["vae"], batch["image"])
-        second = mean.square() + torch.exp(2 * log_std)
-        moments = gather(torch.stack([mean.mean(), second.mean()])[None]).mean(0)
-        self.scaling_factor = float((moments[1] - moments[0].square()).rsqrt())
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"scaling_factor": self.scaling_factor}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.scaling_factor = state["scaling_factor"]
-
     # what it is made of ----------------------------------------------------------------------------------------------
 
     def __init__(
@@ -186,9 +136,8 @@ class DDPMObjective(Objective):
             UserError: The network makes other channels than the loss and the scheduler's `variance_type` ask for.
         """
         self.learns_variances = check_variances(unet, scheduler, loss)
-        super().__init__({"unet": unet} if vae is None else {"vae": vae, "unet": unet}, data)
-        self.frozen = () if vae is None else ("vae",)
-        self.scheduler: Any = scheduler
+        steps = min(num_inference_steps, len(scheduler.alphas_cumprod))
+        super().__init__(unet, scheduler, data, class_conditional, label_dropout, steps, vae, scaling_factor)
         self.alpha_bar = self.scheduler.alphas_cumprod
         # found in float64, which not every device has
         bounds = (*log_variance_bounds(self.alpha_bar), fixed_log_variances(self.alpha_bar))
@@ -197,14 +146,9 @@ class DDPMObjective(Objective):
         self.num_levels = int(data.value_scale) + 1 if is_graded else None
         self.loss = loss
         self.prediction_type: PredictionType = self.scheduler.config.prediction_type
-        self.snr_gamma, self.scaling_factor = snr_gamma, scaling_factor
-        self.class_conditional, self.label_dropout = class_conditional, label_dropout
-        self.num_inference_steps = min(num_inference_steps, len(self.alpha_bar))
+        self.snr_gamma = snr_gamma
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def pipeline(self, networks: dict[str, ModelMixin]) -> DenoisingPipeline:
-        return with_class_names(self.pipeline_with(self.scheduler, networks), self.data)
 
     def pipeline_with(self, scheduler: SchedulerMixin, networks: dict[str, Any]) -> DenoisingPipeline:
         """The pipeline around `networks`, with any sampler."""
@@ -213,28 +157,16 @@ class DDPMObjective(Objective):
             return LatentDDPMPipeline(vae=networks["vae"], scaling_factor=self.scaling_factor, **parts)
         return ConditionalDDPMPipeline(**parts) if self.class_conditional else DDPMPipeline(**parts)
 
-    def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Samples by DDIM, which needs few steps; the classes one after the other."""
-        ddim = ddim_of(pipeline.scheduler, pipeline.trained_schedule())
-        sampler: Any = self.pipeline_with(ddim, pipeline.components)
-        sampler.set_progress_bar_config(disable=True)
-        count, steps = len(batch["image"]), self.num_inference_steps
-        labels = torch.arange(count) % self.any_class if self.class_conditional else None
-        samples = sampler(count, generator, num_inference_steps=steps, class_labels=labels, output_type="pt").images
-        return {"samples": samples} if self.data.is_image else {"data": batch["image"], "samples": samples}
+    def picture_scheduler(self, pipeline: Any) -> DDIMScheduler:
+        """DDIM, which needs few steps."""
+        return ddim_of(pipeline.scheduler, pipeline.trained_schedule())
 
-    def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """Unweighted error of the prediction, at time steps spread evenly over the batch from a random first one."""
-        image = batch["image"]
-        places = (torch.arange(len(image)) / len(image) + torch.rand((), generator=generator)) % 1
-        timesteps = (places * len(self.alpha_bar)).long().to(image.device)
-
-        def draw(shape: tuple[int, ...]) -> Tensor:
-            return torch.randn(shape, generator=generator).to(image)
-
-        sample = self.clean(networks, image, draw)
-        labels = batch["label"] if self.class_conditional else None
-        errors, bound, _ = self.errors(networks["unet"], sample, timesteps, draw(tuple(sample.shape)), labels)
+    def held_out(
+        self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None
+    ) -> dict[str, Tensor]:
+        """Unweighted error of the prediction, and the bound where a loss has it; see `DenoisingObjective`."""
+        timesteps = (places * len(self.alpha_bar)).long()
+        errors, bound, _ = self.errors(unet, sample, timesteps, noise, labels)
         return {"denoising_mse": errors} | ({} if self.loss == "simple" else {"bits_per_dim": bound})
 
 
