@@ -114,8 +114,13 @@ def objective(args: DDPMArguments, parts: Parts, scheduler: Any, data: DataSpec)
         num_inference_steps=args.ddpm_num_inference_steps,
         vae=parts.vae,
         scaling_factor=parts.scaling_factor,
-        loss=args.ddpm_loss,
+        loss=chosen_loss(args),
     )
+
+
+def chosen_loss(args: DDPMArguments) -> DDPMLoss:
+    """The loss that the options name, or that goes with the variances."""
+    return args.ddpm_loss or ("hybrid" if args.learns_variances() else "simple")
 
 
 def check_values(args: DDPMArguments) -> None:
@@ -127,16 +132,14 @@ def check_values(args: DDPMArguments) -> None:
     check_denoiser(args)
     check_minimums(args, ddpm_num_steps=2, ddpm_num_inference_steps=1)
     check_positive(args, "snr_gamma")
-    is_learned = args.ddpm_variance_type == "learned_range"
-    if args.ddpm_loss is None:
-        args.ddpm_loss = "hybrid" if is_learned else "simple"
-    if is_learned and args.ddpm_loss == "simple":
+    is_learned, loss = args.learns_variances(), chosen_loss(args)
+    if is_learned and loss == "simple":
         raise UserError(
             "--ddpm_loss simple does not teach the variances of --ddpm_variance_type learned_range; use hybrid or vlb"
         )
-    if args.ddpm_loss == "hybrid" and not is_learned:
+    if loss == "hybrid" and not is_learned:
         raise UserError("--ddpm_loss hybrid teaches variances; it goes with --ddpm_variance_type learned_range")
-    if args.ddpm_loss == "vlb":
+    if loss == "vlb":
         check_unused(args, "with --ddpm_loss vlb, which weighs time steps by itself", "snr_gamma")
 
 

@@ -49,6 +49,11 @@ class DDPMObjective(DenoisingObjective):
     """
 
     alpha_bar: Tensor
+    least: Tensor
+    greatest: Tensor
+    fixed: Tensor
+    loss: DDPMLoss
+    num_levels: int | None
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]

@@ -436,11 +436,10 @@ def test_schedules_of_published_models_are_options_too(name):
     assert objective.scheduler.config.beta_schedule == name and losses_of(objective, make_batch(IMAGES))["loss"] > 0
 
 
-def test_networks_that_predict_variances_are_refused_before_training(tmp_path):
+def test_networks_that_predict_variances_go_on_with_the_hybrid_loss(tmp_path):
     unet = UNet2DModel.from_config(objective_of().networks["unet"].config, out_channels=2)
     published(tmp_path, unet, variance_type="learned_range")
-    with refused("DDPMObjective: the network makes 2 channels of 1: variances are predicted too"):
-        reload(tmp_path, DDPMArguments(), IMAGES)
+    assert reload(tmp_path, DDPMArguments(), IMAGES).loss == "hybrid"
 
 
 def test_a_swapped_sampler_does_not_change_the_noise_of_further_training(tmp_path):
