@@ -129,6 +129,24 @@ class TrainingArguments:
         default=True, metadata={"help": "Save a checkpoint when Ctrl-C (SIGINT) or SIGTERM stops the run."}
     )
     checkpoints_total_limit: int | None = field(default=None, metadata={"help": "Keep only the newest ones."})
+    save_best: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "End with the networks that are best by these figures on validation images, such as `mse`, or "
+            "`fid mse` (nearest to the origin, each scaled to [0, 1] over the run): held-out figures, or metrics of "
+            "`evaluate`."
+        },
+    )
+    save_best_steps: int | None = field(
+        default=None, metadata={"help": "Steps between evaluations for --save_best; --checkpointing_steps by default."}
+    )
+    save_best_samples: int = field(
+        default=2000, metadata={"help": "--save_best: samples that `fid` and the like are made of at each evaluation."}
+    )
+    extractor: str | None = field(
+        default=None,
+        metadata={"help": "--save_best: whose features `fid` and the like compare, as for `hf-genmodels evaluate`."},
+    )
     resume_from_checkpoint: str | None = field(
         default=None, metadata={"help": "Path of a checkpoint, or `latest` in the output folder."}
     )
@@ -340,7 +358,8 @@ def check_arguments(args: TrainingArguments, family_defaults: Mapping[str, Any] 
     for name in ("train_batch_size", "num_train_epochs", "gradient_accumulation_steps", "log_steps"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name} must be at least 1, got {getattr(args, name)}")
-    for name in ("max_train_steps", "eval_batch_size", "num_threads", "sample_steps", "checkpoints_total_limit"):
+    least_one = ("max_train_steps", "eval_batch_size", "num_threads", "sample_steps", "checkpoints_total_limit")
+    for name in (*least_one, "save_best_steps"):
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} must be at least 1, got {value}")
@@ -360,6 +379,12 @@ def check_arguments(args: TrainingArguments, family_defaults: Mapping[str, Any] 
         if getattr(args, name) != defaults[name] and getattr(args, other) not in values:
             needed = f"--{other}" if values == (True,) else f"--{other} {values[0]}"
             raise UserError(f"--{name} has no effect without {needed}; give that, or leave it out")
+    if args.save_best is None:
+        for name in ("save_best_steps", "save_best_samples", "extractor"):
+            if getattr(args, name) != defaults[name]:
+                raise UserError(f"--{name} has no effect without --save_best; give that, or leave it out")
+    elif not any(name.strip() for name in args.save_best):
+        raise UserError("--save_best names no figure; give one, such as mse, or leave it out")
     if args.lr_warmup_steps and args.lr_scheduler == "constant":
         raise UserError("--lr_warmup_steps has no effect with --lr_scheduler constant; use constant_with_warmup")
     if args.resume_from_checkpoint and args.overwrite_output_dir:

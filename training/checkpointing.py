@@ -4,7 +4,8 @@
 (optimisers, gradient scaler, how far the run was), `process-<rank>.pt` (random state, the objective's own state, with
 `--zero_redundancy_optimizer` a process's share of the optimisers), and `checkpoint.json`: its step, what run it
 belongs to and the size and SHA-256 of every other file. Networks that nothing trains lie once for all checkpoints in
-`frozen/<name>/` beside them, and are told of alike.
+`frozen/<name>/` beside them, and are told of alike; so are the networks in `best/step-<step>/` that `--save_best` may
+yet choose.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,7 +28,7 @@ from hf_genmodels.files import read_json, sha256
 
 from .arguments import MAY_CHANGE_ON_RESUME
 
-FROZEN = "frozen"
+FROZEN, BEST = "frozen", "best"
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -37,6 +38,11 @@ def list_checkpoints(output_dir: Path) -> list[Path]:
         (int(match[1]), path) for path in output_dir.glob("checkpoint-*") if (match := _NAME.fullmatch(path.name))
     ]
     return [path for _, path in sorted(found)]
+
+
+def steps_of_checkpoints(output_dir: Path) -> list[int]:
+    """Steps of the finished checkpoints of an output folder, ascending."""
+    return [int(path.name.rpartition("-")[2]) for path in list_checkpoints(output_dir)]
 
 
 @contextmanager
@@ -76,7 +82,13 @@ def begin(output_dir: Path, step: int) -> Path:
 
 
 def finish(
-    folder: Path, output_dir: Path, step: int, identifier: str, run: dict[str, Any], class_names: Sequence[str] | None
+    folder: Path,
+    output_dir: Path,
+    step: int,
+    identifier: str,
+    run: dict[str, Any],
+    class_names: Sequence[str] | None,
+    best: Collection[int] = (),
 ) -> Path:
     """List the files, write the manifest and give the folder its name (one process a disk, after all have written).
 
@@ -87,9 +99,13 @@ def finish(
         identifier: The same on all disks, and of no other checkpoint.
         run: What a run that goes on must share, see `verify`.
         class_names: Of the data, by which a run that starts from the weights knows the classes.
+        best: Steps whose networks in `best/` it needs.
     """
     manifest = {"step": step, "id": identifier, "run": run, "class_names": class_names}
     manifest |= {"files": _described(folder), FROZEN: _described(output_dir / FROZEN)}
+    if best:
+        about = [(f"step-{each}", _described(output_dir / BEST / f"step-{each}")) for each in sorted(best)]
+        manifest[BEST] = {f"{name}/{file}": told for name, files in about for file, told in files.items()}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
     final = output_dir / f"checkpoint-{step}"
     if final.is_dir():  # a resumed run passes its own later checkpoints again
@@ -160,7 +176,7 @@ def verify(
     Raises:
         UserError: A damaged file (named, with the checkpoint before it), or another run (what differs is named).
     """
-    step, identifier, saved = _read_whole(checkpoint, "--resume_from_checkpoint", hashed)
+    step, identifier, saved = _read_whole(checkpoint, "--resume_from_checkpoint", hashed, (FROZEN, BEST))
     if _networks(saved) != _networks(run):
         raise UserError(
             f"{checkpoint} is of another run: its networks are {', '.join(_networks(saved))}, this run's are "
@@ -202,8 +218,13 @@ def network_folder(checkpoint: Path, hashed: bool = True) -> Path:
     return averages if all((averages / path.name).is_dir() for path in networks.iterdir()) else networks
 
 
-def _read_whole(checkpoint: Path, option: str, hashed: bool = True) -> tuple[int, str | None, dict[str, Any]]:
-    """Step, identifier and run of a checkpoint whose files are all as written; `option` is what it was named by."""
+def _read_whole(
+    checkpoint: Path, option: str, hashed: bool = True, beside: Sequence[str] = (FROZEN,)
+) -> tuple[int, str | None, dict[str, Any]]:
+    """Step, identifier and run of a checkpoint whose files, and those `beside` it, are all as written.
+
+    `option` is what it was named by.
+    """
     try:
         manifest = read_json(checkpoint / MANIFEST)
         step, saved = int(manifest["step"]), dict(manifest["run"])
@@ -212,7 +233,7 @@ def _read_whole(checkpoint: Path, option: str, hashed: bool = True) -> tuple[int
             folder / name: (int(about["size"]), str(about["sha256"]))
             for folder, files in (
                 (checkpoint, manifest["files"]),
-                (checkpoint.parent / FROZEN, manifest.get(FROZEN, {})),
+                *((checkpoint.parent / name, manifest.get(name, {})) for name in beside),
             )
             for name, about in dict(files).items()
         }

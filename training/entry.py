@@ -199,6 +199,8 @@ def carry_out(
     for note in run.objective.notes:
         accelerator.print(note)
     run.prepare(resume_from)
+    if isinstance(run, TrainingLoop) and run.best is not None:
+        accelerator.print(run.best.described())
     with ExitStack() as stack:
         with together(accelerator):
             if accelerator.is_main_process:
@@ -227,9 +229,10 @@ def begin_output_dir(run: Run, is_resumed: bool) -> None:
     """Remove from the folder what is not to stay there."""
     if run.args.overwrite_output_dir:
         clear(run.output_dir)
-    frozen = run.output_dir / checkpointing.FROZEN
-    if not is_resumed and frozen.is_dir():  # left by a run that was stopped before its first checkpoint
-        checkpointing.remove(frozen)
+    for name in (checkpointing.FROZEN, checkpointing.BEST):
+        left = run.output_dir / name
+        if not is_resumed and left.is_dir():  # by a run that was stopped before its first checkpoint
+            checkpointing.remove(left)
 
 
 def follow(run: Run, family: Family, options: dict[str, Any]) -> None:

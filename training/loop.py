@@ -29,6 +29,7 @@ from hf_genmodels.objectives.base import Batch, Noise, Objective, Phase
 
 from . import checkpointing
 from .arguments import TrainingArguments
+from .best import BestNetworks
 from .checks import check_batch_size, check_machine, check_objective, count_steps, schedule_warnings
 from .ema import AveragedNetwork
 from .fast import AS_IS, WAYS, choose, chosen_line, lay_out, lay_out_moments, time_ways
@@ -94,6 +95,7 @@ class TrainingLoop(Run):
         self.saved_step: int | None = None  # of the last checkpoint
         self.thread = ThreadPoolExecutor(1, "checkpoint")
         self.unsettled: tuple[int, Future[Path] | None] | None = None  # the last checkpoint until it has its name
+        self.best = BestNetworks(self) if args.save_best else None
 
     # one step --------------------------------------------------------------------------------------------------------
 
@@ -214,6 +216,9 @@ class TrainingLoop(Run):
         several = len(self.objective.phases) > 1
         self.prefixes = {phase.name: f"{phase.name}/" if several else "" for phase in self.objective.phases}
         self.next_log = self.find_next_log()
+        if self.best is not None:
+            with together(self.accelerator):
+                self.best.prepare()
 
     def find_way(self, batches: Sequence[Batch]) -> str:
         """The quickest way to compute a step, as the main process finds it and says."""
@@ -279,6 +284,9 @@ class TrainingLoop(Run):
         before, self.warning = self.warning, collapse_warning(self.history, self.total_steps)
         return None if self.warning == before else self.warning
 
+    def chosen(self) -> dict[str, Any] | None:
+        return None if self.best is None else self.best.told()
+
     def lasting_warning(self) -> str | None:
         return lasting_warning(self.history, self.total_steps)
 
@@ -292,10 +300,17 @@ class TrainingLoop(Run):
     def learn(self) -> None:
         for warning in schedule_warnings(self.objective, self.total_steps):
             self.accelerator.print(f"warning: {warning}")
+        if self.best is not None:
+            self.best.begin()
         try:
             with telling_of_killed_workers():
                 self.train_until(self.total_steps)
             self.stop_if_told()
+            if self.best is not None:
+                if self.args.checkpointing_steps and self.saved_step != self.step:
+                    self.save_checkpoint()  # or the last networks would be nowhere
+                    settle(self)
+                self.best.conclude()
         finally:  # whoever goes on finds no processes that decode, and the networks and the folder as they are to be
             self.made.close()
             self.phase_networks.release()
@@ -332,9 +347,15 @@ class TrainingLoop(Run):
     def between_steps(self, final_step: int) -> None:
         """Pictures, held-out figures and checkpoints that are due after this step."""
         draws = self.args.sample_steps is not None and self.step % self.args.sample_steps == 0
-        if draws and self.step < final_step:
+        draws = draws and self.step < final_step
+        is_candidate = self.best is not None and self.best.is_due(self.step)
+        if draws:
             self.save_samples()
-            self.log({f"validation/{name}": value for name, value in self.evaluate().items()})
+        if draws or is_candidate:
+            figures = self.evaluate()
+            self.log({f"validation/{name}": value for name, value in figures.items()})
+            if self.best is not None and is_candidate:
+                self.best.consider(figures)
         if self.args.checkpointing_steps and self.step % self.args.checkpointing_steps == 0:
             self.save_checkpoint()
 

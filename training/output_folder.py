@@ -19,7 +19,7 @@ from .arguments import TrainingArguments
 
 LOCK = ".lock"
 OPTIONS = "training_args.json"
-FOLDERS = ("samples", "training_networks", checkpointing.FROZEN, "logs")
+FOLDERS = ("samples", "training_networks", checkpointing.FROZEN, checkpointing.BEST, "logs")
 FILES = ("README.md", "metrics.json", "losses.png", "model_index.json", OPTIONS)
 MODEL_WITHOUT_PIPELINE = ("config.json", "diffusion_pytorch_model.safetensors")
 

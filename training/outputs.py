@@ -32,15 +32,15 @@ def draw(picture: Tensor) -> Image.Image:
     return image_grid(picture, columns=8) if picture.ndim == 4 else scatter(picture)
 
 
-def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int) -> None:
-    """Write an objective's pictures, one above the other with their names, to `samples/step-<step>.png`."""
+def save_sample_grid(pictures: dict[str, Tensor], output_dir: Path, step: int, kind: str = "step") -> None:
+    """Write an objective's pictures, one above the other with their names, to `samples/<kind>-<step>.png`."""
     drawable = {
         name: draw(picture) for name, picture in pictures.items() if picture.ndim == 4 or picture.shape[1] == 2
     }
     if drawable:
         folder = output_dir / "samples"
         folder.mkdir(exist_ok=True)
-        with replacing(folder / f"step-{step}.png") as temporary:
+        with replacing(folder / f"{kind}-{step}.png") as temporary:
             stack_pictures(drawable).save(temporary)
 
 
@@ -88,6 +88,7 @@ def save_results(run: Run, family: Family, results: dict[str, dict[str, float]])
             "seconds": round(run.seconds, 1),
             **({DATA_WAIT: round(mean(waits), 3)} if waits else {}),
             **results,
+            **({} if (chosen := run.chosen()) is None else {"best": chosen}),
             **({"warnings": [warning]} if warning is not None else {}),
             "environment": {**environment(run.accelerator), **run.environment()},
         }

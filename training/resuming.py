@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Where each machine has its data and its model may differ.
 PLACES = tuple(f"--{name}{b}" for name in ("train_data_dir", "dataset_name") for b in ("", "_b"))
-PLACES += ("--pretrained_model_name_or_path", "data set")
+PLACES += ("--pretrained_model_name_or_path", "--extractor", "data set")
 
 
 def check_same_run(loop: TrainingLoop) -> None:

@@ -93,7 +93,8 @@ class Run(ABC):
                 with checkpointing.writing("the trained model", self.output_dir):
                     save_model(self)
         validation = self.evaluate()
-        self.log({f"validation/{name}": value for name, value in validation.items()})
+        if self.chosen() is None:  # of the best networks it was logged after their step
+            self.log({f"validation/{name}": value for name, value in validation.items()})
         self.save_samples()
         train = {
             name: points[-1][1]
@@ -115,6 +116,10 @@ class Run(ABC):
     def environment(self) -> dict[str, Any]:
         """What a figure depends on that was found out by this run."""
         return {}
+
+    def chosen(self) -> dict[str, Any] | None:
+        """Which of a run's networks are its result, where they need not be the last ones; see `BestNetworks`."""
+        return None
 
     def lasting_warning(self) -> str | None:
         """What metrics and card shall say of the finished run."""
@@ -196,7 +201,11 @@ class Run(ABC):
                 self.accelerator.print(f"warning: no picture of step {self.step}: {' '.join(str(error).split())}")
                 return
             with checkpointing.writing("the sample grid", self.output_dir):
-                save_sample_grid(pictures, self.output_dir, self.step)
+                chosen = self.chosen() if self.step == self.total_steps else None
+                if chosen is not None:
+                    save_sample_grid(pictures, self.output_dir, chosen["step"], "best")
+                else:
+                    save_sample_grid(pictures, self.output_dir, self.step)
 
     def _draw(self) -> dict[str, Tensor]:
         """The objective's pictures; none without a pipeline."""

@@ -108,7 +108,8 @@ def save_checkpoint(loop: TrainingLoop) -> None:
     for stage in (_write_shared, _write_own):
         with together(accelerator), checkpointing.writing(f"checkpoint-{step}", output_dir):
             stage(loop, folder)
-    told = (folder, output_dir, step, identifier, identity(loop), loop.data.spec.class_names)
+    best = loop.best.needed_by([]) if loop.best is not None else ()
+    told = (folder, output_dir, step, identifier, identity(loop), loop.data.spec.class_names, best)
     loop.unsettled = step, loop.thread.submit(checkpointing.finish, *told) if loop.writes else None
 
 
@@ -130,6 +131,9 @@ def settle(loop: TrainingLoop) -> None:
     with together(loop.accelerator), checkpointing.writing(f"checkpoint-{step}", loop.output_dir):
         if loop.writes:
             checkpointing.prune(loop.output_dir, loop.args.checkpoints_total_limit)
+    if loop.best is not None:
+        with together(loop.accelerator), checkpointing.writing("the best networks", loop.output_dir):
+            loop.best.prune()
 
 
 def _write_shared(loop: TrainingLoop, folder: Path) -> None:
@@ -153,6 +157,7 @@ def _write_shared(loop: TrainingLoop, folder: Path) -> None:
         "consumed": loop.consumed,
         "history": {name: points for name, points in loop.history.items() if name != DATA_WAIT},
         "seconds": loop.seconds,
+        **({} if loop.best is None else {"best": loop.best.state_dict()}),
     }
     save_state(state, folder / "state.pt")
 
@@ -195,6 +200,8 @@ def restore(loop: TrainingLoop, checkpoint: Path) -> None:
         if state["step"] != read_json(checkpoint / checkpointing.MANIFEST)["step"]:
             raise ValueError(f"its step is {state['step']}")
         _restore_shared(loop, state)
+        if loop.best is not None:
+            loop.best.load_state_dict(state["best"], checkpoint)
     with holding_state(own_file(loop, checkpoint), checkpoint):
         _restore_own(loop, load_state(own_file(loop, checkpoint)))
 

@@ -100,6 +100,13 @@ class DataArguments:
             "`test`, else none."
         },
     )
+    validation_size: float | None = field(
+        default=None,
+        metadata={
+            "help": "Hold training images out as validation images: how many, or which share (below 1). The same ones "
+            "for every --seed. Default: none."
+        },
+    )
     cache_dir: str | None = field(
         default=None, metadata={"help": "Where downloaded and converted data sets are kept. Default: the Hub's cache."}
     )

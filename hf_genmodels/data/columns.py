@@ -32,7 +32,7 @@ from .features import (
 from .folders import Domain
 from .glances import digest
 from .resizing import resize
-from .sets import SUBSET, ArrayDataset, LazyDataset, generator
+from .sets import HELD_OUT, SUBSET, ArrayDataset, LazyDataset, generator
 from .sharing import Share
 from .sources import Source, open_source
 from .spec import DataSpec, fingerprint
@@ -112,9 +112,25 @@ def _choose(
         if labels is None:
             raise UserError(f"--exclude_label {args.exclude_label}: the data have no column {args.label_column!r}")
         rows = rows[labels != excluded_label(args, names)]
+    if args.validation_size is not None and role != "evaluation":
+        held_out = _held_out(rows, args.validation_size)
+        rows = held_out if role == "validation" else np.setdiff1d(rows, held_out)
     if role == "training" and args.max_train_samples is not None:
         rows = np.sort(generator(seed, 0, SUBSET).permutation(rows)[: args.max_train_samples])
     return rows
+
+
+def _held_out(rows: np.ndarray, size: float) -> np.ndarray:
+    """The rows of a training split that are its validation images, ascending; they depend on nothing but the rows.
+
+    Raises:
+        UserError: They would be none, or all.
+    """
+    count = round(size * len(rows)) if size < 1 else int(size)
+    if not 0 < count < len(rows):
+        purpose = "learn from" if count else "hold out"
+        raise UserError(f"--validation_size {size:g} of {len(rows)} training images leaves none to {purpose}")
+    return np.sort(generator(0, 0, HELD_OUT).permutation(rows)[:count])
 
 
 def excluded_label(args: DataArguments, class_names: tuple[str, ...] | None) -> int | None:

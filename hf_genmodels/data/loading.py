@@ -96,6 +96,8 @@ def load_chosen_split(args: DataArguments, split: str | None, layout: Layout = O
 
 
 def _validation_split(args: DataArguments, splits: Collection[str]) -> str | None:
+    if args.validation_size is not None:
+        return args.train_split
     if args.validation_split is not None:
         return args.validation_split
     return next((name for name in ("validation", "test") if name in splits and name != args.train_split), None)
@@ -109,6 +111,7 @@ def _check(args: DataArguments, layout: Layout) -> None:
     args.check_images()
     if args.max_train_samples is not None and args.max_train_samples < 1:
         raise UserError(f"--max_train_samples {args.max_train_samples} is not a positive number")
+    _check_held_out(args)
     if args.shuffle_buffer_size < 1:
         raise UserError(f"--shuffle_buffer_size {args.shuffle_buffer_size} is not a positive number: give 1 for none")
     if args.dataloader_num_workers is not None and args.dataloader_num_workers < 0:
@@ -125,6 +128,21 @@ def _check(args: DataArguments, layout: Layout) -> None:
         )
     if args.streaming and layout.kind != "image":
         raise UserError("examples of two images cannot be streamed: leave out --streaming")
+
+
+def _check_held_out(args: DataArguments) -> None:
+    size = args.validation_size
+    if size is None:
+        return
+    if size <= 0 or (size > 1 and not float(size).is_integer()):
+        raise UserError(f"--validation_size {size:g} is neither a number of images nor a share of them below 1")
+    if args.validation_split not in (None, args.train_split):
+        raise UserError(
+            f"--validation_size holds training images out, --validation_split {args.validation_split} names others: "
+            "leave one of the two out"
+        )
+    if args.streaming:
+        raise UserError("--validation_size cannot hold images of a stream out: leave out --streaming")
 
 
 def _unused(args: DataArguments, layout: Layout) -> tuple[str, ...]:

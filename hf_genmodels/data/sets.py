@@ -22,7 +22,7 @@ from .spec import DataSpec
 NUM_DRAWS = 7
 
 # What random numbers are for: the last part of a generator's seed.
-ORDER, AUGMENTATION, SUBSET, RESERVED = 1, 2, 3, 4
+ORDER, AUGMENTATION, SUBSET, RESERVED, HELD_OUT = 1, 2, 3, 4, 5
 
 SKIP_HINT = "or pass --on_bad_image skip to leave such images out"
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from ..checks import check_seed
 from ..data import DataArguments
@@ -20,7 +21,7 @@ from .collect import NO_LABELS, Collected, collect, joined
 from .compared import check_white, compared_shape, data_settings, layout_of
 from .kinds import ANOMALY
 from .processes import Processes
-from .report import report
+from .report import Figure, report
 from .request import Request, check_request, check_shape, find_extractor
 
 KNOWN_PIXELS = 0.005
@@ -92,7 +93,7 @@ def evaluate_pipeline(
             raise UserError(NO_LABELS)  # of a stream, classes may be known by their numbers alone
         check_white(request, dataset, data_args)
         request = replace(request, anomaly=excluded_label(data_args, dataset.spec.class_names))
-        about = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
+        about: dict[str, Any] = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}
         shape = compared_shape(request, dataset)
         check_shape(request, shape)
         description = found.describe(shape) if found else {}
@@ -100,28 +101,49 @@ def evaluate_pipeline(
         if feature_cache and processes.is_main:
             cache = FeatureCache.of(request, dataset, data_args, split, description)
             features = None if cache is None else cache.load()
+    figures, real = measure(request, dataset, f"{split} of {about['dataset']}", description, features)
+    if real is not None and features is None and cache is not None:
+        cache.store(torch.cat(real.features))
+    about["num_real"] = real.count if real is not None else None
+    results = [
+        {"name": figure.name, "value": figure.value, "settings": {**figure.settings, **about}}
+        | ({"note": figure.note} if figure.note else {})
+        for figure in figures
+    ]
+    return processes.of_main(results)
+
+
+def measure(
+    request: Request, dataset: Any, where: str, description: dict[str, Any], features: Tensor | None = None
+) -> tuple[list[Figure], Collected | None]:
+    """Measure a pipeline on a data set that is open, once all has been checked.
+
+    Args:
+        request: What was asked for.
+        dataset: As `layout_of` says.
+        where: The split and the data set, in words.
+        description: The extractor's of itself.
+        features: Of the real data, in the main process, where they are known.
+
+    Returns:
+        The figures, and what one pass has left of the real data; of several processes in the main one, where the
+        others have nothing.
+
+    Raises:
+        UserError: See `evaluate_pipeline`.
+    """
+    processes = request.processes
     request = replace(request, has_real_features=processes.of_main(features is not None))
     with processes.together():
-        collected = [each.to_cpu() for each in collect(request, dataset, f"{split} of {about['dataset']}")]
+        collected = [each.to_cpu() for each in collect(request, dataset, where)]
     parts = [processes.to_main(each) for each in collected]
-    results: list[dict[str, Any]] = []
+    figures: list[Figure] = []
+    real = None
     with processes.together():
         if processes.is_main:
             real, made = map(joined, parts)
             if features is not None:
                 real.features, real.count = [features], len(features)
-            elif cache is not None:
-                cache.store(torch.cat(real.features))
-            results = _results(request, real, made, description, about)
-    return processes.of_main(results)
-
-
-def _results(
-    request: Request, real: Collected, made: Collected, description: dict[str, Any], about: dict[str, Any]
-) -> list[dict[str, Any]]:
-    return [
-        {"name": figure.name, "value": figure.value, "settings": {**figure.settings, "num_real": real.count, **about}}
-        | ({"note": figure.note} if figure.note else {})
-        for metric in request.metrics
-        for figure in report(request, metric, real, made, description)
-    ]
+            for metric in request.metrics:
+                figures += report(request, metric, real, made, description)
+    return figures, real

@@ -23,12 +23,16 @@ class Processes:
 
     What they tell each other lies in main memory, so they speak by gloo on GPUs as well.
 
+    Args:
+        group: By which they speak, where they are a training run's; all processes by default.
+
     Attributes:
         rank: This process; 0 writes.
         number: How many there are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, group: Any = None) -> None:
+        self.group = group
         self.number = int(os.environ.get("WORLD_SIZE", "1"))
         self.rank = 0
         if self.number > 1:
@@ -48,19 +52,19 @@ class Processes:
         if self.number == 1:
             return [value]
         values: list[Any] = [None] * self.number
-        torch.distributed.gather_object(value, values if self.is_main else None)
+        torch.distributed.gather_object(value, values if self.is_main else None, group=self.group)
         return values if self.is_main else []
 
     def of_main(self, value: T) -> T:
         """The main process's value, in all."""
         values = [value]
         if self.number > 1:
-            torch.distributed.broadcast_object_list(values)
+            torch.distributed.broadcast_object_list(values, group=self.group)
         return values[0]
 
     def of_all(self, value: T) -> list[T]:
         """The values of all, in each of them."""
-        return [value] if self.number == 1 else gather(value)
+        return [value] if self.number == 1 else gather(value, self.group)
 
     def leave(self) -> None:
         """Leave the group, at the end of a program: gloo's threads must not outlive the interpreter."""

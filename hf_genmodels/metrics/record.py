@@ -16,7 +16,8 @@ def read_metrics(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """`metrics.json` of a folder, {} if there is none.
 
     Returns:
-        Of a training run "step", "seconds", "train" and "validation" (figures by name), "environment", "warnings";
+        Of a training run "step", "seconds", "train" and "validation" (figures by name), "environment", "warnings", and
+        "best" (the step whose networks were chosen, by which figures, among how many evaluations);
         of evaluations "evaluation", a list of {"name", "value", "settings"}, in which may stand a "note".
 
     Raises:
@@ -63,6 +64,15 @@ def _are_figures(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_number, value.values()))
 
 
+def _is_choice(value: Any) -> bool:
+    return (
+        isinstance(value, dict)
+        and isinstance(value.get("step"), int)
+        and isinstance(value.get("evaluations"), int)
+        and _are_figures(value.get("by"))
+    )
+
+
 def _are_lines(value: Any) -> bool:
     return isinstance(value, list) and all(isinstance(line, str) for line in value)
 
@@ -85,6 +95,7 @@ _CONTENT: dict[str, tuple[Callable[[Any], bool], str]] = {
     "train": (_are_figures, "an object of numbers"),
     "validation": (_are_figures, "an object of numbers"),
     "environment": (lambda value: isinstance(value, dict), "an object"),
+    "best": (_is_choice, 'an object {"step": number, "by": {name: number}, "evaluations": number}'),
     "warnings": (_are_lines, "a list of sentences"),
     "evaluation": (_are_results, 'a list of {"name": text, "value": number, "settings": {"dataset": text, ...}}'),
 }

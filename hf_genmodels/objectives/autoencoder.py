@@ -25,6 +25,7 @@ class AutoencoderObjective(Objective):
 
     pipeline_class = AutoencoderPipeline
     ema = ("autoencoder",)
+    higher_is_better = ("accuracy",)
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]

@@ -121,6 +121,7 @@ class Objective:
         schedule: Where weights of the losses are warmed up or annealed: for each the option that says for how long,
             and the first step (from 0) at which it is final.
         whole: Names of `evaluate`'s entries that `summarize` gets whole instead of the loop averaging them.
+        higher_is_better: Names of held-out figures of which more is better, for `--save_best`; of others less is.
         notes: Lines that a run says before it begins.
     """
 
@@ -133,6 +134,7 @@ class Objective:
     batch_multiple: int = 1
     schedule: tuple[tuple[str, int], ...] = ()
     whole: tuple[str, ...] = ()
+    higher_is_better: tuple[str, ...] = ()
     partly_used: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
@@ -246,6 +248,11 @@ class Objective:
             (count, ...) on the scale of the training data.
         """
         return None
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """Options of the pipeline's call by which samples are made that are measured during training."""
+        return {}
 
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Held-out figures: {name: one value per sample, (batch,)}; the loop averages them over the split.

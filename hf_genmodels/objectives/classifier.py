@@ -15,6 +15,7 @@ class ClassifierObjective(Objective):
     """Cross-entropy of the labels; held-out figures are cross-entropy and accuracy."""
 
     ema = ("classifier",)
+    higher_is_better = ("accuracy",)
     phases = (Phase("classification", trains=("classifier",)),)
 
     def losses(

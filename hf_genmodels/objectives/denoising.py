@@ -141,6 +141,10 @@ class DenoisingObjective(Objective):
         samples = sampler(count, generator, num_inference_steps=steps, class_labels=labels, output_type="pt").images
         return {"samples": samples} if self.data.is_image else {"data": batch["image"], "samples": samples}
 
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return {"num_inference_steps": self.num_inference_steps}
+
     def evaluate(self, networks: dict[str, ModelMixin], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """`held_out`, with noise of levels that are spread evenly over the batch from a random first one."""
         image = batch["image"]

@@ -38,6 +38,7 @@ class PixelwiseObjective(Objective):
 
     pipeline_class = PixelwisePipeline
     ema = ("generator",)
+    higher_is_better = ("constraints_satisfied",)
     phases = (
         Phase("discriminator", trains=("discriminator",)),
         Phase("generator", trains=("generator",), reuse_batch=True),

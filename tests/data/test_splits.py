@@ -283,3 +283,24 @@ def test_what_is_no_folder_of_images(folder, arguments, monkeypatch, tmp_path, o
     with refused() as error:
         load_data(args, 0, Layout("domains" if suffix else "image"))
     assert str(error.value).startswith(f"--{option}{suffix} ") and words in str(error.value)
+
+
+@pytest.mark.parametrize(("size", "count"), [(400, 400), (0.25, 360)])
+def test_images_held_out_of_the_training_split(size: float, count: int) -> None:
+    args = DataArguments(dataset_name="builtin:digits", validation_size=size, max_train_samples=1000)
+    everything = load_data(DataArguments(dataset_name="builtin:digits"), 0).train
+    sides = []
+    for seed in (0, 1):
+        data = load_data(args, seed)
+        assert data.validation is not None and data.validation_split == "train"
+        assert (len(data.train), len(data.validation)) == (1000, count)
+        sides.append(
+            [next(evaluation_batches(part, batch_size=2000))["image"] for part in (data.train, data.validation)]
+        )
+    rows = {
+        image.numpy().tobytes(): row
+        for row, image in enumerate(next(evaluation_batches(everything, batch_size=2000))["image"])
+    }
+    learnt, held_out = ([{rows[image.numpy().tobytes()] for image in side[part]} for side in sides] for part in (0, 1))
+    assert held_out[0] == held_out[1] and learnt[0] != learnt[1]
+    assert not any(seen & held_out[0] for seen in learnt)
