@@ -1,4 +1,4 @@
-"""The command `hf-genmodels`: quickstart, list, train, sample, apply, evaluate, convert, card.
+"""The command `hf-genmodels`: quickstart, list, train, sample, apply, evaluate, compare, convert, card.
 
 Only argparse and the registry are imported at the top, so that help comes at once; each handler imports what it runs.
 """
@@ -15,6 +15,8 @@ from .. import __version__
 from ..errors import UserError
 from .apply import add_arguments as add_apply_arguments
 from .apply import apply
+from .compare import add_arguments as add_compare_arguments
+from .compare import compare
 from .evaluate import add_arguments as add_evaluate_arguments
 from .evaluate import evaluate
 from .others import add_card_arguments, add_convert_arguments, card, convert, list_families, quickstart
@@ -77,6 +79,7 @@ def _parser() -> argparse.ArgumentParser:
     add_sample_arguments(_command(commands, "sample", sample, "draw samples from a model"))
     add_apply_arguments(_command(commands, "apply", apply, "translate, encode, score ... the images of a folder"))
     add_evaluate_arguments(_command(commands, "evaluate", evaluate, "measure a model on held-out data"))
+    add_compare_arguments(_command(commands, "compare", compare, "several models by the same figures, as a table"))
     add_convert_arguments(
         _command(commands, "convert", convert, "make a pipeline of published pix2pix or CycleGAN weights")
     )
