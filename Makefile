@@ -64,7 +64,8 @@ FASHION_MNIST ?= zalando-datasets/fashion_mnist
 RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
-  reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric reference-pixelwise
+  reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
+  reference-polarimetric-use reference-pixelwise
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -139,6 +140,9 @@ reference-pix2pix: $(STAMP)
 reference-polarimetric: $(STAMP)
 	$(BIN)/python benchmarks/reference_polarimetric.py $(if $(CAPTURES),--captures $(CAPTURES)) \
 	  --output_dir runs/reference-polarimetric
+
+reference-polarimetric-use: $(STAMP)
+	$(BIN)/python benchmarks/reference_polarimetric_use.py --output_dir runs/reference-polarimetric-use
 
 reference-pixelwise: reference-classifier-32
 	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) \

@@ -88,10 +88,13 @@ def test_rendered_images_are_admissible_in_range_and_agree(scenes):
     for scene in scenes:
         images = render(scene, 32)
         assert {name: image.shape[0] for name, image in images.items()} == {
-            "rgb": 3, "angles": 4, "intensity": 1, "depth": 1
+            "rgb": 3, "angles": 4, "intensity": 1, "depth": 1, "masks": 4
         }  # fmt: skip
+        assert {name: image.dtype for name, image in images.items() if image.dtype != np.float32} == {
+            "masks": np.uint8
+        }
         for image in images.values():
-            assert image.dtype == np.float32 and image.min() >= 0 and image.max() <= 1
+            assert image.min() >= 0 and image.max() <= 1
         i0, i45, i90, i135 = images["angles"].astype(np.float64)
         assert np.abs(i0 + i90 - i45 - i135).max() < 1e-6
         s0, s1, s2 = stokes_of(images["angles"])
@@ -110,6 +113,28 @@ def test_a_mirrored_scene_is_the_mirrored_image_with_two_angles_exchanged(scenes
         np.testing.assert_allclose(other["angles"], one["angles"][list(order)][..., ::-1], atol=1e-6)
         tilted += np.abs(one["angles"][1] - one["angles"][3]).max() > 0.05
     assert tilted > 20
+
+
+def test_masks_show_kinds_and_gloss_of_what_is_nearest():
+    """A matt sphere before a glossy wall on matt ground, and the sky above them."""
+    glass = Material(0.1 * WHITE, 0.9, 1.5)
+    bodies = (
+        Body("wall", 0.0, 12.0, (100.0, 1.0, 0.1), 0.0, glass),
+        Body("sphere", 0.0, 4.0, (1.0, 1.0, 1.0), 0.0, CHALK),
+    )
+    scene = Scene(1.5, CHALK, bodies, np.array([0.0, 1.0, 0.0]), **OVERCAST)
+    images = render(scene, 64)
+    sphere, box, cone, glossy = images["masks"]
+    depth = images["depth"][0] * 20
+    assert images["masks"].dtype == np.uint8 and not box.any() and not cone.any()
+    assert np.array_equal(glossy == 1, (depth > 11.85) & (depth < 12)) and glossy.any()
+    rows, columns = np.nonzero(sphere)
+    assert abs(columns.mean() - 31.5) < 0.01 and (depth[sphere == 1] < 4).all() and len(rows) > 300
+    assert not (sphere & glossy).any()
+    other = render(
+        dataclasses.replace(scene, bodies=(dataclasses.replace(bodies[1], kind="cone", material=glass),)), 64
+    )
+    assert other["masks"][2].any() and np.array_equal(other["masks"][2], other["masks"][3])
 
 
 def test_fresnel_against_snell():
@@ -205,6 +230,7 @@ def test_polarimetric_splits():
             "target_image": (200, 4, 32, 32),
             "intensity": (200, 1, 32, 32),
             "depth": (200, 1, 32, 32),
+            "masks": (200, 4, 32, 32),
         }
         s0, s1, s2 = stokes_of(split.columns["target_image"].transpose(1, 0, 2, 3))
         degree, matter = np.hypot(s1, s2) / s0, split.columns["depth"][:, 0] < 1

@@ -26,6 +26,8 @@ TAN_HALF_VIEW = 0.7
 SHIFT = 0.35
 # Depth that counts as 1, like the sky's.
 FAR = 20.0
+# Surfaces of at least this gloss count as glossy: none is drawn between 0.1 and 0.7.
+GLOSSY = 0.5
 AMBIENT, LAMP = 0.4, 0.6
 # The lamp in a mirror: its brightness, and how narrow it is.
 GLARE, SHARPNESS = 4.0, 40.0
@@ -52,7 +54,7 @@ class Body:
     """Something that stands on the ground.
 
     Attributes:
-        kind: "sphere", "box" or "cone" (point upwards).
+        kind: "sphere", "box", "cone" (point upwards) or "wall", a box that stands behind the others.
         x: To the right of the camera.
         z: In front of the camera.
         size: Half the extent of a box along its own three axes. A sphere has the second number for its radius; a cone
@@ -122,7 +124,7 @@ def draw_scene(generator: np.random.Generator, kinds: Sequence[str]) -> Scene:
     if walls:
         size = (100.0, generator.uniform(0.5, 2.0), 0.1)
         bodies.append(
-            Body("box", 0.0, generator.uniform(9.0, 14.0), size, generator.uniform(-0.4, 0.4), materials[-1])
+            Body("wall", 0.0, generator.uniform(9.0, 14.0), size, generator.uniform(-0.4, 0.4), materials[-1])
         )
     elevation, azimuth = generator.uniform(0.35, 1.2), generator.uniform(-np.pi, np.pi)
     lamp = np.array([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
@@ -189,18 +191,24 @@ def _hit_cone(ray: np.ndarray, body: Body, height: float) -> tuple[np.ndarray, n
     return distance, normal / np.maximum(np.linalg.norm(normal, axis=0), 1e-12)
 
 
-_HIT = {"sphere": _hit_sphere, "box": _hit_box, "cone": _hit_cone}
+_HIT = {"sphere": _hit_sphere, "box": _hit_box, "cone": _hit_cone, "wall": _hit_box}
+# Channels of "masks"; the last one is of whatever a scene holds.
+MASKS = ("sphere", "box", "cone", "glossy")
 
 
 @dataclass
 class _Surface:
-    """What the pixels show: `(pixels,)`, or `(3, pixels)` for normal and albedo; distance is infinite for the sky."""
+    """What the pixels show: `(pixels,)`, or `(3, pixels)` for normal and albedo; distance is infinite for the sky.
+
+    `body` is the number of the body, -1 for ground and sky.
+    """
 
     distance: np.ndarray
     normal: np.ndarray
     albedo: np.ndarray
     gloss: np.ndarray
     index: np.ndarray
+    body: np.ndarray
 
 
 def _trace(scene: Scene, ray: np.ndarray) -> _Surface:
@@ -217,8 +225,9 @@ def _trace(scene: Scene, ray: np.ndarray) -> _Surface:
         scene.ground.albedo[:, None] * shade,
         np.full(distance.size, scene.ground.gloss),
         np.full(distance.size, scene.ground.index),
+        np.full(distance.size, -1),
     )
-    for body in scene.bodies:
+    for number, body in enumerate(scene.bodies):
         distance, normal = _HIT[body.kind](ray, body, scene.height)
         nearer = distance < found.distance
         found.distance[nearer] = distance[nearer]
@@ -226,7 +235,15 @@ def _trace(scene: Scene, ray: np.ndarray) -> _Surface:
         found.albedo[:, nearer] = body.material.albedo[:, None]
         found.gloss[nearer] = body.material.gloss
         found.index[nearer] = body.material.index
+        found.body[nearer] = number
     return found
+
+
+def _masks(scene: Scene, found: _Surface) -> np.ndarray:
+    """`(4, pixels)` uint8 of 0 and 1, in the order of `MASKS`."""
+    kinds = np.array([*(body.kind for body in scene.bodies), "ground or sky"])[found.body]
+    glossy = (found.gloss >= GLOSSY) & np.isfinite(found.distance)
+    return np.stack([*(kinds == kind for kind in MASKS[:-1]), glossy]).astype(np.uint8)
 
 
 def _arriving(scene: Scene, direction: np.ndarray) -> np.ndarray:
@@ -259,7 +276,8 @@ def render(scene: Scene, size: int) -> dict[str, np.ndarray]:
         `(channels, size, size)` float32 each, in [0, 1]; brighter scenes are exposed more shortly. "rgb": the light in
         three colours. "angles": I0, I45, I90, I135 of the mean of the colours; this camera is exposed twice as long,
         so that unpolarised white is 1 behind each polariser. "intensity": the mean of the four, half of S0 = I0 + I90;
-        it equals the mean of the colours. "depth": z / 20, 1 from there on and for the sky.
+        it equals the mean of the colours. "depth": z / 20, 1 from there on and for the sky. "masks", which is uint8:
+        1 where a sphere, a box or a cone is seen, and where whatever is seen is glossy, a channel each.
     """
     ray, right, up = _view(size)
     found = _trace(scene, ray)
@@ -285,4 +303,5 @@ def render(scene: Scene, size: int) -> dict[str, np.ndarray]:
         "intensity": exposure * s0[None],
         "depth": depth[None],
     }
-    return {name: image.reshape(-1, size, size).astype(np.float32) for name, image in images.items()}
+    pictures = {name: image.reshape(-1, size, size).astype(np.float32) for name, image in images.items()}
+    return pictures | {"masks": _masks(scene, found).reshape(-1, size, size)}
