@@ -163,6 +163,65 @@ def patches(intensities: np.ndarray, size: int, stride: int) -> np.ndarray:
     return windows.transpose(1, 2, 0, 3, 4).reshape(-1, 4, size, size)
 
 
+def area_averaged(intensities: np.ndarray, factor: int) -> np.ndarray:
+    """A capture in fewer pixels: the mean of every square of `factor` x `factor` pixels, for each angle by itself.
+
+    That is what a sensor of larger pixels measures, since light adds up: the Stokes vector of the mean is the mean of
+    the Stokes vectors, and what is admissible stays so. Degrees and angles of polarisation cannot be averaged like
+    this. A saturated pixel is hidden by its neighbours: look for them before (`usable`).
+
+    Args:
+        intensities: `(4, height, width)`.
+        factor: Side of a square; rows and columns that fill none are left out.
+
+    Returns:
+        `(4, height // factor, width // factor)` float64, in the unit of the intensities.
+
+    Raises:
+        UserError: There are not four images, or no square fits.
+    """
+    _check(intensities)
+    rows, columns = (side // factor if factor >= 1 else 0 for side in intensities.shape[1:])
+    if not rows or not columns:
+        raise UserError(f"images of shape {intensities.shape} have no square of {factor}x{factor} pixels to average")
+    kept = intensities[:, : rows * factor, : columns * factor]
+    means: np.ndarray = kept.reshape(4, rows, factor, columns, factor).mean(axis=(2, 4), dtype=np.float64)
+    return means
+
+
+def gradient_energy(intensities: np.ndarray) -> float:
+    """How much goes on in a patch: mean squared difference of neighbours, across plus down, of the mean of the four.
+
+    Args:
+        intensities: `(4, height, width)`, of at least two pixels a side.
+
+    Returns:
+        At least 0, in squared units of the intensities.
+    """
+    _check(intensities)
+    intensity = intensities.mean(axis=0, dtype=np.float64)
+    return float(sum(np.square(np.diff(intensity, axis=axis)).mean() for axis in (0, 1)))
+
+
+def draw_by_energy(energies: Sequence[float], number: int, generator: np.random.Generator) -> np.ndarray:
+    """Draws without replacement, each time one of those left with a probability in proportion to its energy.
+
+    Those without energy come last, in their order. By P. Efraimidis and P. Spirakis, "Weighted random sampling with a
+    reservoir", 2006: an exponential waiting time of this rate for each, and the first to come.
+
+    Args:
+        energies: At least 0 each.
+        number: How many; all where there are fewer.
+        generator: For the draw.
+
+    Returns:
+        Their indices, ascending.
+    """
+    with np.errstate(divide="ignore"):
+        waiting = generator.standard_exponential(len(energies)) / np.asarray(energies, dtype=np.float64)
+    return np.sort(np.argsort(waiting, kind="stable")[:number])
+
+
 def write_patches(
     captures: Sequence[str | Path],
     folder: str | Path,
@@ -173,6 +232,9 @@ def write_patches(
     threshold: float = 0.5,
     max_saturated: float = 0.01,
     layout: MosaicLayout = SONY,
+    scales: Sequence[int] = (1,),
+    number: int | None = None,
+    seed: int = 0,
 ) -> int:
     """Makes a data set of the usable patches of raw images, for `--train_data_dir`.
 
@@ -182,34 +244,55 @@ def write_patches(
     `folder/metadata.jsonl` the former are the column `target_image`, the latter `conditioning_image`. With splits,
     write `folder/train` and `folder/test` from different captures.
 
+    Of scale k a patch is `size * k` pixels wide, and averaged to `size` (`area_averaged`); its name ends in `_xk`. The
+    angles of a data set with such patches are float32 throughout, in the unit of the intensity.
+
     Args:
         captures: Raw images, as for `load_mosaic`.
         folder: Where to write; made if there is none, otherwise empty.
         size: Side of a patch, in pixels of one angle: half as many as of the raw image.
-        stride: Distance from one patch to the next, in the same pixels.
-        saturation: As for `usable`, to which every patch is put.
+        stride: Distance from one patch to the next, in the same pixels; of scale k, k times as far.
+        saturation: As for `usable`, to which every patch is put, before it is averaged.
         threshold: As for `usable`.
         max_saturated: As for `usable`.
         layout: The angles of the top left 2x2 pixels.
+        scales: Whole numbers; each gives patches of its own.
+        number: Patches of each capture at each scale, or fewer where there are fewer: drawn with a probability in
+            proportion to their gradient energy (`gradient_energy`, `draw_by_energy`). None takes all.
+        seed: Of the draw.
 
     Returns:
         Number of patches written.
 
     Raises:
-        UserError: A capture cannot be read or is too small, two have one name, none of the patches is usable, or
-            `folder` is not empty.
+        UserError: A capture cannot be read or is too small, two have one name, none of the patches is usable,
+            `folder` is not empty, or `scales` or `number` are not positive.
     """
+    if not scales or len(set(scales)) < len(scales) or min(scales) < 1 or (number is not None and number < 1):
+        raise UserError(
+            f"patches of scales {tuple(scales)}, {number} of each, cannot be cut: give different scales from 1 on, "
+            "and a number of at least 1, or None for all"
+        )
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} is not an empty folder: give a new one")
     names = _capture_names(captures)
     lines, cut = [], 0
+    limits = {"saturation": saturation, "threshold": threshold, "max_saturated": max_saturated}
     with filling(folder) as written:
-        for name, path in names.items():
-            for row, column, patch in _placed_patches(path, size, stride, layout):
-                cut += 1
-                if usable(patch, saturation=saturation, threshold=threshold, max_saturated=max_saturated):
-                    lines.append(_write_patch(written, f"{name}_{row:04}_{column:04}.npy", patch))
+        for place, (name, path) in enumerate(names.items()):
+            for scale in scales:
+                found = list(_placed_patches(path, size * scale, stride * scale, layout))
+                cut += len(found)
+                white = np.iinfo(found[0][2].dtype).max
+                kept = {
+                    f"{name}_{row:04}_{column:04}{'' if scale == 1 else f'_x{scale}'}.npy": patch
+                    for row, column, patch in found
+                    if usable(patch, **limits)
+                }
+                chosen = _averaged_and_drawn(kept, scale, number, np.random.default_rng([seed, place, scale]))
+                for file, patch in chosen.items():
+                    lines.append(_write_patch(written, file, patch if max(scales) == 1 else patch / white, white))
         if not lines:
             raise UserError(
                 f"none of the {cut} patches of {len(names)} captures is usable: too many pixels have {saturation} "
@@ -247,11 +330,24 @@ def _placed_patches(path: Path, size: int, stride: int, layout: MosaicLayout) ->
         yield row * stride, column * stride, patch
 
 
-def _write_patch(folder: Path, name: str, patch: np.ndarray) -> dict[str, str]:
-    """Writes the two files of a patch; returns its line of the metadata."""
-    intensity = patch.mean(axis=0, dtype=np.float64) / np.iinfo(patch.dtype).max
-    images = {"intensity": intensity.astype(np.float32), "angles": np.moveaxis(patch, 0, 2)}
-    for side, image in images.items():
+def _averaged_and_drawn(
+    kept: dict[str, np.ndarray], scale: int, number: int | None, generator: np.random.Generator
+) -> dict[str, np.ndarray]:
+    """The patches of a scale that a data set gets, in counts, by name."""
+    averaged = kept if scale == 1 else {name: area_averaged(patch, scale) for name, patch in kept.items()}
+    if number is None:
+        return averaged
+    names = list(averaged)
+    drawn = draw_by_energy([gradient_energy(patch) for patch in averaged.values()], number, generator)
+    return {names[index]: averaged[names[index]] for index in drawn}
+
+
+def _write_patch(folder: Path, name: str, patch: np.ndarray, white: int) -> dict[str, str]:
+    """Writes the two files of a patch in counts up to `white`, or of floats up to 1; returns its metadata's line."""
+    counted = patch.dtype.kind == "u"
+    intensity = patch.mean(axis=0, dtype=np.float64) / (white if counted else 1)
+    angles = np.moveaxis(patch if counted else patch.astype(np.float32), 0, 2)
+    for side, image in {"intensity": intensity.astype(np.float32), "angles": angles}.items():
         (folder / side).mkdir(parents=True, exist_ok=True)
         np.save(folder / side / name, image)
     return {

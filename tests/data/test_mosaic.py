@@ -11,6 +11,9 @@ from PIL import Image
 
 from hf_genmodels.data import Layout, TrainingBatches, evaluation_batches, load_data
 from hf_genmodels.data.mosaic import (
+    area_averaged,
+    draw_by_energy,
+    gradient_energy,
     inadmissibility,
     join_mosaic,
     load_mosaic,
@@ -183,6 +186,98 @@ def test_patches_that_are_not_usable_are_left_out(captures):
     with pytest.raises(UserError, match="none of the 52 patches of 2 captures is usable"):
         write_patches(paths, root / "none", size=4, stride=1, saturation=40_000)
     assert not (root / "none").exists()
+
+
+def test_averages_are_of_intensities_so_that_stokes_vectors_are_averaged_too(random):
+    image = random.integers(255, size=(4, 7, 9), endpoint=True).astype(np.uint8)
+    found = area_averaged(image, 3)
+    assert found.shape == (4, 2, 3) and found.dtype == np.float64
+    for angle in range(4):
+        for row in range(2):
+            for column in range(3):
+                block = [
+                    int(image[angle, 3 * row + i, 3 * column + j]) for i in range(3) for j in range(3)
+                ]  # fmt: skip
+                assert found[angle, row, column] == pytest.approx(sum(block) / 9)
+    inverse = polarimetry.left_inverse(polarimetry.calibration_matrix())
+    fine, coarse = (
+        polarimetry.stokes_vector(torch.from_numpy(y)[None], inverse) for y in (image.astype(float), found)
+    )
+    means = torch.nn.functional.avg_pool2d(fine, 3)
+    torch.testing.assert_close(coarse, means)
+    assert np.array_equal(area_averaged(image, 1), image)
+    for factor in (0, 8):
+        with refused() as caught:
+            area_averaged(image, factor)
+        assert f"no square of {factor}x{factor}" in str(caught.value)
+
+
+def test_energy_is_of_the_gradients_of_intensity(random):
+    image = random.integers(255, size=(4, 3, 4)).astype(np.uint8)
+    mean = image.astype(float).mean(0)
+    down = [(mean[i + 1, j] - mean[i, j]) ** 2 for i in range(2) for j in range(4)]
+    across = [(mean[i, j + 1] - mean[i, j]) ** 2 for i in range(3) for j in range(3)]
+    assert gradient_energy(image) == pytest.approx(sum(down) / 8 + sum(across) / 9)
+    # Polarised alike everywhere, however much: nothing goes on.
+    assert gradient_energy(np.broadcast_to(np.array([9, 5, 1, 5])[:, None, None], (4, 3, 3))) == 0
+
+
+def test_draws_are_in_proportion_to_energy(random):
+    energies = [1.0, 0.0, 4.0, 2.0, 0.0, 1.0]
+    drawn = np.array([draw_by_energy(energies, 1, random)[0] for _ in range(8000)])
+    assert np.bincount(drawn, minlength=6) / 8000 == pytest.approx(np.array(energies) / 8, abs=0.02)
+    # The second of two, given that the first is number 2 (4 of 8): the others' shares of the 4 that are left.
+    twice = [draw_by_energy(energies, 2, random) for _ in range(4000)]
+    assert all(len(set(pair)) == 2 and pair[0] < pair[1] for pair in twice)
+    assert np.mean([set(pair) == {2, 3} for pair in twice]) == pytest.approx(1 / 2 * 2 / 4 + 2 / 8 * 4 / 6, abs=0.03)
+    assert draw_by_energy(energies, 5, random).tolist() == [0, 1, 2, 3, 5]
+    assert draw_by_energy(energies, 9, random).tolist() == list(range(6)) and not len(draw_by_energy([], 3, random))
+
+
+def test_patches_of_several_scales_are_averaged_and_keep_out_what_is_saturated(captures, arguments):
+    root, images = captures
+    paths = [root / name / "raw.png" for name in images]
+    count = write_patches(paths, root / "patches", size=2, stride=1, saturation=65535, scales=[1, 3])
+    # At scale 3 squares of 6x6 every 3 pixels: one row, columns 0 and 3, then 0. One patch of the first capture at each
+    # scale has the saturated pixel, one small patch of the second the dark one.
+    assert count == (6 * 10 - 1) + (6 * 7 - 1) + (2 - 1) + 1
+    fine = np.load(root / "patches" / "angles" / "one-raw_0004_0007.npy")
+    assert fine.dtype == np.float32
+    np.testing.assert_allclose(fine.transpose(2, 0, 1), images["one"][:, 4:6, 7:9] / 65535, rtol=1e-6)
+    assert not (root / "patches" / "angles" / "one-raw_0000_0000_x3.npy").exists()
+    coarse = np.load(root / "patches" / "angles" / "one-raw_0000_0003_x3.npy")
+    expected = area_averaged(images["one"][:, :6, 3:9], 3) / 65535
+    assert coarse.dtype == np.float32
+    np.testing.assert_allclose(coarse.transpose(2, 0, 1), expected, rtol=1e-6)
+    grey = np.load(root / "patches" / "intensity" / "one-raw_0000_0003_x3.npy")
+    np.testing.assert_allclose(grey, expected.mean(0), rtol=1e-6)
+    data = load_data(arguments(train_data_dir=str(root / "patches")), 0, Layout("domains", MIRRORED_ANGLES))
+    assert len(data.train) == count and data.spec.other.shape == (4, 2, 2)
+
+
+def test_drawn_patches_depend_on_the_seed_alone(captures):
+    root, images = captures
+    paths = [root / name / "raw.png" for name in images]
+
+    def names(folder, **options):
+        options = {"size": 2, "stride": 1, "saturation": 65535, "scales": (1, 2), "number": 5, **options}
+        assert write_patches(paths, root / folder, **options) == sum(1 for _ in (root / folder / "angles").iterdir())
+        return sorted(path.stem for path in (root / folder / "angles").iterdir())
+
+    drawn = names("a")
+    assert [sum(name.startswith(one) and name.endswith("_x2") == coarse for name in drawn)
+            for one in ("one", "two") for coarse in (False, True)] == [5, 5, 5, 5]  # fmt: skip
+    assert drawn == names("b") and drawn != names("c", seed=1)
+    # The saturated pixel of the first capture is its steepest place, and is left out before the draw.
+    assert "one-raw_0000_0000" not in names("d", number=1000)
+
+
+@pytest.mark.parametrize("options", [{"scales": ()}, {"scales": (1, 1)}, {"scales": (0, 1)}, {"number": 0}])
+def test_scales_and_numbers_that_mean_nothing_are_named(captures, options):
+    root, _ = captures
+    with pytest.raises(UserError, match="give different scales from 1 on, and a number of at least 1"):
+        write_patches([root / "one" / "raw.png"], root / "out", size=2, stride=1, saturation=65535, **options)
+    assert not (root / "out").exists()
 
 
 def test_folders_and_names_of_patches(captures):

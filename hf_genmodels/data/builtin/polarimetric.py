@@ -39,8 +39,8 @@ def load_polarimetric(config: str | None, split: str) -> BuiltinSplit:
     "target_image", `(examples, 4, size, size)`, the same light behind polarisers, I0, I45, I90, I135 (in a mirror I45
     and I135 change places); "intensity", `(examples, 1, size, size)`, the mean of those four, half of S0 = I0 + I90;
     "depth", `(examples, 1, size, size)`, the distance from the camera's plane, 1 for the sky; "masks", `(examples, 4,
-    size, size)` of 0 and 1: where a sphere, a box, a cone (walls and ground are none of them), and where a glossy surface
-    of any kind is seen.
+    size, size)` of 0 and 1: where a sphere, a box, a cone (walls and ground are none of them), and where a glossy
+    surface of any kind is seen.
 
     Raises:
         UserError: There is no such variant.
