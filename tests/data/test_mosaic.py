@@ -238,8 +238,8 @@ def test_patches_of_several_scales_are_averaged_and_keep_out_what_is_saturated(c
     root, images = captures
     paths = [root / name / "raw.png" for name in images]
     count = write_patches(paths, root / "patches", size=2, stride=1, saturation=65535, scales=[1, 3])
-    # At scale 3 squares of 6x6 every 3 pixels: one row, columns 0 and 3, then 0. One patch of the first capture at each
-    # scale has the saturated pixel, one small patch of the second the dark one.
+    # At scale 3 squares of 6x6 every 3 pixels: one row, columns 0 and 3, then 0. One patch of the first capture at
+    # each scale has the saturated pixel, one small patch of the second the dark one.
     assert count == (6 * 10 - 1) + (6 * 7 - 1) + (2 - 1) + 1
     fine = np.load(root / "patches" / "angles" / "one-raw_0004_0007.npy")
     assert fine.dtype == np.float32
