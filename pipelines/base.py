@@ -69,6 +69,7 @@ class GenerativePipeline(StoredPipeline):
         sampling_options: Further arguments of a call that may be passed on to it.
         default_direction: Of a call that takes `direction`, "a_to_b" or "b_to_a"; None of others.
         random_reconstructions: Whether `reconstruct` takes a `generator`.
+        likelihood_options: Those of `sampling_options` that `log_likelihood` takes, too.
         likelihood_draws: How many draws stand behind each likelihood; None where that is no argument.
     """
 
@@ -79,6 +80,7 @@ class GenerativePipeline(StoredPipeline):
     sampling_options: ClassVar[frozenset[str]] = frozenset()
     default_direction: ClassVar[Direction | None] = None
     random_reconstructions: ClassVar[bool] = False
+    likelihood_options: ClassVar[frozenset[str]] = frozenset()
     likelihood_draws: ClassVar[int | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

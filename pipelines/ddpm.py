@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import diffusers
@@ -9,20 +10,66 @@ import torch
 from diffusers import DDPMScheduler, SchedulerMixin
 from torch import Tensor
 
+from hf_genmodels.choices import PredictionType
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.dequantization import bits_per_dim
 from hf_genmodels.losses.diffusion import (
-    discretized_gaussian_log_likelihood,
-    posterior_kl,
+    bound_terms,
+    fixed_log_variances,
+    learned_log_variance,
+    log_variance_bounds,
     predicted_sample,
     prior_kl,
     q_sample,
 )
-from hf_genmodels.losses.likelihood import gaussian_nll
 from hf_genmodels.roles import Denoiser
 
 from .denoising import DenoisingPipeline
 from .labels import ClassLabels, match_labels
+
+
+@dataclass(frozen=True)
+class ReverseProcess:
+    """The steps of a DDPM whose likelihood is bounded, from the first, which ends in x_0, to the last, that of x_T.
+
+    Attributes:
+        timesteps: Of the training, (steps,) int64.
+        alpha_bars: Of them, (steps,) float64.
+        least: See `log_variance_bounds`, (steps,) float64, as the two others.
+        greatest: Likewise.
+        fixed: See `fixed_log_variances`.
+        prediction_type: What the network predicts.
+        limit: Where predicted samples are clipped; None where they are not.
+    """
+
+    timesteps: Tensor
+    alpha_bars: Tensor
+    least: Tensor
+    greatest: Tensor
+    fixed: Tensor
+    prediction_type: PredictionType
+    limit: float | None
+
+    @classmethod
+    def of(cls, trained: DDPMScheduler, num_steps: int | None, device: torch.device) -> ReverseProcess:
+        """Of so many steps of a training, or all.
+
+        Raises:
+            UserError: There are not so many, or fewer than 2.
+        """
+        most = len(trained.betas)
+        if num_steps is not None and not 2 <= num_steps <= most:
+            raise UserError(
+                f"num_inference_steps of a likelihood must be 2 to {most}, the steps that the model was trained with, "
+                f"got {num_steps}"
+            )
+        timesteps = torch.linspace(0, most - 1, num_steps or most, dtype=torch.float64).round().long()
+        alpha_bars = trained.alphas_cumprod.double()[timesteps]
+        bounds = (*log_variance_bounds(alpha_bars), fixed_log_variances(alpha_bars))
+        config: Any = trained.config
+        limit = config.clip_sample_range if config.clip_sample else None
+        least, greatest, fixed = (bound.to(device) for bound in bounds)
+        return cls(timesteps.to(device), alpha_bars.to(device), least, greatest, fixed, config.prediction_type, limit)
 
 
 class LikelihoodPipeline(DenoisingPipeline):
@@ -31,6 +78,7 @@ class LikelihoodPipeline(DenoisingPipeline):
     measures = frozenset({"samples", "reconstructions", "likelihood"})
     tasks = ("reconstruct", "encode", "score")
     scores = ("log_likelihood",)
+    likelihood_options = frozenset({"num_inference_steps"})
 
     @torch.no_grad()
     def log_likelihood(
@@ -39,12 +87,14 @@ class LikelihoodPipeline(DenoisingPipeline):
         num_timesteps: int | None = None,
         class_labels: ClassLabels = None,
         generator: torch.Generator | None = None,
+        num_inference_steps: int | None = None,
     ) -> Tensor:
         """Lower bound of log p(x): minus the terms L_T, L_{T-1}, ..., L_0 of Ho et al. 2020 (arXiv 2006.11239), eq. 5.
 
-        p is the network's DDPM with the posterior variance (eq. 7) at t > 1 and beta_1 at t = 1, where the posterior
-        has none; it clips predicted samples if the scheduler's configuration has `clip_sample`. The expectation over
-        x_t is one draw for each time step, so the result is random, and right on average.
+        p is the network's DDPM with the variances that it predicts (Nichol & Dhariwal 2021, arXiv 2102.09672), or else
+        the posterior variance (eq. 7) at t > 1 and beta_1 at t = 1, where the posterior has none; it clips predicted
+        samples if the scheduler's configuration has `clip_sample`. The expectation over x_t is one draw for each time
+        step, so the result is random, and right on average.
 
         Args:
             images: PIL images, arrays or tensors.
@@ -53,79 +103,73 @@ class LikelihoodPipeline(DenoisingPipeline):
                 T - 1, that is every t once.
             class_labels: Of a conditional network, for log p(x|y); by default "any class".
             generator: For the draws.
+            num_inference_steps: T of another p, which takes as many steps, evenly spread from the first time step of
+                the training to the last (`timestep_spacing="linspace"` of a DDPMScheduler); by default all. The fewer,
+                the worse the bound; this is what learned variances are for (Nichol & Dhariwal, section 4).
 
         Returns:
             (batch,) nats an image: of its grey levels (eq. 13) as `value_scale` counts them, 256 for 255; values
-            between levels are rounded. For vectors, and images of floats (`value_scale` 1), of a density.
+            between levels are rounded. For vectors, and images of floats (`value_scale` 1), of a density. Terms are
+            float64 sums; the result is float32.
 
         Raises:
-            UserError: The images or labels do not fit, `num_timesteps` is not 1 .. T - 1, or the network predicts
-                variances, too.
+            UserError: The images or labels do not fit, `num_inference_steps` is not 2 to those of the training, or
+                `num_timesteps` not 1 .. T - 1.
         """
-        if self.predicts_variances:
-            channels = self.network_shape[0]
-            raise UserError(
-                f"log_likelihood is that of a DDPM with fixed variances, and this network predicts them too: "
-                f"{2 * channels} channels for {channels}"
-            )
         sample = self.to_diffused(images).reshape(-1, *self.network_shape)
         if self.num_levels is not None:
             sample = ((sample + 1) / 2 * (self.num_levels - 1)).round() / (self.num_levels - 1) * 2 - 1
-        labels = self.find_labels(class_labels)
-        labels = match_labels(labels, len(sample))
-        trained = self.trained_schedule()
-        alpha_bar = trained.alphas_cumprod.to(sample.device)
-        last = len(alpha_bar) - 1
+        labels = match_labels(self.find_labels(class_labels), len(sample))
+        process = ReverseProcess.of(self.trained_schedule(), num_inference_steps, sample.device)
+        last = len(process.timesteps) - 1
         count = last if num_timesteps is None else num_timesteps
         if num_timesteps is not None and not 1 <= num_timesteps <= last:
             raise UserError(f"num_timesteps must be 1 to {last}, the time steps after the first, got {num_timesteps}")
         first = torch.zeros(len(sample), dtype=torch.long, device=sample.device)
-        bound = prior_kl(sample, alpha_bar[-1])
-        predicted = self._denoise(sample, first, labels, trained, generator)
-        bound = bound + self._first_term(sample, predicted, 1 - alpha_bar[0])
+        bound = prior_kl(sample, process.alpha_bars[-1]) + self._term(sample, first, process, labels, generator)
         for index in self.progress_bar(range(count)):
             # one draw from each of `count` equal parts of 1 .. T - 1
             place: Any = 0.0 if count == last else self.random_uniform(len(sample), generator).double()
-            timesteps = first + 1 + torch.as_tensor((index + place) * last / count).long().clamp(max=last - 1)
-            predicted = self._denoise(sample, timesteps, labels, trained, generator)
-            term = posterior_kl(sample, predicted, alpha_bar[timesteps], alpha_bar[timesteps - 1])
-            bound = bound + term * last / count
-        return -bound
+            steps = first + 1 + torch.as_tensor((index + place) * last / count).long().clamp(max=last - 1)
+            bound = bound + self._term(sample, steps, process, labels, generator) * last / count
+        return -bound.float()
 
+    @torch.no_grad()
     def bits_per_dim(
         self,
         images: Any,
         num_timesteps: int | None = None,
         class_labels: ClassLabels = None,
         generator: torch.Generator | None = None,
+        num_inference_steps: int | None = None,
     ) -> Tensor:
         """The bound of `log_likelihood`, which explains the arguments, in bits a dimension: an upper one, (batch,)."""
-        log_likelihood = self.log_likelihood(images, num_timesteps, class_labels, generator)
-        return bits_per_dim(log_likelihood, torch.Size(self.sample_shape).numel())
+        found = self.log_likelihood(images, num_timesteps, class_labels, generator, num_inference_steps)
+        return bits_per_dim(found, torch.Size(self.sample_shape).numel())
 
-    def _denoise(
+    def _term(
         self,
         sample: Tensor,
-        timesteps: Tensor,
+        steps: Tensor,
+        process: ReverseProcess,
         labels: Tensor | None,
-        trained: DDPMScheduler,
         generator: torch.Generator | None,
     ) -> Tensor:
-        """Noise x_0 up to time steps (batch,) and predict it back, both (batch, channels, height, width)."""
-        alpha_bar = trained.alphas_cumprod.to(sample.device)[timesteps]
+        """The bound's terms of steps (batch,) of a process for x_0 noised up to there, (batch,) nats in float64."""
+        alpha_bar = process.alpha_bars[steps]
         noise = self.random_latents(len(sample), tuple(sample.shape[1:]), generator, None, torch.float32)
-        noisy = q_sample(sample, noise, alpha_bar)
-        prediction = self.predict(noisy, timesteps, labels).float()
-        predicted = predicted_sample(trained.config.prediction_type, prediction, noisy, alpha_bar)
-        limit = trained.config.clip_sample_range
-        return predicted.clamp(-limit, limit) if trained.config.clip_sample else predicted
-
-    def _first_term(self, sample: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        """-log p(x_0 | x_1), (batch,) nats."""
-        log_std = 0.5 * variance.log()
-        if self.num_levels is None:
-            return gaussian_nll(sample, mean, log_std.expand_as(sample))
-        return -discretized_gaussian_log_likelihood(sample, mean, log_std, self.num_levels)
+        noisy = q_sample(sample, noise, alpha_bar.float())
+        outputs = self._predict(noisy.to(self.unet.dtype), labels, process.timesteps[steps], 1.0)
+        prediction, values = (each.double() for each in outputs)
+        predicted = predicted_sample(process.prediction_type, prediction, noisy.double(), alpha_bar)
+        predicted = predicted if process.limit is None else predicted.clamp(-process.limit, process.limit)
+        if self.predicts_variances:
+            log_variance = learned_log_variance(values, process.least[steps], process.greatest[steps])
+        else:
+            log_variance = process.fixed[steps].reshape(-1, 1, 1, 1)
+        return bound_terms(
+            sample.double(), predicted, log_variance, steps, process.alpha_bars, process.least, self.num_levels
+        )
 
     @property
     def num_levels(self) -> int | None:

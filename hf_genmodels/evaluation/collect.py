@@ -128,7 +128,7 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
         return pipeline.anomaly_score(batch, **options)
 
     def log_likelihood(batch: Tensor, generator: Generator) -> Tensor:
-        return pipeline.log_likelihood(batch, generator=generator)
+        return pipeline.log_likelihood(batch, generator=generator, **request.likelihood_options)
 
     with _bar(request, "real") as bar:
         for number, batch, labels in real_batches(request, dataset):

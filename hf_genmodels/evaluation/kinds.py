@@ -56,7 +56,9 @@ ERROR = Kind(
     frozenset({"reconstructions", "translations"}),
     "needs reconstructions, and {pipeline} has no reconstruct()",
 )
-LIKELIHOOD = Kind(("nll",), frozenset({"likelihood"}), "needs likelihoods, and {pipeline} has no log_likelihood()")
+LIKELIHOOD = Kind(
+    ("nll", "bpd"), frozenset({"likelihood"}), "needs likelihoods, and {pipeline} has no log_likelihood()"
+)
 ANOMALY = Kind(("auroc",), frozenset({"anomalies"}), "needs anomaly scores, and {pipeline} has no anomaly_score()")
 VIOLATIONS = Kind(("violations",), frozenset({"violations"}), "needs polarimetric images, and {pipeline} makes none")
 CONSTRAINTS = Kind(("constraints",), frozenset({"completions"}), "needs known pixels, and {pipeline} takes none")

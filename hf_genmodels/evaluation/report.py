@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
+from ..losses.dequantization import bits_per_dim
 from ..metrics import distribution, likelihood, texture
 from ..metrics.constraints import EPSILON
 from ..metrics.detection import auroc
@@ -130,11 +131,16 @@ def _mean_error(request: Request, metric: str, real: Collected, made: Collected)
 
 
 def _mean_likelihood(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
-    settings = {"num_samples": real.count}
+    settings = {"num_samples": real.count, **request.likelihood_options}
     if request.pipeline.likelihood_draws is not None:
         settings["latent_samples"] = request.pipeline.likelihood_draws
+    mean = torch.cat(real.scores["nll"]).mean()
+    if metric == "bpd":
+        dim = torch.Size(request.pipeline.sample_shape).numel()
+        yield Figure("bits per dimension", bits_per_dim(-mean, dim).item(), settings)
+        return
     # not "NLL": a training run may have a figure of that name, which is another quantity
-    yield Figure("negative log-likelihood", torch.cat(real.scores["nll"]).mean().item(), settings)
+    yield Figure("negative log-likelihood", mean.item(), settings)
 
 
 def _rank_anomalies(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:

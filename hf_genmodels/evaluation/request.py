@@ -47,6 +47,11 @@ class Request:
         """A fresh one, so that no number depends on which others were asked for."""
         return torch.Generator().manual_seed(self.seed)
 
+    @property
+    def likelihood_options(self) -> dict[str, Any]:
+        """The options of a call that the pipeline's likelihood takes, too."""
+        return {name: value for name, value in self.sampling.items() if name in self.pipeline.likelihood_options}
+
     def turns(self, generator: torch.Generator | None = None) -> Turns:
         """A generator that the processes share; a fresh one by default."""
         return Turns(generator or self.generator(), self.processes)
@@ -82,7 +87,9 @@ def check_request(
         if not kind.can_be_served(pipeline.measures):
             raise UserError(f"{metric} {kind.lacking.format(pipeline=name)}")
         if kind is LIKELIHOOD and pipeline.num_classes is not None:
-            raise UserError("nll is not measured of class-conditional models; call log_likelihood with class_labels")
+            raise UserError(
+                f"{metric} is not measured of class-conditional models; call log_likelihood with class_labels"
+            )
         if metric in ("psnr", "ssim"):
             require_torchmetrics(metric)
         if metric == "lpips":

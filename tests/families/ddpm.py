@@ -42,10 +42,12 @@ CASE = FamilyCase(
     images_only=frozenset({"InverseProblemPipeline"}),
     equal={
         "ddpm": Equal(SMALL | {"class_conditional": True, "snr_gamma": 5.0}, "builtin:digits"),
+        "variances": Equal(SMALL | {"ddpm_variance_type": "learned_range"}, "builtin:digits"),
         "latent": Equal(SMALL, "builtin:digits", change=latent),
     },
     resumed={
         "ddpm": UNET | {"dropout": 0.1, "random_flip": True},
+        "variances of ddpm": UNET | {"ddpm_variance_type": "learned_range"},
         "classes of ddpm": UNET | {"class_conditional": True, "snr_gamma": 5},
     },
 )

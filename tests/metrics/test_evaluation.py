@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from hf_genmodels.models.classifier import Classifier
 from hf_genmodels.models.vae import VAE
 from hf_genmodels.pipelines.autoencoder import AutoencoderPipeline
 from hf_genmodels.pipelines.base import GenerativePipeline
+from hf_genmodels.pipelines.ddpm import DDPMPipeline
 from hf_genmodels.pipelines.vae import VAEPipeline
+from tests.testing_utils.networks import tiny_denoiser
 from tests.testing_utils.refusals import refused
 
 DIGITS = DataArguments(dataset_name="builtin:digits")
@@ -141,6 +144,23 @@ def test_reconstruction_and_likelihood(pipeline: VAEPipeline) -> None:
     assert results["MSE"]["value"] == pytest.approx((images - decoded).square().mean().item(), rel=1e-5)
     nll = -pipeline.log_likelihood(images, generator=torch.Generator().manual_seed(0)).mean().item()
     assert results["negative log-likelihood"]["value"] == pytest.approx(nll, rel=0.05)
+
+
+def test_bits_per_dimension_are_the_likelihoods(pipeline: VAEPipeline) -> None:
+    results = evaluate(pipeline, "nll", "bpd")
+    nll, bits = results["negative log-likelihood"], results["bits per dimension"]
+    assert bits["value"] == pytest.approx(nll["value"] / 64 / math.log(2), rel=1e-9)
+    assert bits["settings"] == nll["settings"]
+
+
+def test_a_likelihood_of_fewer_steps() -> None:
+    torch.manual_seed(0)
+    ddpm = DDPMPipeline(*tiny_denoiser((1, 8, 8), steps=9), value_scale=16.0)
+    ddpm.set_progress_bar_config(disable=True)
+    bits = {steps: evaluate(ddpm, "bpd", sampling={"num_inference_steps": steps}) for steps in (3, 9)}
+    values = {steps: found["bits per dimension"]["value"] for steps, found in bits.items()}
+    assert values[3] > values[9]
+    assert bits[3]["bits per dimension"]["settings"]["num_inference_steps"] == 3
 
 
 def test_a_number_does_not_depend_on_the_other_metrics(pipeline: VAEPipeline, extractor: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import json
+import math
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler, UNet2DModel
+from torch.distributions import Normal, kl_divergence
 
 from hf_genmodels import VAE, ConditionalDDPMPipeline, DDPMPipeline, LatentDDPMPipeline, UserError, VAEPipeline
 from hf_genmodels.families.ddpm import DDPMArguments, build, reload
@@ -102,6 +104,67 @@ def test_loss_is_the_mean_squared_error_of_the_prediction(kind, data, options):
         strict=True,
     ):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def slow_bound(objective: DDPMObjective, sample, timesteps, noise, is_stopped: bool) -> torch.Tensor:
+    """Ten times each sample's term of the bound in bits a dimension, from whole Gaussians in float64."""
+    bars, rows = objective.scheduler.alphas_cumprod.double(), []
+    for row, t in enumerate(timesteps.tolist()):
+        now, before = bars[t], bars[t - 1] if t else torch.tensor(1.0).double()
+        x0, beta = sample[row].double(), 1 - now / before
+        noisy = now.sqrt() * x0 + (1 - now).sqrt() * noise[row].double()
+        output = objective.networks["unet"](noisy.float()[None], t).sample[0].double()
+        epsilon, values = output.split([len(x0), len(output) - len(x0)])
+        guess = (noisy - (1 - now).sqrt() * (epsilon.detach() if is_stopped else epsilon)) / now.sqrt()
+        first = (1 - bars[0]) / (1 - bars[1]) * (1 - bars[1] / bars[0])
+        small = (1 - before) / (1 - now) * beta if t else first
+        if len(values):
+            share = (values + 1) / 2
+            variance = torch.exp(share * beta.log() + (1 - share) * small.log())
+        else:
+            variance = (small if t else beta).expand_as(x0)
+        if t == 0:
+            half = 1 / objective.data.value_scale
+            p = Normal(guess, variance.sqrt())
+            upper = torch.where(x0 > 1 - half, 1.0, p.cdf(x0 + half))
+            term = -(upper - torch.where(x0 < half - 1, 0.0, p.cdf(x0 - half))).log()
+        else:
+            scale = before.sqrt() * beta / (1 - now)
+            term = kl_divergence(Normal(scale * x0, small.sqrt()), Normal(scale * guess, variance.sqrt()))
+        rows.append(len(bars) * term.mean() / math.log(2))
+    return torch.stack(rows)
+
+
+@pytest.mark.parametrize(
+    ("variances", "loss"), [("learned_range", "hybrid"), ("learned_range", "vlb"), ("fixed_small", "vlb")]
+)
+def test_variational_bound_as_a_loss(variances, loss):
+    objective = objective_of(ddpm_variance_type=variances, ddpm_loss=loss)
+    levels, batch = int(IMAGES.value_scale), make_batch(IMAGES, 30)
+    batch["image"] = ((batch["image"].clamp(-1, 1) + 1) / 2 * levels).round() / levels * 2 - 1
+    losses = losses_of(objective, batch)
+    noise = seeded_noise()
+    timesteps = (noise.uniform((30,), like=batch["image"]) * 10).floor().long()
+    assert (timesteps == 0).any()
+    epsilon = noise.normal(batch["image"].shape, like=batch["image"])
+    bound = slow_bound(objective, batch["image"], timesteps, epsilon, loss == "hybrid").mean()
+    expected = bound
+    if loss == "hybrid":
+        assert losses["bits_per_dim"].item() == pytest.approx(bound.item(), rel=1e-4)
+        unet = objective.networks["unet"]
+        noisy = objective.scheduler.add_noise(batch["image"], epsilon, timesteps)
+        error = (unet(noisy, timesteps).sample[:, :1] - epsilon).square().mean()
+        assert losses["denoising_mse"].item() == pytest.approx(error.item(), rel=1e-4)
+        expected = error + 0.001 * bound
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    assert losses.keys() == ({"loss", "denoising_mse", "bits_per_dim"} if loss == "hybrid" else {"loss"})
+    parameters = list(objective.networks["unet"].parameters())
+    for ours, theirs in zip(
+        torch.autograd.grad(losses["loss"], parameters), torch.autograd.grad(expected, parameters), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4 * theirs.abs().max().item() + 1e-6)
+    figures = objective.evaluate(objective.networks, batch, torch.Generator().manual_seed(0))
+    assert figures["bits_per_dim"].shape == (30,) and figures["bits_per_dim"].isfinite().all()
 
 
 @pytest.mark.parametrize("kind", TYPES)
@@ -436,10 +499,81 @@ def test_schedules_of_published_models_are_options_too(name):
     assert objective.scheduler.config.beta_schedule == name and losses_of(objective, make_batch(IMAGES))["loss"] > 0
 
 
+<<<<<<< HEAD
 def test_networks_that_predict_variances_go_on_with_the_hybrid_loss(tmp_path):
     unet = UNet2DModel.from_config(objective_of().networks["unet"].config, out_channels=2)
     published(tmp_path, unet, variance_type="learned_range")
     assert reload(tmp_path, DDPMArguments(), IMAGES).loss == "hybrid"
+=======
+def test_published_networks_that_predict_variances_train_further(tmp_path):
+    unet = UNet2DModel.from_config(objective_of().networks["unet"].config, out_channels=2)
+    published(tmp_path, unet, variance_type="learned_range")
+    args = DDPMArguments()
+    again = reload(tmp_path, args, IMAGES)
+    assert (args.ddpm_variance_type, args.ddpm_loss) == ("learned_range", "hybrid") and again.learns_variances
+    # also where it was saved with a sampler that takes no variances
+    pipeline = again.pipeline(again.networks)
+    pipeline.scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    pipeline.save_pretrained(tmp_path / "ddim")
+    assert reload(tmp_path / "ddim", DDPMArguments(), IMAGES).scheduler.config.variance_type == "learned_range"
+    with refused(
+        "--ddpm_variance_type cannot be changed with --pretrained_model_name_or_path; the saved network has f"
+    ):
+        reload(fixed_folder(tmp_path), DDPMArguments(ddpm_variance_type="learned_range"), IMAGES)
+
+
+def fixed_folder(folder: Path) -> Path:
+    """A saved model with fixed variances."""
+    first = objective_of()
+    first.pipeline(first.networks).save_pretrained(folder / "fixed")
+    return folder / "fixed"
+
+
+@pytest.mark.parametrize(
+    ("out_channels", "kind", "loss", "told"),
+    [
+        (3, "fixed_small", "simple", "the network makes 3 channels of 1: expected 1 or 2"),
+        (
+            2,
+            "fixed_small",
+            "hybrid",
+            "makes 2 channels of 1, and the scheduler's variance_type is 'fixed_small'",
+        ),
+        (
+            1,
+            "learned_range",
+            "vlb",
+            "makes 1 channels of 1, and the scheduler's variance_type is 'learned_range'",
+        ),
+        (2, "learned_range", "simple", "loss 'simple' does not teach the variances that the network predicts; use"),
+        (1, "fixed_small", "hybrid", "loss 'hybrid' teaches variances, and the network predicts none; use 'vlb'"),
+        (1, "fixed_small", "l2", "loss 'l2' is unknown; choose one of: simple, hybrid, vlb"),
+    ],
+)
+def test_losses_that_do_not_fit_the_network(out_channels, kind, loss, told):
+    unet = UNet2DModel.from_config(objective_of().networks["unet"].config, out_channels=out_channels)
+    with refused(told):
+        DDPMObjective(unet, DDPMScheduler(10, variance_type=kind), IMAGES, loss=loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (
+            {"ddpm_loss": "hybrid"},
+            "--ddpm_loss hybrid teaches variances; it goes with --ddpm_variance_type lea",
+        ),
+        (
+            {"ddpm_loss": "simple", "ddpm_variance_type": "learned_range"},
+            "--ddpm_loss simple does not teach the",
+        ),
+        ({"ddpm_loss": "vlb", "snr_gamma": 5.0}, "--snr_gamma has no meaning with --ddpm_loss vlb"),
+    ],
+)
+def test_options_of_the_bound_that_do_not_go_together(options, told):
+    with refused(told):
+        objective_of(**options)
+>>>>>>> 39d50a3 (The bound of DDPMs with learned variances and of fewer steps; bits per dimension in evaluate)
 
 
 def test_a_swapped_sampler_does_not_change_the_noise_of_further_training(tmp_path):

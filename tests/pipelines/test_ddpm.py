@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from typing import Any
 
 import diffusers
 import numpy as np
@@ -14,6 +16,7 @@ from scipy.stats import norm
 from torch.distributions import Normal, kl_divergence
 
 from hf_genmodels import DDPMPipeline, UserError
+from hf_genmodels.losses.diffusion import log_variance_bounds
 from tests.testing_utils.denoising import (
     SAMPLERS,
     ConstantDenoiser,
@@ -187,7 +190,7 @@ def test_zero_signal_and_predicted_noise_do_not_go_together():
 
 @pytest.mark.parametrize("sampler", SAMPLERS, ids=lambda sampler: sampler.__name__)
 def test_networks_that_predict_variances(sampler):
-    """Nichol & Dhariwal 2021: DDPM takes them, other samplers and codes leave them out, the bound refuses them."""
+    """Nichol & Dhariwal 2021: DDPM takes them, other samplers and codes leave them out."""
     torch.manual_seed(0)
     unet, _ = tiny_denoiser((1, 8, 8))
     both = diffusers.UNet2DModel.from_config(unet.config, out_channels=2).eval()
@@ -205,10 +208,6 @@ def test_networks_that_predict_variances(sampler):
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
     images = random_images((1, 8, 8))
     torch.testing.assert_close(pipe.encode(images), plain.encode(images))
-    with refused(
-        "log_likelihood is that of a DDPM with fixed variances, and this network predicts them too: 2 channel"
-    ):
-        pipe.bits_per_dim(images)
     if sampler is DDPMScheduler:
         return
     for each in (pipe, plain):
@@ -257,10 +256,12 @@ def test_predicted_samples_are_not_clipped_on_the_way_from_a_code():
 # likelihood ----------------------------------------------------------------------------------------------------------
 
 
-def slow_bound(pipe: DDPMPipeline, sample: torch.Tensor, seed: int) -> list[float]:
+def slow_bound(
+    pipe: DDPMPipeline, sample: torch.Tensor, seed: int, steps: tuple[int, ...] = (0, 1, 2, 3, 4)
+) -> list[float]:
     """The bound of each sample in nats, from whole Gaussians in float64, for the same draws."""
-    config = pipe.scheduler.config
-    bars = pipe.scheduler.alphas_cumprod.double()
+    config, channels = pipe.scheduler.config, sample.shape[1]
+    bars = pipe.scheduler.alphas_cumprod.double()[list(steps)]
     draws = generator(seed)
     x0 = sample.double()
     bound = kl_divergence(Normal(bars[-1].sqrt() * x0, (1 - bars[-1]).sqrt()), Normal(0.0, 1.0)).flatten(1).sum(1)
@@ -268,7 +269,11 @@ def slow_bound(pipe: DDPMPipeline, sample: torch.Tensor, seed: int) -> list[floa
         noise = torch.randn(sample.shape, generator=draws)
         noisy = (bars[t].sqrt() * x0 + (1 - bars[t]).sqrt() * noise.double()).float()
         with torch.no_grad():
-            output = pipe.unet(noisy, t).sample.double()
+            output, values = (
+                pipe.unet(noisy, steps[t])
+                .sample.double()
+                .split([channels, pipe.unet.config.out_channels - channels], 1)
+            )
         if config.prediction_type == "epsilon":
             found = (noisy.double() - (1 - bars[t]).sqrt() * output) / bars[t].sqrt()
         elif config.prediction_type == "sample":
@@ -277,23 +282,29 @@ def slow_bound(pipe: DDPMPipeline, sample: torch.Tensor, seed: int) -> list[floa
             found = bars[t].sqrt() * noisy.double() - (1 - bars[t]).sqrt() * output
         if config.clip_sample:
             found = found.clamp(-1, 1)
+        later = max(t, 1)  # the first step's least variance is the second's
+        alpha = bars[later] / bars[later - 1]
+        small = (1 - bars[later - 1]) / (1 - bars[later]) * (1 - alpha)
+        large = 1 - alpha if t else 1 - bars[0]
+        share = (values + 1) / 2
+        variance = torch.exp(share * large.log() + (1 - share) * small.log()) if values.numel() else small
         if t == 0:
-            bound -= slow_decoder(x0, found, (1 - bars[0]).sqrt().item(), pipe.config.value_scale)
+            std = (variance if values.numel() else large).sqrt().numpy()
+            bound -= slow_decoder(x0, found, std, pipe.config.value_scale)
             continue
-        alpha, variance = bars[t] / bars[t - 1], (1 - bars[t - 1]) / (1 - bars[t]) * (1 - bars[t] / bars[t - 1])
 
-        def step(x, t=t, alpha=alpha, variance=variance, noisy=noisy):
+        def step(x, variance, t=t, alpha=alpha, noisy=noisy):
             mean = bars[t - 1].sqrt() * (1 - alpha) * x + alpha.sqrt() * (1 - bars[t - 1]) * noisy.double()
             return Normal(mean / (1 - bars[t]), variance.sqrt())
 
-        bound += kl_divergence(step(x0), step(found)).flatten(1).sum(1)
+        bound += kl_divergence(step(x0, small), step(found, variance)).flatten(1).sum(1)
     return (-bound).tolist()
 
 
-def slow_decoder(x0: torch.Tensor, mean: torch.Tensor, std: float, value_scale: float) -> torch.Tensor:
+def slow_decoder(x0: torch.Tensor, mean: torch.Tensor, std: Any, value_scale: float) -> torch.Tensor:
     """Log-probability of each sample's grey levels, or its log-density."""
     if value_scale == 1:
-        return Normal(mean, std).log_prob(x0).flatten(1).sum(1)
+        return Normal(mean, torch.tensor(std)).log_prob(x0).flatten(1).sum(1)
     half = 1 / value_scale
     upper = np.where(x0 > 1 - half, 1.0, norm.cdf(x0 + half, mean, std))
     lower = np.where(x0 < -1 + half, 0.0, norm.cdf(x0 - half, mean, std))
@@ -319,6 +330,22 @@ def test_bound_is_that_of_whole_gaussians(kind, shape, scale):
     # it is the trained model's, whatever sampler is in use
     pipe.scheduler = EulerDiscreteScheduler.from_config(pipe.scheduler.config, use_karras_sigmas=True)
     assert torch.equal(pipe.bits_per_dim(shown, generator=generator(4)), bits)
+
+
+@pytest.mark.parametrize("variances", ["fixed_small", "learned_range"])
+@pytest.mark.parametrize(("shape", "scale"), [((1, 4, 4), 255.0), ((2, 4, 4), 1.0), ((2,), 1.0)])
+def test_bound_of_learned_variances_and_of_fewer_steps(variances, shape, scale):
+    torch.manual_seed(0)
+    unet, scheduler = tiny_denoiser(shape, steps=9, prediction_type="epsilon", ddpm_variance_type=variances)
+    pipe = silent(DDPMPipeline(unet.eval(), scheduler, value_scale=scale))
+    shown = torch.randint(int(scale) + 1, (3, *shape), generator=generator()) / scale
+    sample = (shown * 2 - 1 if len(shape) == 3 else shown).reshape(3, *pipe.network_shape)
+    for number, steps in ((None, tuple(range(9))), (5, (0, 2, 4, 6, 8)), (2, (0, 8))):
+        found = pipe.log_likelihood(shown, generator=generator(4), num_inference_steps=number)
+        assert found.tolist() == pytest.approx(slow_bound(pipe, sample, 4, steps), rel=1e-4)
+    for number in (1, 10):
+        with refused("num_inference_steps of a likelihood must be 2 to 9, the steps that the model was trained with"):
+            pipe.bits_per_dim(shown, num_inference_steps=number)
 
 
 def test_the_noise_is_that_of_the_training_whatever_sampler_is_in_use_or_saved(tmp_path):
@@ -365,7 +392,43 @@ def test_bound_of_a_network_that_knows_gaussian_data():
     expected = -2 * (last + first + 0.5 * ((snr[:-1] - snr[1:]) * remaining[1:]).sum()).item()
     assert found.mean().item() == pytest.approx(expected, abs=4 * found.std().item() / len(points) ** 0.5)
     assert found.std().item() / len(points) ** 0.5 < 0.03
-    assert expected < Normal(mean, std).log_prob(points).sum(1).mean().item()
+    density = Normal(mean, std).log_prob(points).sum(1).mean().item()
+    entropy = 2 * (0.5 * math.log(2 * math.pi * math.e) + math.log(std))
+    assert expected < density == pytest.approx(-entropy, abs=0.03)
+    few = pipe.log_likelihood(points[:2000], generator=generator(1), num_inference_steps=10).mean().item()
+    assert few < found.mean().item() - 0.1
+
+
+class WholeGaussianDenoiser(GaussianDenoiser):
+    """Knows the variance of x_{t-1} given x_t, too, and says where it lies between the bounds."""
+
+    def prepare(self, trained: DDPMScheduler) -> WholeGaussianDenoiser:
+        self.register_to_config(out_channels=2 * self.config.in_channels)
+        bars = trained.alphas_cumprod.double()
+        before = torch.cat([torch.ones(1).double(), bars[:-1]])
+        alpha, marginal = bars / before, before * self.std**2 + 1 - before
+        log_variance = -(1 / marginal + alpha / (1 - alpha)).log()
+        least, greatest = log_variance_bounds(bars)
+        self.values = (2 * (log_variance - least) / (greatest - least) - 1).float()
+        return self
+
+    def forward(self, sample, timestep, class_labels=None, return_dict=True):
+        (prediction,) = super().forward(sample, timestep)
+        values = self.values[torch.as_tensor(timestep)].reshape(-1, 1, 1, 1).expand_as(sample)
+        return (torch.cat([prediction, values], 1),)
+
+
+def test_with_learned_variances_the_bound_of_gaussian_data_is_their_entropy():
+    """Nothing is lost where each step back is Gaussian and known; with the posterior variance much is."""
+    trained = schedule(50, clip_sample=False, variance_type="learned_range")
+    unet = WholeGaussianDenoiser((2,), trained, 0.3, 0.4).prepare(trained)
+    pipe = silent(DDPMPipeline(unet, trained, value_scale=1.0))
+    points = 0.3 + 0.4 * torch.randn(5000, 2, generator=generator())
+    found = pipe.bits_per_dim(points, generator=generator(1))
+    entropy = 0.5 * math.log2(2 * math.pi * math.e * 0.4**2)
+    assert found.mean().item() == pytest.approx(entropy, abs=4 * found.std().item() / len(points) ** 0.5)
+    fixed = silent(DDPMPipeline(GaussianDenoiser((2,), trained, 0.3, 0.4), trained, value_scale=1.0))
+    assert fixed.bits_per_dim(points, generator=generator(1)).mean() > entropy + 0.1
 
 
 def test_few_draws_of_time_steps_are_right_on_average():
