@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..checks import check_minimums
 from ..data.spec import DataSpec
@@ -21,6 +21,13 @@ class ClassifierArguments:
         default_factory=lambda: [32, 64], metadata={"help": "Widths of the convolutional blocks."}
     )
     feature_dim: int = field(default=64, metadata={"help": "Dimension of the features that metrics use."})
+    diffusion_model_name_or_path: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder or Hub id of a trained DDPM: learn from images with its noise, to guide its samples "
+            "(`hf-genmodels sample --classifier`), instead of clean ones."
+        },
+    )
 
 
 def build(args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
@@ -29,6 +36,7 @@ def build(args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
     from ..objectives.classifier import ClassifierObjective
 
     check_minimums(args, feature_dim=1)
+    path = args.diffusion_model_name_or_path
     if data.size is None:
         raise UserError(f"the classifier takes images, but {data.name} has vectors")
     classifier = Classifier(
@@ -37,8 +45,34 @@ def build(args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
         num_classes=check_labels(data, "train_classifier"),
         block_out_channels=tuple(args.block_out_channels),
         feature_dim=args.feature_dim,
+        noise_schedule=None if path is None else noise_of(path, data),
     )
     return ClassifierObjective(classifier, data)
+
+
+def noise_of(name_or_path: str, data: DataSpec) -> dict[str, Any]:
+    """The noise schedule that a saved diffusion model of the same data was trained with.
+
+    Raises:
+        UserError: There is none, or it is of other data.
+    """
+    from ..pipelines.auto import AutoPipeline
+    from ..pipelines.ddpm import LikelihoodPipeline
+
+    pipeline = AutoPipeline.from_pretrained(name_or_path)
+    if not isinstance(pipeline, LikelihoodPipeline):
+        raise UserError(
+            f"--diffusion_model_name_or_path {name_or_path}: a {type(pipeline).__name__} is no DDPM of the data "
+            "themselves, which a classifier can guide"
+        )
+    if tuple(pipeline.sample_shape) != data.shape:
+        raise UserError(
+            f"--diffusion_model_name_or_path {name_or_path} makes samples of shape {tuple(pipeline.sample_shape)}, "
+            f"{data.name} has {data.shape}"
+        )
+    pipeline.trained_schedule()
+    schedule: dict[str, Any] = dict(pipeline.config.trained_schedule)
+    return schedule
 
 
 def reload(folder: Path, args: ClassifierArguments, data: DataSpec) -> "ClassifierObjective":
@@ -47,6 +81,8 @@ def reload(folder: Path, args: ClassifierArguments, data: DataSpec) -> "Classifi
     from ..models.classifier import Classifier
     from ..objectives.classifier import ClassifierObjective
 
+    if args.diffusion_model_name_or_path is not None:
+        raise UserError("--diffusion_model_name_or_path cannot be changed with --pretrained_model_name_or_path")
     # a run's folder is the network's own; a checkpoint has it under its name, like any other
     classifier = load_network(Classifier, folder / "classifier" if (folder / "classifier").is_dir() else folder)
     check_shape(classifier, data)

@@ -90,6 +90,28 @@ def predicted_noise(prediction_type: PredictionType, prediction: Tensor, noisy: 
     return signal * prediction + spread * noisy
 
 
+def guided_prediction(
+    prediction_type: PredictionType, prediction: Tensor, gradient: Tensor, alpha_bar: Tensor
+) -> Tensor:
+    """A prediction for x_t once log p(y | x_t) has its say (Dhariwal & Nichol 2021, arXiv 2105.05233, algorithm 2).
+
+    The score of p(x_t) p(y | x_t)^scale is the sum of both, so epsilon loses sqrt(1 - alpha_bar) times the gradient,
+    and v and x_0 change with it (Salimans & Ho, section 4).
+
+    Args:
+        prediction_type: What `prediction` is of.
+        prediction: (batch, ...).
+        gradient: Of scale * log p(y | x_t) with respect to x_t, same shape.
+        alpha_bar: (batch,) or one number.
+    """
+    signal, spread = _scales(alpha_bar, prediction)
+    if prediction_type == "epsilon":
+        return prediction - spread * gradient
+    if prediction_type == "sample":
+        return prediction + spread.square() / signal * gradient
+    return prediction - spread / signal * gradient
+
+
 def min_snr_weight(prediction_type: PredictionType, alpha_bar: Tensor, gamma: float) -> Tensor:
     """Weight of a squared error, such that the error of x_0 has the weight min(SNR, gamma) (Hang et al.).
 
