@@ -81,6 +81,32 @@ class LikelihoodPipeline(DenoisingPipeline):
     likelihood_options = frozenset({"num_inference_steps"})
 
     @torch.no_grad()
+    def noised(self, images: Any, timesteps: Any, generator: torch.Generator | None = None) -> Tensor:
+        """x_t of images: what the network is shown in training (Ho et al. 2020, eq. 4), in units of the images.
+
+        Args:
+            images: PIL images, arrays or tensors.
+            timesteps: Of the training, 0 (next to no noise) to T - 1: one for all images, or one for each.
+            generator: For the noise.
+
+        Returns:
+            (batch, *sample_shape) float32, for images 0 black and 1 white; noise goes beyond both. Vectors as they
+            are.
+
+        Raises:
+            UserError: The images do not fit, or there is no such time step.
+        """
+        sample, bars = self.to_diffused(images), self.trained_schedule().alphas_cumprod
+        steps = torch.as_tensor(timesteps)
+        if steps.is_floating_point() or steps.ndim > 1 or steps.numel() not in (1, len(sample)):
+            raise UserError(f"timesteps must be one whole number, or one for each of {len(sample)} images")
+        if steps.min() < 0 or steps.max() >= len(bars):
+            raise UserError(f"timesteps must be 0 to {len(bars) - 1}, got {steps.min()} to {steps.max()}")
+        noise = self.random_latents(len(sample), tuple(sample.shape[1:]), generator, None, torch.float32)
+        noisy = q_sample(sample, noise, bars[steps.reshape(-1).long().cpu()])
+        return (noisy + 1) / 2 if len(self.sample_shape) == 3 else noisy
+
+    @torch.no_grad()
     def log_likelihood(
         self,
         images: Any,

@@ -15,7 +15,9 @@ from hf_genmodels.errors import UserError
 from hf_genmodels.losses.diffusion import predicted_noise, predicted_sample
 
 from .base import GenerativePipelineOutput, Generators, Task
+from .classifier_guidance import classifier_guide
 from .guided import GuidedPipeline, Predict, Step
+from .intermediates import DenoisingPipelineOutput, Intermediates
 from .iterative import StepCallback
 from .labels import ClassLabels, match_labels
 from .latents import interpolate_latents
@@ -42,7 +44,9 @@ class DenoisingPipeline(GuidedPipeline):
 
     measures = frozenset({"samples", "reconstructions"})
     tasks: ClassVar[tuple[Task, ...]] = ("reconstruct", "encode")
-    sampling_options = frozenset({"num_inference_steps", "class_labels", "guidance_scale", "eta"})
+    sampling_options = frozenset(
+        {"num_inference_steps", "class_labels", "guidance_scale", "eta", "classifier", "classifier_scale"}
+    )
 
     @property
     def predicts_variances(self) -> bool:
@@ -87,7 +91,10 @@ class DenoisingPipeline(GuidedPipeline):
         callback_on_step_end: StepCallback | None = None,
         callback_on_step_end_tensor_inputs: Sequence[str] = ("latents",),
         max_batch_size: int | None = None,
-    ) -> GenerativePipelineOutput | tuple[Any]:
+        classifier: Any = None,
+        classifier_scale: float | None = None,
+        num_intermediates: int | None = None,
+    ) -> GenerativePipelineOutput | tuple[Any, ...]:
         """Samples: noise x_T ~ N(0, I), denoised step by step as the scheduler says.
 
         Args:
@@ -110,19 +117,41 @@ class DenoisingPipeline(GuidedPipeline):
             max_batch_size: Most images that go through the networks at once (a guided image goes through twice). All
                 take a step before any takes the next, so whatever the steps draw, the images are the same to
                 rounding, and callbacks see all of them.
+            classifier: A `Classifier` that was trained on noisy images of this model (`hf-genmodels train classifier
+                --diffusion_model_name_or_path`); it guides samples to `class_labels` of its own, which the diffusion
+                model need not know.
+            classifier_scale: How far it pushes, see `ClassifierGuide`; 1 by default.
+            num_intermediates: Return as many x_t as well, from x_T to x_0, at evenly spread steps (see
+                `DenoisingPipelineOutput`); without `return_dict` they are the second of the tuple.
 
         Raises:
             UserError: The arguments' shapes do not fit, there is no such class, guidance of a network without
-                classes, too many steps, steps that the scheduler cannot do, or `eta` for one that has none.
+                classes, too many steps, steps that the scheduler cannot do, `eta` for one that has none, a classifier
+                that cannot guide this model, or `num_intermediates` together with a callback.
         """
+        guide = None
+        if classifier is not None:
+            trained = self.trained_schedule()
+            shape, device = self.latent_shape, self._execution_device
+            guide = classifier_guide(classifier, classifier_scale, class_labels, trained, shape, device)
+            class_labels = None if self.num_classes is None else class_labels
+        elif classifier_scale is not None:
+            raise UserError("classifier_scale has no meaning without a classifier; give one, or leave it out")
+        if num_intermediates is not None:
+            if callback_on_step_end is not None:
+                raise UserError("num_intermediates takes the place of callback_on_step_end; leave one of them out")
+            callback_on_step_end, callback_on_step_end_tensor_inputs = Intermediates(num_intermediates), ("latents",)
 
         def prepare() -> tuple[int, dict[str, Any]]:
             return self._prepare_scheduler(num_inference_steps, generator, eta)
 
         callback, names = callback_on_step_end, callback_on_step_end_tensor_inputs
         chosen = (batch_size, generator, latents, class_labels, guidance_scale)
-        diffused = self._sample(*chosen, prepare, callback, names, max_batch_size)
-        return self._finish_diffused(diffused, output_type, return_dict, max_batch_size)
+        diffused = self._sample(*chosen, prepare, callback, names, max_batch_size, guide)
+        if not isinstance(callback, Intermediates):
+            return self._finish_diffused(diffused, output_type, return_dict, max_batch_size)
+        kept = [self._finish_diffused(each, output_type, False, max_batch_size)[0] for each in callback.kept]
+        return DenoisingPipelineOutput(images=kept[-1], intermediates=kept) if return_dict else (kept[-1], kept)
 
     def take_step(self, sample: Tensor, step: int, time: Tensor, predict: Predict, options: dict[str, Any]) -> Step:
         """One step of the scheduler, see `GuidedPipeline`."""

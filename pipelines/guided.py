@@ -14,7 +14,9 @@ from hf_genmodels.sizes import height_width
 
 from .base import GenerativePipelineOutput, Generators
 from .chunks import in_chunks
+from .classifier_guidance import ClassifierGuide
 from .images import SampleShape
+from .intermediates import Intermediates
 from .iterative import IterativePipeline, StepCallback
 from .labels import ClassLabels, match_labels, random_labels
 
@@ -142,6 +144,7 @@ class GuidedPipeline(IterativePipeline):
         callback: StepCallback | None,
         tensor_inputs: Sequence[str],
         max_batch_size: int | None,
+        guide: ClassifierGuide | None = None,
     ) -> Tensor:
         """Noise, and the steps of the scheduler from there: (batch, *latent_shape).
 
@@ -155,6 +158,7 @@ class GuidedPipeline(IterativePipeline):
             callback: `callback_on_step_end`.
             tensor_inputs: `callback_on_step_end_tensor_inputs`.
             max_batch_size: Likewise.
+            guide: A classifier that has a say in each prediction.
 
         Raises:
             UserError: The arguments do not fit, or samples are not finite.
@@ -167,7 +171,9 @@ class GuidedPipeline(IterativePipeline):
         if latents is not None:
             batch_size = len(latents)
         elif batch_size is None:
-            batch_size = 1 if labels is None else len(labels)
+            known = guide.labels if labels is None and guide is not None else labels
+            batch_size = 1 if known is None else len(known)
+        guided_to = None if guide is None else match_labels(guide.labels, batch_size)
         noise = self.random_latents(batch_size, self.latent_shape, generator, latents, torch.float32)
         labels = match_labels(labels, batch_size)
         if labels is None and self.num_classes is not None:
@@ -177,6 +183,8 @@ class GuidedPipeline(IterativePipeline):
         def predict(inputs: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
             network = partial(self._predict, timestep=time, guidance_scale=scale)
             prediction, variances = in_chunks(network, max_batch_size, inputs.to(dtype), labels)
+            if guide is not None:
+                prediction = in_chunks(partial(guide, time=time), max_batch_size, prediction, inputs, guided_to)
             # in float32, so that what a scheduler draws does not depend on the network's precision
             return prediction.float(), variances.float()
 
@@ -198,6 +206,8 @@ class GuidedPipeline(IterativePipeline):
     ) -> Tensor:
         """All steps of the scheduler, with a look by the callback, for which tensors have `shape`, after each."""
         names = self.start_steps(callback, tensor_inputs)
+        if isinstance(callback, Intermediates):
+            callback.start(self, sample.reshape(shape))
         # The scheduler's stay on the CPU, where it reads them; the network's are moved once, not in every step.
         times = self.network_times().to(sample.device)
         for step, timestep in enumerate(self.progress_bar(self.scheduler.timesteps)):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..pipelines.base import GenerativePipeline
 
 # What `sample` writes, and what its --overwrite therefore removes.
-SAMPLE_FILE = re.compile(r"\d{5,}\.png|grid\.png|samples\.npy")
+SAMPLE_FILE = re.compile(r"\d{5,}\.png|grid\.png|chains\.png|samples\.npy")
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -34,6 +34,13 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
         "--class_labels", nargs="+", help="of a conditional model, numbers or names; sample i has the i-th, in turn"
     )
     add_options(command, SAMPLING_OPTIONS)
+    command.add_argument(
+        "--classifier", help="of noisy images, which guides a DDPM to --class_labels; folder or Hub id"
+    )
+    command.add_argument("--classifier_scale", type=float, help="how far it pushes samples (default: 1)")
+    command.add_argument(
+        "--chains", action="store_true", help="of a DDPM: chains.png, how noise becomes a few samples, and they noise"
+    )
     add_compile_option(command)
 
 
@@ -57,7 +64,12 @@ def sample(args: argparse.Namespace) -> None:
     if "samples" not in pipeline.measures:
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
     named = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
-    options = pipeline.check_sampling_options({**named, "class_labels": args.class_labels})
+    named |= {name: getattr(args, name) for name in ("class_labels", "classifier", "classifier_scale")}
+    options = pipeline.check_sampling_options(named)
+    if "classifier" in options:
+        options["classifier"] = load_classifier(args.classifier)
+    if args.chains and (not hasattr(pipeline, "noised") or len(pipeline.sample_shape) != 3):
+        raise UserError(f"--chains: a {type(pipeline).__name__} of {args.model} is no DDPM of images; leave it out")
     words = options.pop("class_labels", None)
     labels = None if words is None else pipeline.class_numbers([class_label(pipeline, word) for word in words])
     batches: list[Any] = []
@@ -86,6 +98,10 @@ def sample(args: argparse.Namespace) -> None:
         if overview is not None:
             overview.save(new / "grid.png")
             written += " and grid.png"
+        if args.chains:
+            chosen = options if labels is None else {**options, "class_labels": labels[: min(4, args.num_samples)]}
+            _chains(pipeline, min(4, args.num_samples), args.seed, chosen).save(new / "chains.png")
+            written += ", and chains.png"
         for path in earlier:
             path.unlink()
     print(f"{folder}: {written}")
@@ -100,3 +116,27 @@ def _overview(pipeline: GenerativePipeline, samples: list[Image] | np.ndarray) -
     if len(pipeline.sample_shape) == 3:
         return image_grid((pipeline.prepare_images(samples, torch.float32) + 1) / 2)
     return scatter(torch.as_tensor(samples)) if pipeline.sample_shape == (2,) else None
+
+
+def load_classifier(name_or_path: str) -> Any:
+    """The classifier that `hf-genmodels train classifier` saved in a folder or on the Hub."""
+    from ..folders import resolve_folder
+    from ..loading import load_network
+    from ..models.classifier import Classifier
+
+    return load_network(Classifier, resolve_folder(name_or_path)).eval()
+
+
+def _chains(pipeline: Any, count: int, seed: int, options: dict[str, Any], num_images: int = 8) -> Image:
+    """How noise became the first samples, and these become noise."""
+    import torch
+
+    from ..plots import chains_picture
+
+    generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
+    made = pipeline(count, generators, num_intermediates=num_images, output_type="pt", **options)
+    last = len(pipeline.trained_schedule().betas) - 1
+    forward, generator = [made.images], torch.Generator().manual_seed(seed)
+    for timestep in torch.linspace(0, last, num_images).round().int().tolist()[1:]:
+        forward.append(pipeline.noised(made.images, timestep, generator))
+    return chains_picture(torch.stack(forward), torch.stack(made.intermediates[::-1]))

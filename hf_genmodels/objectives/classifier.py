@@ -23,6 +23,7 @@ class ClassifierObjective(Objective):
     ema = ("classifier",)
     higher_is_better = ("accuracy",)
     phases = (Phase("classification", trains=("classifier",)),)
+    alpha_bar: Tensor | None
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -53,7 +54,7 @@ class ClassifierObjective(Objective):
         """
         super().__init__({"classifier": classifier}, data)
         schedule: Any = classifier.config.get("noise_schedule")
-        self.alpha_bar: Tensor | None = None if schedule is None else training_scheduler(schedule).alphas_cumprod
+        self.alpha_bar = None if schedule is None else training_scheduler(schedule).alphas_cumprod
 
     # held-out figures ------------------------------------------------------------------------------------------------
 

@@ -5,11 +5,12 @@ Images come back as `PIL.Image.Image`, polarised light as a tensor of colours; n
 
 from .canvas import PALETTE
 from .charts import line_chart, scatter
-from .grids import image_grid, stack_pictures
+from .grids import chains_picture, image_grid, stack_pictures
 from .polarization import hsv_to_rgb, polarization_picture
 
 __all__ = [
     "PALETTE",
+    "chains_picture",
     "hsv_to_rgb",
     "image_grid",
     "line_chart",

@@ -43,6 +43,25 @@ def image_grid(images: Tensor, columns: int | None = None) -> Image.Image:
     return Image.fromarray(sheet.squeeze(2).numpy() if channels == 1 else sheet.numpy())
 
 
+def chains_picture(forward: Tensor, reverse: Tensor) -> Image.Image:
+    """The two chains of a diffusion model: noise is added above, from left to right, and taken out below.
+
+    Both have the same noise in a column, least at the left: above the data end in noise, below noise becomes samples.
+
+    Args:
+        forward: x_0 to x_T, (steps, batch, channels, height, width) in [0, 1]; each example is a row.
+        reverse: x_0 to x_T as well, same shape.
+
+    Raises:
+        ValueError: They have different shapes.
+    """
+    if forward.shape != reverse.shape:
+        raise ValueError(f"chains_picture needs equal shapes, got {tuple(forward.shape)} and {tuple(reverse.shape)}")
+    steps = len(forward)
+    above, below = (image_grid(chain.transpose(0, 1).flatten(0, 1), steps) for chain in (forward, reverse))
+    return stack_pictures({"forward: noise is added, left to right": above, "reverse: from right to left": below})
+
+
 def stack_pictures(pictures: Mapping[str, Image.Image]) -> Image.Image:
     """Put pictures one above the other, each under its name.
 

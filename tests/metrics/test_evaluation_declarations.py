@@ -18,6 +18,7 @@ OURS = {name for name in hf_genmodels.__all__ if name.endswith("Pipeline")} - {"
 USUAL = {
     *("self", "batch_size", "generator", "latents", "xi", "image", "values", "mask", "num_samples", "output_type"),
     *("callback_on_step_end", "callback_on_step_end_tensor_inputs", "context", "max_batch_size"),
+    "num_intermediates",
 }
 
 
