@@ -27,6 +27,36 @@ def test_logits_are_linear_in_the_features():
     torch.testing.assert_close(output.logits, output.features @ network.head.weight.T + network.head.bias)
 
 
+class TestNoisyClassifier(ModelTesterMixin):
+    model_class = Classifier
+    configs = (
+        {
+            "in_channels": 2,
+            "sample_size": 8,
+            "num_classes": 3,
+            "block_out_channels": (4, 8),
+            "feature_dim": 5,
+            "noise_schedule": {"num_train_timesteps": 9},
+        },
+    )
+
+    def inputs(self, config, generator):
+        sample = torch.rand(4, *self.sample_shape(config), generator=generator) * 2 - 1
+        return {"sample": sample, "timestep": torch.tensor([0, 3, 8, 4])}
+
+
+def test_noisy_images_are_classified_by_their_time_step():
+    torch.manual_seed(0)
+    network = Classifier(sample_size=8, noise_schedule={"num_train_timesteps": 9}).eval()
+    sample = torch.randn(2, 1, 8, 8)
+    late, early = (network(sample, torch.tensor(step)).logits for step in (8, 0))
+    assert not torch.allclose(late, early, atol=1e-3)
+    torch.testing.assert_close(network(sample).logits, early)
+    torch.testing.assert_close(network(sample, torch.tensor([8, 8])).logits, late)
+    with pytest.raises(UserError, match="it was trained on clean images"):
+        Classifier(sample_size=8)(sample, torch.tensor(8))
+
+
 def test_another_shape_is_a_one_line_error():
     with pytest.raises(UserError, match=r"takes samples of shape \(1, 8, 8\), got \(3, 8, 8\)"):
         Classifier(sample_size=8)(torch.zeros(1, 3, 8, 8))

@@ -8,10 +8,12 @@ import math
 import pytest
 import torch
 
-from hf_genmodels import UserError
+from hf_genmodels import DDPMPipeline, UserError
 from hf_genmodels.families.classifier import ClassifierArguments, build, reload
 from hf_genmodels.objectives.classifier import ClassifierObjective
-from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch
+from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
+from tests.testing_utils.pipelines import tiny_pipeline
+from tests.testing_utils.refusals import refused
 
 ARGUMENTS = ClassifierArguments(block_out_channels=[4], feature_dim=6)
 
@@ -32,6 +34,43 @@ def test_loss_and_held_out_figures(objective):
     assert figures["cross_entropy"].tolist() == pytest.approx(entropy, rel=1e-5)
     assert figures["accuracy"].tolist() == (probability.argmax(1) == batch["label"]).float().tolist()
     assert 0 < sum(figures["accuracy"]) < 5
+
+
+@pytest.fixture
+def ddpm(tmp_path):
+    """A saved diffusion model of such images."""
+    tiny_pipeline("DDPMPipeline").save_pretrained(tmp_path / "ddpm")
+    return str(tmp_path / "ddpm")
+
+
+def test_noisy_images_of_a_diffusion_model(ddpm, tmp_path):
+    torch.manual_seed(0)
+    args = dataclasses.replace(ARGUMENTS, diffusion_model_name_or_path=ddpm)
+    objective, batch = build(args, IMAGES), make_batch(IMAGES, 12)
+    scheduler = DDPMPipeline.from_pretrained(ddpm).trained_schedule()
+    network, noise = objective.networks["classifier"], seeded_noise()
+    timesteps = (noise.uniform((12,), like=batch["image"]) * 3).floor().long()
+    noisy = scheduler.add_noise(batch["image"], noise.normal(batch["image"].shape, like=batch["image"]), timesteps)
+    expected = []
+    for row, step in enumerate(timesteps):
+        probability = network(noisy[row : row + 1], step).logits.softmax(1)[0, batch["label"][row]]
+        expected.append(-math.log(probability.item()))
+    assert losses_of(objective, batch)["loss"].item() == pytest.approx(sum(expected) / 12, rel=1e-4)
+    figures = objective.evaluate(objective.networks, batch, torch.Generator().manual_seed(0))
+    assert figures["cross_entropy"].shape == figures["accuracy"].shape == (12,)
+    network.save_pretrained(str(tmp_path / "saved"))
+    again = reload(tmp_path / "saved", ClassifierArguments(), IMAGES)
+    assert torch.equal(losses_of(again, batch)["loss"], losses_of(objective, batch)["loss"])
+    with refused("--diffusion_model_name_or_path cannot be changed with --pretrained_model_name_or_path"):
+        reload(tmp_path / "saved", args, IMAGES)
+
+
+def test_models_whose_noise_does_not_fit(ddpm, tmp_path):
+    with refused(r"makes samples of shape \(1, 8, 8\), builtin:digits has \(3, 8, 8\)"):
+        build(ClassifierArguments(diffusion_model_name_or_path=ddpm), dataclasses.replace(IMAGES, channels=3))
+    tiny_pipeline("LatentDDPMPipeline").save_pretrained(tmp_path / "latent")
+    with refused("a LatentDDPMPipeline is no DDPM of the data themselves, which a classifier can guide"):
+        build(ClassifierArguments(diffusion_model_name_or_path=str(tmp_path / "latent")), IMAGES)
 
 
 def test_options_shape_the_network(objective):
