@@ -65,7 +65,7 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
-  reference-polarimetric-use reference-pixelwise
+  reference-polarimetric-use reference-pixelwise reference-variances
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -125,6 +125,10 @@ reference-ddpm: reference-classifier-32 reference-vae-32
 reference-trilemma: reference-ddpm
 	$(BIN)/python benchmarks/reference_trilemma.py --dataset_name $(FASHION_MNIST) \
 	  --extractor runs/reference-classifier-32 --ddpm runs/reference-ddpm/ddpm --output_dir runs/reference-trilemma
+
+reference-variances: reference-ddpm
+	$(BIN)/python benchmarks/reference_variances.py --dataset_name $(FASHION_MNIST) --extractor runs/reference-classifier-32 \
+	  --ddpm runs/reference-ddpm/ddpm-steps3000 --output_dir runs/reference-variances
 
 reference-ddpm-digits: $(STAMP)
 	$(BIN)/python benchmarks/reference_ddpm_digits.py --output_dir runs/reference-ddpm-digits
