@@ -193,6 +193,13 @@ class DenoisingPipeline(GuidedPipeline):
                 f"the {name} is of {sampled} time steps, and the training had {trained}: make it with "
                 f"from_config(..., num_train_timesteps={trained})"
             )
+        learned = self.scheduler.config.get("variance_type") in ("learned", "learned_range")
+        # DPM-Solvers of diffusers cut what is predicted beside learned variances to RGB
+        if learned and name.startswith("DPMSolver") and self.network_shape[0] > 3:
+            raise UserError(
+                f"a {name} with variance_type {self.scheduler.config.variance_type!r} takes 3 channels of "
+                f"{self.network_shape[0]}: make it with from_config(..., variance_type=None)"
+            )
         default = trained if isinstance(self.scheduler, DDPMScheduler) else DDIM_STEPS
         steps = checked_steps(num_inference_steps, default, trained)
         known = inspect.signature(self.scheduler.step).parameters

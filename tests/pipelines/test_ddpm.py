@@ -216,6 +216,17 @@ def test_networks_that_predict_variances(sampler):
     torch.testing.assert_close(*samples)
 
 
+def test_dpm_solvers_of_many_channels_are_made_without_variances():
+    torch.manual_seed(0)
+    unet, scheduler = tiny_denoiser((4, 4, 4), steps=9, ddpm_variance_type="learned_range")
+    pipe = silent(DDPMPipeline(unet.eval(), scheduler))
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config)
+    with refused("takes 3 channels of 4: make it with from_config"):
+        pipe(num_inference_steps=3)
+    pipe.scheduler = DPMSolverMultistepScheduler.from_config(scheduler.config, variance_type=None)
+    assert pipe(num_inference_steps=3, output_type="pt").images.shape == (1, 4, 4, 4)
+
+
 # inversion -----------------------------------------------------------------------------------------------------------
 
 
