@@ -3,7 +3,7 @@
     python benchmarks/reference_trilemma.py --dataset_name FASHION_MNIST --extractor runs/reference-classifier-32 \
         --ddpm runs/reference-ddpm/ddpm --output_dir runs/reference-trilemma
 
-The VAE and the GAN are trained here, each for some minutes of one core; the DDPM is that of `make reference-ddpm`, or
+The VAE and the GAN are trained here, each for --steps; the DDPM is that of `make reference-ddpm`, or
 left out. A run that was stopped goes on. The table is `comparison.md` of the output folder.
 """
 
@@ -16,8 +16,8 @@ from results import train_once
 
 from hf_genmodels.cli import main as command
 
-VAE = "--likelihood bernoulli --latent_dim 32 --train_batch_size 128 --learning_rate 1e-3 --num_train_epochs 3"
-GAN = "--width 16 --latent_dim 64 --max_train_steps 2500"
+VAE = "--likelihood bernoulli --latent_dim 32 --block_out_channels 16 32 64 --learning_rate 1e-3"
+GAN = "--width 16 --latent_dim 64"
 ON = "--resolution 32 --seed 0 --num_threads 1 --checkpointing_steps 500"
 
 
@@ -26,16 +26,17 @@ def main() -> None:
     parser.add_argument("--dataset_name", required=True, help="Fashion-MNIST")
     parser.add_argument("--extractor", required=True, help="of make reference-classifier-32")
     parser.add_argument("--ddpm", help="the DDPM's folder, of make reference-ddpm")
+    parser.add_argument("--steps", type=int, default=3000, help="of the VAE and of the GAN, at batches of 64")
     parser.add_argument("--num_samples", type=int, default=2000)
     parser.add_argument("--output_dir", type=Path, required=True)
     args = parser.parse_args()
-    data, folder = ["--dataset_name", args.dataset_name], args.output_dir
+    data, folder, steps = ["--dataset_name", args.dataset_name], args.output_dir, f"--max_train_steps {args.steps}"
     models = [
-        train_once("vae", folder / "vae", data, ON, VAE),
-        train_once("gan", folder / "dcgan", data, ON, GAN),
+        train_once("vae", folder / "vae", data, ON, steps, VAE),
+        train_once("gan", folder / "dcgan", data, ON, steps, GAN),
     ]
     if args.ddpm:
-        models += [f"{args.ddpm}@num_inference_steps={steps}" for steps in (10, 20, 50, 100)]
+        models += [f"{args.ddpm}@num_inference_steps={count}" for count in (10, 20, 50)]
     words = ["compare", *map(str, models), *data, "--resolution", "32", "--extractor", args.extractor]
     words += ["--num_samples", str(args.num_samples), "--batch_size", "100", "--output_dir", str(folder)]
     raise SystemExit(command(words))

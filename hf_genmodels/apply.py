@@ -23,6 +23,7 @@ from .data.decoding import BadImage, Encoded, Header, Reader, opened
 from .data.folders import tell_passed_over
 from .data.glances import GLANCE, digest, glance
 from .data.listing import OF_A_RUN, Listing, list_folder
+from .data.resizing import ResizeMode
 from .errors import UserError
 from .files import read_json, replacing, sha256
 from .pipelines.base import GenerativePipeline, Task
@@ -53,6 +54,8 @@ def apply_pipeline(
     batch_size: int = 8,
     seed: int = 0,
     resolution: tuple[int, int] | None = None,
+    center_fraction: float | None = None,
+    resize_mode: ResizeMode = "cover",
     conversion: Conversion = AS_STORED,
     on_bad_image: OnBadImage = "error",
     scores_format: ScoresFormat = "csv",
@@ -74,6 +77,8 @@ def apply_pipeline(
         batch_size: Images at a time; of several sizes, those of one size together.
         seed: Of what is drawn at random: batch k is drawn from `seed` + the number of its first image.
         resolution: (height, width) that images are made to cover, before the middle is cut out; None leaves them.
+        center_fraction: Share of height and width, in the middle, that is kept before that; None for all.
+        resize_mode: "stretch" for images that become `resolution` whatever their proportions.
         conversion: What is done to modes and values, as in training.
         on_bad_image: "skip" goes on without images that cannot be read or do not fit.
         scores_format: Of the scores.
@@ -88,7 +93,7 @@ def apply_pipeline(
     methods = _methods(pipeline, chosen)
     given = _options(pipeline, chosen, methods, options or {})
     listing = _listing(folder, output_dir, on_bad_image)
-    settings = {
+    settings: dict[str, Any] = {
         "pipeline": type(pipeline).__name__,
         "weights": _fingerprint(pipeline),
         "task": chosen,
@@ -100,7 +105,11 @@ def apply_pipeline(
         "scores_format": scores_format if chosen == "score" else None,
         "options": given,
     }
-    reading = _Reading(resolution, conversion, on_bad_image, _value_scale(pipeline, given))
+    # only where they are used: the folders of earlier versions do not tell of them
+    settings |= {} if center_fraction is None else {"center_crop_fraction": center_fraction}
+    settings |= {} if resize_mode == "cover" else {"resize_mode": resize_mode}
+    scale = _value_scale(pipeline, given)
+    reading = _Reading(resolution, conversion, on_bad_image, scale, center_fraction, resize_mode)
     headers = _headers(pipeline, listing, reading)
     names = list(headers)
     metadata = {} if chosen == "score" else read_metadata(listing)
@@ -221,9 +230,19 @@ class _Reading:
     conversion: Conversion
     on_bad_image: OnBadImage
     value_scale: float
+    center_fraction: float | None = None
+    resize_mode: ResizeMode = "cover"
 
     def reader(self, header: Header) -> Reader:
-        return Reader(header.kind, None, self.resolution, center_crop=True, conversion=self.conversion)
+        return Reader(
+            header.kind,
+            None,
+            self.resolution,
+            center_crop=True,
+            conversion=self.conversion,
+            center_fraction=self.center_fraction,
+            resize_mode=self.resize_mode,
+        )
 
     def white(self, kind: Kind) -> float:
         """The stored value of white: of 16 bits what it was in training, as in `pipelines.images.to_network`."""

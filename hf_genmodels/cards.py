@@ -37,6 +37,8 @@ DATA_OPTIONS = (
     "max_train_samples",
     "resolution",
     "crop_size",
+    "center_crop_fraction",
+    "resize_mode",
     "convert",
     "value_range",
     "center_crop",

@@ -1,4 +1,4 @@
-"""The command `hf-genmodels`: quickstart, list, train, sample, apply, evaluate, compare, convert, card.
+"""The command `hf-genmodels`: what it can be asked for, and how errors and interruptions end it.
 
 Only argparse and the registry are imported at the top, so that help comes at once; each handler imports what it runs.
 """
@@ -19,6 +19,8 @@ from .compare import add_arguments as add_compare_arguments
 from .compare import compare
 from .evaluate import add_arguments as add_evaluate_arguments
 from .evaluate import evaluate
+from .inspect import add_arguments as add_inspect_arguments
+from .inspect import inspect
 from .others import add_card_arguments, add_convert_arguments, card, convert, list_families, quickstart
 from .sample import add_arguments as add_sample_arguments
 from .sample import sample
@@ -80,6 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     add_apply_arguments(_command(commands, "apply", apply, "translate, encode, score ... the images of a folder"))
     add_evaluate_arguments(_command(commands, "evaluate", evaluate, "measure a model on held-out data"))
     add_compare_arguments(_command(commands, "compare", compare, "several models by the same figures, as a table"))
+    add_inspect_arguments(
+        _command(commands, "inspect", inspect, "look at the nearest training images of samples, and at codes")
+    )
     add_convert_arguments(
         _command(commands, "convert", convert, "make a pipeline of published pix2pix or CycleGAN weights")
     )

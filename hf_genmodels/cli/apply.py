@@ -7,9 +7,19 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UserError
-from .options import SAMPLING_OPTIONS, add_options, check_output_dir, class_label, load_pipeline
+from .options import (
+    DATA_OPTIONS,
+    SAMPLING_OPTIONS,
+    add_options,
+    check_output_dir,
+    class_label,
+    load_pipeline,
+    take_from_training,
+)
 
 TASKS = ("translate", "reconstruct", "denoise", "encode", "score")
+# Of what becomes of images before the model sees them; by default as in its training.
+SHAPING = ("center_crop_fraction", "resize_mode")
 # Options that go to the pipeline's method, where it knows them.
 METHOD_OPTIONS: dict[str, dict[str, Any]] = {
     **{name: SAMPLING_OPTIONS[name] for name in ("num_inference_steps", "direction", "project")},
@@ -33,6 +43,8 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--resolution", type=int, nargs="+", help="make images cover this size (H, or H W), and crop the middle"
     )
+    for name in SHAPING:
+        command.add_argument(f"--{name}", **DATA_OPTIONS[name])
     command.add_argument("--convert", choices=["rgb", "grey"], help="make all images RGB or grey (default: neither)")
     command.add_argument(
         "--value_range", type=float, nargs=2, metavar=("BLACK", "WHITE"), help="stored values of black and white"
@@ -50,12 +62,18 @@ def apply(args: argparse.Namespace) -> None:
         raise UserError(f"--batch_size must be at least 1, got {args.batch_size}")
     from ..data.arguments import DataArguments
 
-    reading = DataArguments(resolution=args.resolution, convert=args.convert, value_range=args.value_range)
+    names = ("resolution", "convert", "value_range", *SHAPING)
+    reading = DataArguments(**{name: getattr(args, name) for name in names})
     reading.check_images()
     check_output_dir(Path(args.output_dir))
     from ..apply import apply_pipeline
+    from ..cards import training_arguments
 
     pipeline = load_pipeline(args.model)
+    if pipeline._source is not None and reading.resolution is not None:
+        saved = training_arguments(pipeline._source).get("arguments", {})
+        take_from_training(reading, saved, SHAPING)
+        reading.check_images()
     options = {name: getattr(args, name) for name in METHOD_OPTIONS}
     if args.class_labels is not None:
         options["class_labels"] = class_label(pipeline, args.class_labels)
@@ -67,6 +85,8 @@ def apply(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         seed=args.seed,
         resolution=reading.size,
+        center_fraction=reading.center_crop_fraction,
+        resize_mode=reading.resize_mode or "cover",
         conversion=reading.conversion,
         on_bad_image=args.on_bad_image,
         scores_format=args.scores_format,

@@ -17,6 +17,7 @@ from .options import (
     check_output_dir,
     load_pipeline,
     print_table,
+    take_from_training,
 )
 
 if TYPE_CHECKING:
@@ -172,12 +173,9 @@ def _read_as_in_training(data: DataArguments, saved: dict[str, Any], with_anomal
     names = ["exclude_label"] if with_anomaly else []
     if not is_builtin(data.dataset_name):
         names += ["convert", "value_range"]
-    taken = {name: saved[name] for name in names if getattr(data, name) is None and saved.get(name) is not None}
+    if data.resolution is not None:
+        names += ["center_crop_fraction", "resize_mode"]
     if saved.get("direction") == "b_to_a" and (data.side_by_side or has_domain_folders(data)):
-        taken["direction"] = "b_to_a"
-    if not isinstance(taken.get("value_range", []), list):
-        raise UserError("training_args.json: value_range must be a list of two numbers")
-    for name, value in taken.items():
-        setattr(data, name, value)
-        shown = " ".join(map(str, value)) if isinstance(value, list) else value
-        print(f"as in the model's training: --{name} {shown}")
+        data.direction = "b_to_a"
+        print("as in the model's training: --direction b_to_a")
+    take_from_training(data, saved, names)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 
 if TYPE_CHECKING:
+    from ..data import DataArguments
     from ..pipelines.base import GenerativePipeline
 
 # The options of `evaluate` that say which data: name in `DataArguments` -> settings of the option.
@@ -33,6 +34,8 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "on_bad_image": {"default": "error", "choices": ["error", "skip"], "help": "(default: error)"},
     "resolution": {"type": int, "nargs": "+", "help": "make images cover this size (H, or H W), and crop the middle"},
     "crop_size": {"type": int, "nargs": "+", "help": "crop the middle of this size instead (H, or H W)"},
+    "center_crop_fraction": {"type": float, "help": "keep this share of height and width, in the middle, first"},
+    "resize_mode": {"choices": ["cover", "stretch"], "help": "keep proportions and crop, or not (default: cover)"},
     "convert": {"choices": ["rgb", "grey"], "help": "make all images RGB or grey"},
     "value_range": {"type": float, "nargs": 2, "help": "stored values that mean black and white"},
 }
@@ -85,6 +88,28 @@ def load_pipeline(model: str, is_compiled: bool = False) -> GenerativePipeline:
     if is_compiled:
         pipeline.compile()
     return pipeline
+
+
+def take_from_training(data: DataArguments, saved: Mapping[str, Any], names: Iterable[str]) -> None:
+    """Read data as the model's training did, where the user does not say how.
+
+    Args:
+        data: The user's options, changed in place.
+        saved: Those of the training.
+        names: Options whose default is None.
+
+    Raises:
+        UserError: A saved value is none that the option can have.
+    """
+    taken = {name: saved[name] for name in names if getattr(data, name) is None and saved.get(name) is not None}
+    for name, value in taken.items():
+        if name == "value_range" and not isinstance(value, list):
+            raise UserError("training_args.json: value_range must be a list of two numbers")
+        if name == "center_crop_fraction" and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise UserError("training_args.json: center_crop_fraction must be a number")
+        setattr(data, name, value)
+        shown = " ".join(map(str, value)) if isinstance(value, list) else value
+        print(f"as in the model's training: --{name} {shown}")
 
 
 def class_label(pipeline: GenerativePipeline, word: str) -> int | str:

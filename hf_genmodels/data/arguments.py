@@ -142,6 +142,20 @@ class DataArguments:
             "resolution, with a larger one after resizing (286 and 256 are pix2pix's jitter). Default: --resolution."
         },
     )
+    center_crop_fraction: float | None = field(
+        default=None,
+        metadata={
+            "help": "Share of height and width, in the middle of each image, that is kept before it is resized to "
+            "--resolution, such as 0.8. Default: all of it."
+        },
+    )
+    resize_mode: Literal["cover", "stretch"] | None = field(
+        default=None,
+        metadata={
+            "help": "How images become --resolution: `cover` keeps their proportions and crops what is too much, "
+            "`stretch` does not keep them. Default: cover."
+        },
+    )
     convert: Literal["rgb", "grey"] | None = field(
         default=None,
         metadata={
@@ -208,6 +222,16 @@ class DataArguments:
                 f"--crop_size {as_option(*sides['crop_size'])} is larger than --resolution "
                 f"{as_option(*sides['resolution'])}: give a smaller one"
             )
+        fraction = self.center_crop_fraction
+        if fraction is not None and not 0 < fraction <= 1:
+            raise UserError(
+                f"--center_crop_fraction {fraction:g} is no share of an image: give one above 0, at most 1"
+            )
+        if self.resize_mode not in (None, "cover", "stretch"):
+            raise UserError(f"--resize_mode {self.resize_mode} is neither cover nor stretch")
+        for name in ("center_crop_fraction", "resize_mode"):
+            if getattr(self, name) is not None and self.resolution is None:
+                raise UserError(f"--{name} has no effect without --resolution; give that, or leave it out")
         if self.convert not in (None, "rgb", "grey"):
             raise UserError(f"--convert {self.convert} is neither rgb nor grey")
         if self.value_range is not None:

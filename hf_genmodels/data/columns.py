@@ -31,7 +31,7 @@ from .features import (
 )
 from .folders import Domain
 from .glances import digest
-from .resizing import resize
+from .resizing import middle, resize
 from .sets import HELD_OUT, SUBSET, ArrayDataset, LazyDataset, generator
 from .sharing import Share
 from .sources import Source, open_source
@@ -190,6 +190,8 @@ def _reader(args: DataArguments, expected: Expected, role: Role) -> Reader:
         args.center_crop or role != "training",
         None if args.crop_size is None else height_width(args.crop_size),
         args.conversion,
+        args.center_crop_fraction,
+        args.resize_mode or "cover",
     )
 
 
@@ -243,7 +245,10 @@ class BuiltinOrigin:
             _refuse_image_options(args, self.name)
         elif args.resolution is not None:
             resolution = height_width(args.resolution)
-            images = [resize(np.moveaxis(image, 0, 2), resolution, content.value_scale) for image in pixels]
+            mode, images = args.resize_mode or "cover", [np.moveaxis(image, 0, 2) for image in pixels]
+            if args.center_crop_fraction is not None:
+                images = [middle(each, args.center_crop_fraction) for each in images]
+            images = [resize(each, resolution, content.value_scale, mode) for each in images]
             pixels = np.moveaxis(np.stack(images), 3, 1)
         config, scale, stored = args.dataset_config_name, content.value_scale, pixels.shape[1:]
         shape = stored if args.size is None else (stored[0], *args.size)

@@ -20,7 +20,7 @@ from PIL.JpegImagePlugin import JpegImageFile
 
 from .conversion import AS_STORED, BadImage, Conversion, Kind
 from .listing import UNREADABLE
-from .resizing import LANCZOS, center, reduction, resize_to, resized_shape
+from .resizing import LANCZOS, ResizeMode, center, central_shape, middle, reduction, resize_to, resized_shape
 
 # Formats Pillow decodes by itself. Others, such as EPS, would start a program on the file's content.
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "TGA", "JPEG2000")
@@ -295,6 +295,8 @@ class Reader:
         center_crop: Whether to cut out the middle. Otherwise an image stays as large as it comes.
         crop_size: (height, width) that is cut out; None for `resolution`.
         conversion: What is done to modes and values.
+        center_fraction: Share of height and width, in the middle, that is kept before anything else; None for all.
+        resize_mode: See `resized_shape`.
     """
 
     kind: Kind
@@ -303,6 +305,8 @@ class Reader:
     center_crop: bool
     crop_size: tuple[int, int] | None = None
     conversion: Conversion = AS_STORED
+    center_fraction: float | None = None
+    resize_mode: ResizeMode = "cover"
 
     @property
     def cropped(self) -> tuple[int, int] | None:
@@ -335,9 +339,18 @@ class Reader:
 
     def reduction(self, header: Header) -> int:
         """By how much an image with this header may be reduced as it is decoded: 8, 4, 2 or 1."""
-        if self.resolution is None or self.kind.vector:
+        if self.resolution is None or self.kind.vector or self.center_fraction is not None:
             return 1
-        return reduction(header.height, header.width, self.resolution)
+        return reduction(header.height, header.width, self.resolution, self.resize_mode)
+
+    def _resized(self, header: Header) -> tuple[int, int] | None:
+        """Height and width of an image with this header before it is cropped; None where they are its own."""
+        if self.resolution is None or self.kind.vector:
+            return None
+        height, width = header.height, header.width
+        if self.center_fraction is not None:
+            height, width = central_shape(height, width, self.center_fraction)
+        return resized_shape(height, width, self.resolution, self.resize_mode)
 
     def target_shape(self, header: Header) -> tuple[int, ...]:
         """Shape of what `read` returns for an image with this header."""
@@ -345,9 +358,7 @@ class Reader:
             return (self.kind.channels,)
         if self.center_crop and self.cropped is not None:
             return (self.kind.channels, *self.cropped)
-        if self.resolution is None:
-            return (self.kind.channels, header.height, header.width)
-        return (self.kind.channels, *resized_shape(header.height, header.width, self.resolution))
+        return (self.kind.channels, *(self._resized(header) or (header.height, header.width)))
 
     def read(self, record: Record) -> np.ndarray:
         """Decodes an image to `(channels, height, width)` of `kind.dtype`, or `(dim,)` for a vector.
@@ -357,14 +368,16 @@ class Reader:
         """
         with opened(record, self.conversion) as (header, load):
             self.check(header)
-            reduce, shape = self.reduction(header), None
-            if self.resolution is not None and not self.kind.vector:
-                shape = resized_shape(header.height, header.width, self.resolution)
-            pixels = load(reduce, shape).astype(self.kind.dtype, copy=False)
+            reduce, shape = self.reduction(header), self._resized(header)
+            whole = shape if self.center_fraction is None else None
+            pixels = load(reduce, whole).astype(self.kind.dtype, copy=False)
         if self.kind.dtype == "float32":
             self._check_values(pixels)
         if pixels.ndim == 1:
             return pixels
+        if self.center_fraction is not None:
+            pixels = middle(pixels, self.center_fraction)
+            header = header._replace(height=pixels.shape[0], width=pixels.shape[1])
         if shape is not None and pixels.shape[:2] != shape:
             stored = header.height, header.width
             extent = stored if pixels.shape[:2] == stored else (header.height / reduce, header.width / reduce)

@@ -313,7 +313,8 @@ def _check_sizes(first: Loaded, second: Loaded, args: DataArguments) -> None:
         high, wide = first.headers.sizes(first.rows)
         other_high, other_wide = second.headers.sizes(first.rows)
         at_full_size = args.crop_size is not None and args.resolution is None
-        wrong = (high * other_wide != wide * other_high) | (at_full_size & (high != other_high))
+        is_free = args.resize_mode == "stretch" and args.crop_size is None
+        wrong = (not is_free) & (high * other_wide != wide * other_high) | (at_full_size & (high != other_high))
         for index in np.flatnonzero(wrong)[:1]:
             sizes = (
                 f"{_where(first, int(first.rows[index]))} is {high[index]}x{wide[index]} (height x width), its target "

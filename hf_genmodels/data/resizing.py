@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from PIL import Image
+
+ResizeMode = Literal["cover", "stretch"]
 
 # A JPEG decoded at reduced size is at least this many times as large as what is made of it, as in `Image.thumbnail`.
 # Photographs then differ from those decoded whole by 0.7 to 1 grey levels of 255 (RMS), half as much at 4 times.
@@ -12,21 +16,34 @@ REDUCING_GAP = 2
 LANCZOS = Image.Resampling.LANCZOS
 
 
-def resized_shape(height: int, width: int, resolution: tuple[int, int]) -> tuple[int, int]:
-    """Height and width of the smallest image of the same proportions that covers `resolution`, (height, width)."""
+def resized_shape(height: int, width: int, resolution: tuple[int, int], mode: ResizeMode = "cover") -> tuple[int, int]:
+    """Height and width that an image gets.
+
+    Of "cover" those of the smallest image of the same proportions that covers `resolution`, (height, width); of
+    "stretch" they are `resolution`, whatever becomes of the proportions.
+    """
+    if mode == "stretch":
+        return resolution
     scale = max(resolution[0] / height, resolution[1] / width)
     return max(resolution[0], round(height * scale)), max(resolution[1], round(width * scale))
 
 
-def reduction(height: int, width: int, resolution: tuple[int, int]) -> int:
+def central_shape(height: int, width: int, fraction: float) -> tuple[int, int]:
+    """Height and width of the middle that is kept of an image: this share of both, at least a pixel."""
+    return max(1, round(fraction * height)), max(1, round(fraction * width))
+
+
+def reduction(height: int, width: int, resolution: tuple[int, int], mode: ResizeMode = "cover") -> int:
     """By how much an image may be reduced as it is decoded, to be resized from there: 8, 4, 2 or 1."""
-    target_height, target_width = resized_shape(height, width, resolution)
+    target_height, target_width = resized_shape(height, width, resolution, mode)
     gap = min(height // target_height, width // target_width) // REDUCING_GAP
     return max((reduce for reduce in (2, 4, 8) if reduce <= gap), default=1)
 
 
-def resize(pixels: np.ndarray, resolution: tuple[int, int], value_scale: float) -> np.ndarray:
-    """Resizes to the smallest image that covers `resolution`, with Pillow's Lanczos filter; unchanged if it is that.
+def resize(
+    pixels: np.ndarray, resolution: tuple[int, int], value_scale: float, mode: ResizeMode = "cover"
+) -> np.ndarray:
+    """Resizes to `resized_shape`, with Pillow's Lanczos filter; unchanged if it is that.
 
     8-bit images are resized as such. Others are resized in float32, so 16-bit values keep their precision; the
     filter's overshoot is cut to `[0, value_scale]`.
@@ -35,9 +52,10 @@ def resize(pixels: np.ndarray, resolution: tuple[int, int], value_scale: float) 
         pixels: `(height, width, channels)`.
         resolution: (height, width) to be covered.
         value_scale: The value that means white.
+        mode: See `resized_shape`.
     """
     height, width = pixels.shape[:2]
-    return resize_to(pixels, resized_shape(height, width, resolution), (height, width), value_scale)
+    return resize_to(pixels, resized_shape(height, width, resolution, mode), (height, width), value_scale)
 
 
 def resize_to(
@@ -63,6 +81,11 @@ def resize_to(
     result = np.stack([np.asarray(Image.fromarray(plane).resize(size, LANCZOS, box)) for plane in planes], axis=2)
     result = result.clip(0, value_scale)
     return (result.round() if pixels.dtype.kind == "u" else result).astype(pixels.dtype)
+
+
+def middle(pixels: np.ndarray, fraction: float) -> np.ndarray:
+    """The middle of `(height, width, channels)`: this share of both sides."""
+    return center(pixels, central_shape(pixels.shape[0], pixels.shape[1], fraction))
 
 
 def center(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -15,7 +15,7 @@ from tqdm.auto import tqdm
 from ..errors import UserError
 from .compared import Answers, completion_turns, completions, real_batches, translations
 from .folder import FolderOfImages
-from .kinds import ANOMALY, DENSITY, ERROR, ERRORS, FEATURES, LIKELIHOOD, TEXTURE
+from .kinds import ANOMALY, DENSITY, ERROR, ERRORS, FEATURES, LABELS, LIKELIHOOD, TEXTURE
 from .processes import Turns, check_turns
 from .request import Request
 
@@ -167,6 +167,8 @@ def _score_reconstructions(request: Request, number: int, images: Tensor, turns:
 def _collect_samples(request: Request) -> Collected:
     """As many samples as asked for, or none where no metric looks at them."""
     made = Collected()
+    if request.of(LABELS):
+        _collect_labelled(request, made)
     if not request.of(FEATURES, TEXTURE, DENSITY):
         return made
     if isinstance(request.pipeline, FolderOfImages):
@@ -174,7 +176,7 @@ def _collect_samples(request: Request) -> Collected:
             made.add(batch.examples, request)
         return made
     turns, size = request.turns(), request.batch_size
-    made.seen = [turns.seen]
+    made.seen.append(turns.seen)
 
     def sample(places: Tensor, generator: Generator) -> Tensor:
         options = {**request.sampling, "batch_size": len(places), "generator": generator}
@@ -187,6 +189,34 @@ def _collect_samples(request: Request) -> Collected:
             made.add(turns.run(number, places[number], size, sample), request)
             bar.update(min(len(places[number]) * request.processes.number, bar.total - bar.n))
     return made
+
+
+def _collect_labelled(request: Request, made: Collected) -> None:
+    """Samples of the classes in turn, apart from those of other metrics: what the extractor takes each for."""
+    pipeline, extractor = request.pipeline, request.extractor
+    assert extractor is not None and pipeline.num_classes is not None  # `check_request`, `find_extractor`
+    turns, size = request.turns(), request.batch_size
+    made.seen.append(turns.seen)
+
+    def sample(labels: Tensor, generator: Generator) -> Tensor:
+        images: Tensor = pipeline(
+            **request.sampling, class_labels=labels.tolist(), generator=generator, output_type="pt"
+        ).images
+        return images
+
+    batches = (torch.arange(request.num_samples) % pipeline.num_classes).split(size)
+    with _bar(request, "samples of classes") as bar:
+        for number in range(request.processes.rank, len(batches), request.processes.number):
+            probabilities = extractor(turns.run(number, batches[number], size, sample)).probabilities
+            if probabilities is None or probabilities.shape[1] != pipeline.num_classes:
+                known = 0 if probabilities is None else probabilities.shape[1]
+                raise UserError(
+                    f"the model knows {pipeline.num_classes} classes and extractor {extractor.name} {known}: give a "
+                    "classifier that was trained on the model's data"
+                )
+            made.scores["label probabilities"].append(probabilities.double().cpu())
+            made.scores["label"].append(batches[number])
+            bar.update(min(len(batches[number]) * request.processes.number, bar.total - bar.n))
 
 
 def _collect_answers(request: Request, answers: Iterable[Answers]) -> tuple[Collected, Collected]:

@@ -171,7 +171,16 @@ def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> d
         settings["dataset_b"] = dataset.second.spec.name + (variant if is_builtin(data_args.dataset_name_b) else "")
     usual = DataArguments()
     columns = ("image_column", "conditioning_image_column", "target_image_column", "image_columns")
-    for name in (*columns, "side_by_side", "direction", "crop_size", "convert", "value_range"):
+    for name in (
+        *columns,
+        "side_by_side",
+        "direction",
+        "crop_size",
+        "center_crop_fraction",
+        "resize_mode",
+        "convert",
+        "value_range",
+    ):
         if getattr(data_args, name) != getattr(usual, name):
             settings[name] = getattr(data_args, name)
     if "translations" in request.pipeline.measures:

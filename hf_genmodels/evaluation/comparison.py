@@ -21,7 +21,10 @@ from .evaluate import evaluate_pipeline
 from .request import find_extractor
 
 # Of these the largest is the best; of all others the smallest.
-MORE_IS_BETTER = ("precision", "recall", "inception score", "label entropy", "Parzen log-likelihood")
+MORE_IS_BETTER = (
+    *("precision", "recall", "inception score", "label entropy", "Parzen log-likelihood"),
+    *("label accuracy", "label AUROC", "AUROC", "PSNR", "SSIM"),
+)
 SECONDS, PARAMETERS = "seconds a sample", "parameters"
 
 

@@ -22,7 +22,7 @@ from .compared import check_white, compared_shape, data_settings, layout_of
 from .kinds import ANOMALY
 from .processes import Processes
 from .report import Figure, report
-from .request import Request, check_request, check_shape, find_extractor
+from .request import Request, check_request, check_shape, find_extractor, named_metrics
 
 KNOWN_PIXELS = 0.005
 
@@ -79,6 +79,7 @@ def evaluate_pipeline(
     """
     processes = Processes() if processes is None else processes
     with processes.together():
+        metrics = named_metrics(pipeline, metrics)
         check_request(pipeline, metrics, num_samples, batch_size, known_pixels)
         check_seed("seed", seed)
         options = pipeline.check_sampling_options(sampling or {})

@@ -24,7 +24,7 @@ def is_folder_of_images(name: str) -> bool:
 
 
 # Options of both the data and the folder.
-SHARED = ("resolution", "crop_size", "convert", "value_range", "on_bad_image")
+SHARED = ("resolution", "crop_size", "center_crop_fraction", "resize_mode", "convert", "value_range", "on_bad_image")
 
 
 class FolderOfImages(GenerativePipeline):

@@ -59,12 +59,13 @@ ERROR = Kind(
 LIKELIHOOD = Kind(
     ("nll", "bpd"), frozenset({"likelihood"}), "needs likelihoods, and {pipeline} has no log_likelihood()"
 )
+LABELS = Kind(("accuracy", "label_auroc"), frozenset({"samples"}), NO_SAMPLES)
 ANOMALY = Kind(("auroc",), frozenset({"anomalies"}), "needs anomaly scores, and {pipeline} has no anomaly_score()")
 VIOLATIONS = Kind(("violations",), frozenset({"violations"}), "needs polarimetric images, and {pipeline} makes none")
 CONSTRAINTS = Kind(("constraints",), frozenset({"completions"}), "needs known pixels, and {pipeline} takes none")
 KINDS = {
     metric: kind
-    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, ANOMALY, VIOLATIONS, CONSTRAINTS)
+    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, LABELS, ANOMALY, VIOLATIONS, CONSTRAINTS)
     for metric in kind.metrics
 }
 METRICS = tuple(KINDS)

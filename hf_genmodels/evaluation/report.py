@@ -17,7 +17,7 @@ from ..metrics.detection import auroc
 from ..metrics.polarimetry import mean_std_median
 from ..metrics.sliced_wasserstein import sliced_wasserstein
 from .collect import Collected
-from .kinds import ANOMALY, CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
+from .kinds import ANOMALY, CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LABELS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
 from .request import Request
 
 _NEIGHBOUR = 3
@@ -53,7 +53,7 @@ def report(
         UserError: A number is none: what it was made of is not finite.
     """
     kind = KINDS[metric]
-    of_extractor = description if kind is FEATURES else _WITHOUT_EXTRACTOR
+    of_extractor = description if kind in (FEATURES, LABELS) else _WITHOUT_EXTRACTOR
     for figure in _REPORTS[kind](request, metric, real, made):
         # of images that are equal to the last bit, PSNR is infinite
         if math.isnan(figure.value) or (math.isinf(figure.value) and metric != "psnr"):
@@ -148,6 +148,18 @@ def _rank_anomalies(request: Request, metric: str, real: Collected, made: Collec
     yield Figure("AUROC", auroc(scores, anomalies), {"num_samples": real.count})
 
 
+def _judge_labels(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    probabilities, labels = torch.cat(made.scores["label probabilities"]), torch.cat(made.scores["label"])
+    settings = {"num_samples": len(labels), **request.sampling}
+    if metric == "accuracy":
+        share = (probabilities.argmax(1) == labels).double().mean().item()
+        yield Figure("label accuracy", share, settings)
+        return
+    # one class against all others, the mean over classes
+    areas = [auroc(probabilities[:, each], labels == each) for each in labels.unique().tolist()]
+    yield Figure("label AUROC", sum(areas) / len(areas), settings)
+
+
 def _sum_up_violations(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     settings = _of_samples(request, made)
     for name in ("C1", "C2", "C3"):
@@ -170,6 +182,7 @@ _REPORTS: dict[Kind, Callable[[Request, str, Collected, Collected], Iterator[Fig
     DENSITY: _estimate_density,
     ERROR: _mean_error,
     LIKELIHOOD: _mean_likelihood,
+    LABELS: _judge_labels,
     ANOMALY: _rank_anomalies,
     VIOLATIONS: _sum_up_violations,
     CONSTRAINTS: _sum_up_constraints,

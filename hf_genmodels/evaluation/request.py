@@ -12,7 +12,7 @@ from ..errors import UserError
 from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.reconstruction import require_lpips, require_torchmetrics
 from ..pipelines.base import GenerativePipeline
-from .kinds import FEATURES, KINDS, LIKELIHOOD, METRICS, TEXTURES, Kind
+from .kinds import ANOMALY, FEATURES, KINDS, LABELS, LIKELIHOOD, METRICS, TEXTURES, Kind
 from .processes import Processes, Turns
 
 _SMALLEST = 4  # precision and recall look at the third neighbour
@@ -57,6 +57,12 @@ class Request:
         return Turns(generator or self.generator(), self.processes)
 
 
+def named_metrics(pipeline: GenerativePipeline, metrics: Sequence[str]) -> list[str]:
+    """The metrics, with "auroc" of a class-conditional pipeline that scores no anomalies as that of its labels."""
+    is_of_labels = ANOMALY.served_by.isdisjoint(pipeline.measures) and pipeline.num_classes is not None
+    return ["label_auroc" if metric == "auroc" and is_of_labels else metric for metric in metrics]
+
+
 def check_request(
     pipeline: GenerativePipeline,
     metrics: Sequence[str],
@@ -90,6 +96,8 @@ def check_request(
             raise UserError(
                 f"{metric} is not measured of class-conditional models; call log_likelihood with class_labels"
             )
+        if kind is LABELS and pipeline.num_classes is None:
+            raise UserError(f"{metric} needs samples of classes that are asked for, and this {name} knows no classes")
         if metric in ("psnr", "ssim"):
             require_torchmetrics(metric)
         if metric == "lpips":
@@ -115,7 +123,7 @@ def find_extractor(
     Raises:
         UserError: There is none although a metric needs it, or it cannot be loaded, or gives no class probabilities.
     """
-    needing = [metric for metric in metrics if KINDS[metric] is FEATURES]
+    needing = [metric for metric in metrics if KINDS[metric] in (FEATURES, LABELS)]
     if not needing:
         return None
     if extractor is None:
@@ -124,8 +132,9 @@ def find_extractor(
             "inception, or pixels"
         )
     found = load_extractor(extractor, device) if isinstance(extractor, str) else extractor
-    if "inception_score" in needing and not found.has_probabilities:
-        raise UserError(f"inception_score needs class probabilities, and extractor {found.name} gives none")
+    for metric in needing:
+        if (metric == "inception_score" or KINDS[metric] is LABELS) and not found.has_probabilities:
+            raise UserError(f"{metric} needs class probabilities, and extractor {found.name} gives none")
     return found
 
 

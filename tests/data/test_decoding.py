@@ -100,3 +100,26 @@ def test_a_cut_photograph_is_found_at_reduced_size():
     reader = Reader(header.kind, None, (32, 32), center_crop=True)
     with pytest.raises(BadImage, match="truncated"):
         reader.read(Encoded(record.data[: len(record.data) // 2], None))
+
+
+def test_the_middle_is_kept_before_resizing_and_proportions_need_not_be():
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 80, 3), dtype=np.uint8)
+    kept = Image.fromarray(pixels[5:45, 8:72])  # 0.8 of 50 x 80
+    with opened(pixels) as (header, _):
+        pass
+    for mode, becomes in (("cover", (20, 32)), ("stretch", (20, 10))):
+        reader = Reader(header.kind, None, (20, 10), False, center_fraction=0.8, resize_mode=mode)
+        expected = np.asarray(kept.resize(becomes[::-1], Image.Resampling.LANCZOS))
+        assert reader.target_shape(header)[1:] == becomes
+        assert np.array_equal(reader.read(pixels), np.moveaxis(expected, 2, 0))
+    stretched = Reader(header.kind, None, (20, 10), True, resize_mode="stretch").read(pixels)
+    assert np.array_equal(stretched, np.moveaxis(np.asarray(Image.fromarray(pixels).resize((10, 20), 1)), 2, 0))
+
+
+def test_a_stretched_photograph_is_decoded_at_reduced_size():
+    record = jpeg(photograph(256, 512))
+    with opened(record) as (header, _):
+        pass
+    reader = Reader(header.kind, None, (16, 16), True, resize_mode="stretch")
+    assert reader.reduction(header) == 8
+    assert np.abs(reader.read(record) - decoded_whole(record, "RGB", (16, 16))).max() <= 6
