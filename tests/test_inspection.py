@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_genmodels import VAE, GANPipeline, VAEPipeline
+from hf_genmodels import VAE, DCGANGenerator, GANPipeline, VAEPipeline
 from hf_genmodels.cli import main
 from hf_genmodels.inspection import codes_of, nearest, nearest_training_images, project
 from hf_genmodels.metrics.extractors import Extracted, Extractor
@@ -108,6 +108,4 @@ def test_codes_need_an_encoder_and_a_plane(gan: GANPipeline) -> None:
 
 @pytest.fixture
 def gan() -> GANPipeline:
-    from hf_genmodels import DCGANGenerator
-
-    return GANPipeline(DCGANGenerator(1, 8, latent_dim=2, width=2))
+    return GANPipeline(DCGANGenerator(latent_dim=2, out_channels=1, sample_size=8, width=2))

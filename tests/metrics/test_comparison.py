@@ -90,7 +90,7 @@ def test_what_cannot_be_compared() -> None:
 
 def conditional(classes: int = 10) -> GANPipeline:
     torch.manual_seed(0)
-    return GANPipeline(DCGANGenerator(1, 8, latent_dim=2, width=2, num_classes=classes), value_scale=16)
+    return GANPipeline(DCGANGenerator(2, 1, 8, width=2, conditioning="concat", num_classes=classes), value_scale=16)
 
 
 def test_accuracy_and_auroc_of_labels() -> None:
