@@ -97,9 +97,14 @@ class LikelihoodPipeline(DenoisingPipeline):
             UserError: The images do not fit, or there is no such time step.
         """
         sample, bars = self.to_diffused(images), self.trained_schedule().alphas_cumprod
-        steps = torch.as_tensor(timesteps)
-        if steps.is_floating_point() or steps.ndim > 1 or steps.numel() not in (1, len(sample)):
-            raise UserError(f"timesteps must be one whole number, or one for each of {len(sample)} images")
+        wrong = f"timesteps must be one whole number, or one for each of {len(sample)} images"
+        try:
+            steps = torch.as_tensor(timesteps)
+        except (TypeError, ValueError, RuntimeError):
+            raise UserError(wrong) from None
+        no_integers = steps.is_floating_point() or steps.is_complex() or steps.dtype == torch.bool
+        if no_integers or steps.ndim > 1 or steps.numel() not in (1, len(sample)):
+            raise UserError(wrong)
         if steps.min() < 0 or steps.max() >= len(bars):
             raise UserError(f"timesteps must be 0 to {len(bars) - 1}, got {steps.min()} to {steps.max()}")
         noise = self.random_latents(len(sample), tuple(sample.shape[1:]), generator, None, torch.float32)
