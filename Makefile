@@ -65,7 +65,7 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
-  reference-polarimetric-use reference-pixelwise reference-variances
+  reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -147,6 +147,11 @@ reference-polarimetric: $(STAMP)
 
 reference-polarimetric-use: $(STAMP)
 	$(BIN)/python benchmarks/reference_polarimetric_use.py --output_dir runs/reference-polarimetric-use
+
+reference-polarimetric-captures: $(STAMP)
+	@test -n "$(CAPTURES)" || { echo "set CAPTURES to a folder of scenes, each with raw_mosaic.png"; exit 1; }
+	$(BIN)/python benchmarks/reference_polarimetric_captures.py --captures $(CAPTURES) \
+	  --output_dir runs/reference-polarimetric-captures
 
 reference-pixelwise: reference-classifier-32
 	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) \

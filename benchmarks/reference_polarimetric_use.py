@@ -6,8 +6,9 @@ The protocol of C. Ruffino's thesis, section 3.3, on the rendered scenes of `bui
 segmenter for its detector. There are many labelled RGB images and few labelled polarimetric ones. A segmenter (the
 encoder-decoder of `pix2pix`, `--adversarial_weight 0`) is trained on one version of the many, then on the few, and
 judged on polarimetric images of test scenes. The versions: RGB as it is; its translation by polarimetric CycleGANs,
-without constraints and under the relaxed ones; for comparison no images at all, and the polarimetric images that the
-translations stand for. The translators learn from unlabelled images of all training scenes, unpaired.
+without constraints, under the relaxed ones, and with a head that makes only light that exists; for comparison no
+images at all, and the polarimetric images that the translations stand for. The translators learn from unlabelled
+images of all training scenes, unpaired.
 
 As in the thesis the segmenter sees three channels, here I0, I45 and I90, so that one network takes RGB and
 polarisation. Classes: pixels of spheres, of boxes, and of glossy surfaces. AP is the average precision of a class over
@@ -41,6 +42,8 @@ CLASSES = {"sphere": 0, "box": 1, "glossy": 3}
 TRANSLATORS = {
     "no constraints": "--calibration_weight 0 --cone_weight 0",
     "relaxed constraints": "--calibration_weight 0.02 --cone_weight 0.001",
+    "cone head": "--output_head cone --intensity_source input --identity_weight 10 --stokes_weight 1 "
+    "--discriminator_input stokes --cycle_weight 1",
 }
 BOUNDS = ("no images", "RGB", "real polarisation")
 LOOP = "--log_steps 100 --checkpointing_steps 500"
