@@ -59,7 +59,9 @@ _PUBLIC = {
     "ConditionalDDPMPipeline": "hf_genmodels.pipelines.conditional_ddpm",
     "CycleGANPipeline": "hf_genmodels.pipelines.cyclegan",
     "DDPMPipeline": "hf_genmodels.pipelines.ddpm",
+    "EDMPipeline": "hf_genmodels.pipelines.edm",
     "EncodingPipeline": "hf_genmodels.pipelines.encoding",
+    "FlowMatchingPipeline": "hf_genmodels.pipelines.flow_matching",
     "FlowPipeline": "hf_genmodels.pipelines.flow",
     "GANPipeline": "hf_genmodels.pipelines.gan",
     "GaussianMixturePipeline": "hf_genmodels.pipelines.gaussian_mixture",
@@ -67,9 +69,13 @@ _PUBLIC = {
     "GenerativePipeline": "hf_genmodels.pipelines.base",
     "InverseProblemPipeline": "hf_genmodels.pipelines.inverse_problem",
     "LatentDDPMPipeline": "hf_genmodels.pipelines.latent_ddpm",
+    "LatentEDMPipeline": "hf_genmodels.pipelines.edm",
+    "LatentFlowMatchingPipeline": "hf_genmodels.pipelines.flow_matching",
+    "LatentScorePipeline": "hf_genmodels.pipelines.score",
     "Pix2PixPipeline": "hf_genmodels.pipelines.pix2pix",
     "PixelwisePipeline": "hf_genmodels.pipelines.pixelwise",
     "PolarimetricPipeline": "hf_genmodels.pipelines.polarimetric",
+    "ScorePipeline": "hf_genmodels.pipelines.score",
     "TexturePipeline": "hf_genmodels.pipelines.texture",
     "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
     "VAEPipeline": "hf_genmodels.pipelines.vae",
@@ -82,6 +88,8 @@ _PUBLIC = {
     "ClassifierObjective": "hf_genmodels.objectives.classifier",
     "CycleGANObjective": "hf_genmodels.objectives.cyclegan",
     "DDPMObjective": "hf_genmodels.objectives.ddpm",
+    "EDMObjective": "hf_genmodels.objectives.edm",
+    "FlowMatchingObjective": "hf_genmodels.objectives.flow_matching",
     "FlowObjective": "hf_genmodels.objectives.flow",
     "GANObjective": "hf_genmodels.objectives.gan",
     "GaussianMixtureObjective": "hf_genmodels.objectives.gaussian_mixture",
@@ -89,6 +97,7 @@ _PUBLIC = {
     "Pix2PixObjective": "hf_genmodels.objectives.pix2pix",
     "PixelwiseObjective": "hf_genmodels.objectives.pixelwise",
     "PolarimetricObjective": "hf_genmodels.objectives.polarimetric",
+    "ScoreObjective": "hf_genmodels.objectives.score",
     "TemperedGANObjective": "hf_genmodels.objectives.tempered_gan",
     "TextureObjective": "hf_genmodels.objectives.texture",
     "VAEGANObjective": "hf_genmodels.objectives.vaegan",
@@ -150,13 +159,16 @@ if TYPE_CHECKING:
     from .objectives.classifier import ClassifierObjective
     from .objectives.cyclegan import CycleGANObjective
     from .objectives.ddpm import DDPMObjective
+    from .objectives.edm import EDMObjective
     from .objectives.flow import FlowObjective
+    from .objectives.flow_matching import FlowMatchingObjective
     from .objectives.gan import GANObjective
     from .objectives.gaussian import GaussianObjective
     from .objectives.gaussian_mixture import GaussianMixtureObjective
     from .objectives.pix2pix import Pix2PixObjective
     from .objectives.pixelwise import PixelwiseObjective
     from .objectives.polarimetric import PolarimetricObjective
+    from .objectives.score import ScoreObjective
     from .objectives.tempered_gan import TemperedGANObjective
     from .objectives.texture import TextureObjective
     from .objectives.vae import VAEObjective
@@ -170,8 +182,10 @@ if TYPE_CHECKING:
     from .pipelines.conditional_ddpm import ConditionalDDPMPipeline
     from .pipelines.cyclegan import CycleGANPipeline
     from .pipelines.ddpm import DDPMPipeline
+    from .pipelines.edm import EDMPipeline, LatentEDMPipeline
     from .pipelines.encoding import EncodingPipeline
     from .pipelines.flow import FlowPipeline
+    from .pipelines.flow_matching import FlowMatchingPipeline, LatentFlowMatchingPipeline
     from .pipelines.gan import GANPipeline
     from .pipelines.gaussian import GaussianPipeline
     from .pipelines.gaussian_mixture import GaussianMixturePipeline
@@ -180,6 +194,7 @@ if TYPE_CHECKING:
     from .pipelines.pix2pix import Pix2PixPipeline
     from .pipelines.pixelwise import PixelwisePipeline
     from .pipelines.polarimetric import PolarimetricPipeline
+    from .pipelines.score import LatentScorePipeline, ScorePipeline
     from .pipelines.texture import TexturePipeline
     from .pipelines.vae import VAEPipeline
     from .pipelines.vaegan import VAEGANPipeline

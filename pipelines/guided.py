@@ -127,6 +127,12 @@ class GuidedPipeline(IterativePipeline):
         times: Tensor = self.scheduler.timesteps
         return times
 
+    @property
+    def noise_scale(self) -> float:
+        """Standard deviation of the noise that the steps start from."""
+        scale: float = self.scheduler.init_noise_sigma
+        return scale
+
     def advice_if_not_finite(self) -> str:
         """What to do about samples that are not finite."""
         if any(not each.isfinite().all() for each in self.unet.parameters()):
@@ -188,7 +194,7 @@ class GuidedPipeline(IterativePipeline):
             # in float32, so that what a scheduler draws does not depend on the network's precision
             return prediction.float(), variances.float()
 
-        sample = noise.reshape(batch_size, *self.network_shape) * self.scheduler.init_noise_sigma
+        sample = noise.reshape(batch_size, *self.network_shape) * self.noise_scale
         sample = self._take_steps(sample, noise.shape, predict, options, callback, tensor_inputs)
         if not sample.isfinite().all():
             name = type(self.scheduler).__name__

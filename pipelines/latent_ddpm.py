@@ -5,17 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from diffusers import SchedulerMixin
-from torch import Tensor
 
-from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Denoiser, VAENetwork
-from hf_genmodels.sizes import sample_shape
 
 from .denoising import DenoisingPipeline
-from .images import SampleShape
+from .latent_sampling import LatentSampling
 
 
-class LatentDDPMPipeline(DenoisingPipeline):
+class LatentDDPMPipeline(LatentSampling, DenoisingPipeline):
     """Samples of a VAE's decoder for latents that a DDPM makes (after Rombach et al. 2022, arXiv 2112.10752).
 
     Different from the paper: our VAE has one latent vector for an image, no map of them. `encode` goes on from the
@@ -34,9 +31,6 @@ class LatentDDPMPipeline(DenoisingPipeline):
         UserError: The network takes other latents.
     """
 
-    model_cpu_offload_seq = "unet->vae"
-    vae: Any
-
     def __init__(
         self,
         vae: VAENetwork,
@@ -52,22 +46,4 @@ class LatentDDPMPipeline(DenoisingPipeline):
         self.register_to_config(scaling_factor=scaling_factor, value_scale=value_scale)
         self.register_schedule(trained_schedule)
         self.register_classes(id2label)
-        if self.latent_shape != (vae.config.latent_dim,):
-            raise UserError(
-                f"LatentDDPMPipeline: the network denoises {self.latent_shape}, "
-                f"the VAE's latents are ({vae.config.latent_dim},)"
-            )
-
-    @property
-    def sample_shape(self) -> SampleShape:
-        """Shape of one sample, (channels, height, width) or (dim,)."""
-        return sample_shape(self.vae.config.in_channels, self.vae.config.sample_size)
-
-    def to_diffused(self, images: Any) -> Tensor:
-        """The VAE's posterior means times `scaling_factor`, float32 (batch, latent_dim)."""
-        mean, _ = self.vae.posterior_parameters(self.prepare_images(images, self.vae.dtype))
-        return mean.float() * self.config.scaling_factor
-
-    def from_diffused(self, diffused: Tensor) -> Tensor:
-        """(batch, latent_dim) -> means of p(x|z), images in [-1, 1]."""
-        return self.vae.decode((diffused / self.config.scaling_factor).to(self.vae.dtype))
+        self.check_latents()

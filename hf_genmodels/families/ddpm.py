@@ -109,12 +109,9 @@ def objective(args: DDPMArguments, parts: Parts, scheduler: Any, data: DataSpec)
         scheduler,
         data,
         snr_gamma=args.snr_gamma,
-        class_conditional=args.class_conditional,
-        label_dropout=args.label_dropout,
         num_inference_steps=args.ddpm_num_inference_steps,
-        vae=parts.vae,
-        scaling_factor=parts.scaling_factor,
         loss=chosen_loss(args),
+        **parts.options(args),
     )
 
 

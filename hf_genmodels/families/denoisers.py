@@ -73,6 +73,15 @@ class Parts:
     scaling_factor: float = 1.0
     notes: tuple[str, ...] = ()
 
+    def options(self, args: DenoiserArguments) -> dict[str, Any]:
+        """Arguments of a `DenoisingObjective` about classes and latents."""
+        return {
+            "class_conditional": args.class_conditional,
+            "label_dropout": args.label_dropout,
+            "vae": self.vae,
+            "scaling_factor": self.scaling_factor,
+        }
+
     @property
     def is_image(self) -> bool:
         """Whether what is denoised are images, no vectors or latents."""
@@ -215,6 +224,17 @@ def saved_unet_options(config: Any) -> dict[str, Any]:
         "class_conditional": config.num_class_embeds is not None,
         "ddpm_variance_type": "learned_range" if config.out_channels == 2 * config.in_channels else "fixed_small",
     }
+
+
+def saved_sampler(scheduler_class: Any, folder: Path) -> Any:
+    """A saved pipeline's sampler as the one that its family trains with; None of a checkpoint's networks.
+
+    Raises:
+        UserError: It is damaged.
+    """
+    from ..loading import load_scheduler
+
+    return load_scheduler(scheduler_class, folder / "scheduler") if (folder / "scheduler").is_dir() else None
 
 
 # noise schedules -----------------------------------------------------------------------------------------------------

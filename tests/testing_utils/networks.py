@@ -8,7 +8,7 @@ from diffusers import DDPMScheduler, ModelMixin, UNet2DModel
 
 from hf_genmodels import DCGANEncoder, DCGANGenerator, MLPEncoder, MLPGenerator, ResNetTranslator
 from hf_genmodels.families.ddpm import DDPMArguments
-from hf_genmodels.families.denoisers import build_scheduler, build_unet
+from hf_genmodels.families.denoisers import DenoiserArguments, build_scheduler, build_unet
 
 Shape = tuple[int, ...]
 
@@ -53,3 +53,9 @@ def tiny_denoiser(
     small = {"block_out_channels": [8], "layers_per_block": 1, "ddpm_beta_schedule": "squaredcos_cap_v2"}
     args = DDPMArguments(**{**small, "ddpm_num_steps": steps, **options})
     return build_unet(args, shape, num_classes, "the data"), build_scheduler(args, is_image=len(shape) == 3)
+
+
+def tiny_unet(shape: Shape, num_classes: int | None = None) -> UNet2DModel:
+    """A denoising network of one level, as the families build them."""
+    args = DenoiserArguments(block_out_channels=[8], layers_per_block=1)
+    return build_unet(args, shape, num_classes, "the data")

@@ -1,0 +1,50 @@
+"""Pipelines of EDM models, of the data and of a VAE's latents."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+from torch import Tensor
+
+from .guided import Predict, Step
+from .noise_levels import LatentNoiseLevelPipeline, NoiseLevelPipeline
+
+
+class EDMPipeline(NoiseLevelPipeline):
+    """Samples of a network that was trained as Karras et al. 2022 (arXiv 2206.00364) say.
+
+    Noise of standard deviation `sigma_max` is taken away down to 0, by Euler's method (`EDMEulerScheduler`) or by
+    DPM-Solver++ (`EDMDPMSolverMultistepScheduler`), with one call of the network a step. The paper's own, Heun's
+    method, diffusers does not have for EDM.
+
+    Args:
+        unet: F, which the scheduler's preconditioning turns into the denoiser; see `losses/noise_levels.py`. It may
+            know classes. Its time is c_noise = ln(sigma) / 4.
+        scheduler: With the `sigma_data` of the training.
+        value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
+        trained_schedule: sigma_data and prediction_type of the training; None for those of `scheduler`.
+        id2label: Names of the classes by number, where it knows classes.
+
+    Raises:
+        UserError: The scheduler is of another training.
+    """
+
+    samplers = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
+    of_training = ("sigma_data", "prediction_type")
+
+    def take_step(self, sample: Tensor, step: int, time: Tensor, predict: Predict, options: dict[str, Any]) -> Step:
+        """One step of the scheduler, see `GuidedPipeline`. Guidance of F is that of the denoiser: they are affine."""
+        timestep, sigma = self.scheduler.timesteps[step], self.scheduler.sigmas[step]
+        prediction, _ = predict(self.scheduler.scale_model_input(sample, timestep), time)
+        made = self.scheduler.step(prediction, timestep, sample, **options)
+        return made.prev_sample, partial(self.scheduler.precondition_outputs, sample, prediction, sigma)
+
+
+class LatentEDMPipeline(LatentNoiseLevelPipeline, EDMPipeline):
+    """Samples of a VAE's decoder for latents that an EDM model makes; see `EDMPipeline`.
+
+    Args:
+        vae: Between images and latents.
+        scaling_factor: The network makes latents times this number, which makes their standard deviation 1.
+    """
