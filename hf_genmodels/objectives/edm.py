@@ -22,6 +22,8 @@ class EDMObjective(DenoisingObjective):
     Classes and a VAE's latents are as in `objectives/denoising.py`.
     """
 
+    sigma_data: float
+
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
@@ -89,7 +91,7 @@ class EDMObjective(DenoisingObjective):
         """
         super().__init__(unet, scheduler, data, **options)
         self.p_mean, self.p_std, self.measures_data = p_mean, p_std, measures_data
-        self.sigma_data: float = scheduler.config.sigma_data
+        self.sigma_data = scheduler.config.sigma_data
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
