@@ -65,7 +65,8 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
 .PHONY: reference-classifier reference-vae reference-anomaly reference-classifier-32 reference-avae reference-avae-toy \
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
-  reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances
+  reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances \
+  reference-formulations reference-formulations-digits
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -129,6 +130,18 @@ reference-trilemma: reference-ddpm
 reference-variances: reference-ddpm
 	$(BIN)/python benchmarks/reference_variances.py --dataset_name $(FASHION_MNIST) --extractor runs/reference-classifier-32 \
 	  --ddpm runs/reference-ddpm/ddpm-steps3000 --output_dir runs/reference-variances
+
+reference-formulations: reference-classifier-32
+	$(BIN)/python benchmarks/reference_formulations.py --dataset_name $(FASHION_MNIST) \
+	  --extractor runs/reference-classifier-32 --output_dir runs/reference-formulations
+
+reference-formulations-digits: $(STAMP)
+	$(BIN)/hf-genmodels train classifier --dataset_name builtin:digits --output_dir runs/reference-classifier-digits \
+	  $(RESUME) --max_train_steps 300 --log_steps 100 --seed 0 --num_threads 1
+	$(BIN)/python benchmarks/reference_formulations.py --dataset_name builtin:digits --resolution 8 \
+	  --network "--block_out_channels 32 64 --layers_per_block 1" --steps 600 \
+	  --tasks ddpm edm flow_matching score --extractor runs/reference-classifier-digits \
+	  --output_dir runs/reference-formulations-digits
 
 reference-ddpm-digits: $(STAMP)
 	$(BIN)/python benchmarks/reference_ddpm_digits.py --output_dir runs/reference-ddpm-digits
