@@ -15,6 +15,7 @@ MEAN, STD = 0.3, 0.6
 
 class TestEDMPipeline(NoiseLevelTesterMixin):
     pipeline_class = EDMPipeline
+    latent_shape = (1, 8, 8)
     others = {EDMDPMSolverMultistepScheduler: {}}
 
 

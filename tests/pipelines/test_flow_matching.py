@@ -14,6 +14,7 @@ MEAN, STD = 0.3, 0.6
 
 class TestFlowMatchingPipeline(NoiseLevelTesterMixin):
     pipeline_class = FlowMatchingPipeline
+    latent_shape = (1, 8, 8)
     others = {FlowMatchHeunDiscreteScheduler: {}, FlowMatchEulerDiscreteScheduler: {"shift": 3.0}}
 
 

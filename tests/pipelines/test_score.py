@@ -14,12 +14,22 @@ MEAN, STD = 0.3, 0.6
 LEVELS = {"sigma_min": 0.01, "sigma_max": 6.0}
 
 
-class TestScorePipeline(NoiseLevelTesterMixin):
+class ScoreTesterMixin(NoiseLevelTesterMixin):
+    def test_given_latents_are_used(self):
+        """Beside the noise that the steps draw."""
+        pipeline = self.tiny()
+        latents = torch.randn(2, 3, *self.latent_shape, generator=torch.Generator().manual_seed(0))
+        first, second, again = (self.sample(pipeline, [0, 1, 2], latents=latents[each]) for each in (0, 1, 0))
+        assert torch.equal(first, again) and not torch.equal(first, second)
+
+
+class TestScorePipeline(ScoreTesterMixin):
     pipeline_class = ScorePipeline
+    latent_shape = (1, 8, 8)
     others = {ScoreSdeVeScheduler: {"correct_steps": 0}}
 
 
-class TestLatentScorePipeline(NoiseLevelTesterMixin):
+class TestLatentScorePipeline(ScoreTesterMixin):
     pipeline_class = LatentScorePipeline
     others = {ScoreSdeVeScheduler: {"correct_steps": 0}}
 

@@ -57,7 +57,6 @@ class NoiseLevelTesterMixin(PipelineTesterMixin, SamplingTesterMixin):
 
     def sample(self, pipeline, seeds=None, generators=None, **options):
         generators = generators if seeds is None else [torch.Generator().manual_seed(seed) for seed in seeds]
-        options = {"num_inference_steps": 3} | options
         return pipeline(generator=generators, output_type="pt", **options).images
 
     def test_samplers_are_swapped_and_saved_and_others_are_refused(self, tmp_path):
