@@ -69,9 +69,9 @@ _PUBLIC = {
     "GenerativePipeline": "hf_genmodels.pipelines.base",
     "InverseProblemPipeline": "hf_genmodels.pipelines.inverse_problem",
     "LatentDDPMPipeline": "hf_genmodels.pipelines.latent_ddpm",
-    "LatentEDMPipeline": "hf_genmodels.pipelines.edm",
-    "LatentFlowMatchingPipeline": "hf_genmodels.pipelines.flow_matching",
-    "LatentScorePipeline": "hf_genmodels.pipelines.score",
+    "LatentEDMPipeline": "hf_genmodels.pipelines.latent_edm",
+    "LatentFlowMatchingPipeline": "hf_genmodels.pipelines.latent_flow_matching",
+    "LatentScorePipeline": "hf_genmodels.pipelines.latent_score",
     "Pix2PixPipeline": "hf_genmodels.pipelines.pix2pix",
     "PixelwisePipeline": "hf_genmodels.pipelines.pixelwise",
     "PolarimetricPipeline": "hf_genmodels.pipelines.polarimetric",
@@ -182,19 +182,22 @@ if TYPE_CHECKING:
     from .pipelines.conditional_ddpm import ConditionalDDPMPipeline
     from .pipelines.cyclegan import CycleGANPipeline
     from .pipelines.ddpm import DDPMPipeline
-    from .pipelines.edm import EDMPipeline, LatentEDMPipeline
+    from .pipelines.edm import EDMPipeline
     from .pipelines.encoding import EncodingPipeline
     from .pipelines.flow import FlowPipeline
-    from .pipelines.flow_matching import FlowMatchingPipeline, LatentFlowMatchingPipeline
+    from .pipelines.flow_matching import FlowMatchingPipeline
     from .pipelines.gan import GANPipeline
     from .pipelines.gaussian import GaussianPipeline
     from .pipelines.gaussian_mixture import GaussianMixturePipeline
     from .pipelines.inverse_problem import InverseProblemPipeline
     from .pipelines.latent_ddpm import LatentDDPMPipeline
+    from .pipelines.latent_edm import LatentEDMPipeline
+    from .pipelines.latent_flow_matching import LatentFlowMatchingPipeline
+    from .pipelines.latent_score import LatentScorePipeline
     from .pipelines.pix2pix import Pix2PixPipeline
     from .pipelines.pixelwise import PixelwisePipeline
     from .pipelines.polarimetric import PolarimetricPipeline
-    from .pipelines.score import LatentScorePipeline, ScorePipeline
+    from .pipelines.score import ScorePipeline
     from .pipelines.texture import TexturePipeline
     from .pipelines.vae import VAEPipeline
     from .pipelines.vaegan import VAEGANPipeline

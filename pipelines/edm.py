@@ -1,14 +1,17 @@
-"""Pipelines of EDM models, of the data and of a VAE's latents."""
+"""Pipeline of EDM models."""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
+from diffusers import SchedulerMixin
 from torch import Tensor
 
+from hf_genmodels.roles import Denoiser
+
 from .guided import Predict, Step
-from .noise_levels import LatentNoiseLevelPipeline, NoiseLevelPipeline
+from .noise_levels import NoiseLevelPipeline
 
 
 class EDMPipeline(NoiseLevelPipeline):
@@ -33,18 +36,20 @@ class EDMPipeline(NoiseLevelPipeline):
     samplers = ("EDMEulerScheduler", "EDMDPMSolverMultistepScheduler")
     of_training = ("sigma_data", "prediction_type")
 
+    def __init__(
+        self,
+        unet: Denoiser,
+        scheduler: SchedulerMixin,
+        value_scale: float = 255.0,
+        trained_schedule: dict[str, Any] | None = None,
+        id2label: dict[int, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.set_up(value_scale, trained_schedule, id2label, unet=unet, scheduler=scheduler)
+
     def take_step(self, sample: Tensor, step: int, time: Tensor, predict: Predict, options: dict[str, Any]) -> Step:
         """One step of the scheduler, see `GuidedPipeline`. Guidance of F is that of the denoiser: they are affine."""
         timestep, sigma = self.scheduler.timesteps[step], self.scheduler.sigmas[step]
         prediction, _ = predict(self.scheduler.scale_model_input(sample, timestep), time)
         made = self.scheduler.step(prediction, timestep, sample, **options)
         return made.prev_sample, partial(self.scheduler.precondition_outputs, sample, prediction, sigma)
-
-
-class LatentEDMPipeline(LatentNoiseLevelPipeline, EDMPipeline):
-    """Samples of a VAE's decoder for latents that an EDM model makes; see `EDMPipeline`.
-
-    Args:
-        vae: Between images and latents.
-        scaling_factor: The network makes latents times this number, which makes their standard deviation 1.
-    """

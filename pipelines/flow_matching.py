@@ -1,4 +1,4 @@
-"""Pipelines of flow matching (rectified flow), of the data and of a VAE's latents."""
+"""Pipeline of flow matching (rectified flow)."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import inspect
 from typing import Any
 
 import numpy as np
+from diffusers import SchedulerMixin
 from torch import Tensor
 
+from hf_genmodels.roles import Denoiser
+
 from .guided import Predict, Step
-from .noise_levels import LatentNoiseLevelPipeline, NoiseLevelPipeline
+from .noise_levels import NoiseLevelPipeline
 
 
 class FlowMatchingPipeline(NoiseLevelPipeline):
@@ -34,6 +37,17 @@ class FlowMatchingPipeline(NoiseLevelPipeline):
     samplers = ("FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler")
     of_training = ("num_train_timesteps",)
 
+    def __init__(
+        self,
+        unet: Denoiser,
+        scheduler: SchedulerMixin,
+        value_scale: float = 255.0,
+        trained_schedule: dict[str, Any] | None = None,
+        id2label: dict[int, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.set_up(value_scale, trained_schedule, id2label, unet=unet, scheduler=scheduler)
+
     @property
     def noise_scale(self) -> float:
         """Standard deviation of the noise that the steps start from."""
@@ -52,12 +66,3 @@ class FlowMatchingPipeline(NoiseLevelPipeline):
         velocity, _ = predict(sample, time)
         made = self.scheduler.step(velocity, timestep, sample, **options)
         return made.prev_sample, lambda: sample - time / self.scheduler.config.num_train_timesteps * velocity
-
-
-class LatentFlowMatchingPipeline(LatentNoiseLevelPipeline, FlowMatchingPipeline):
-    """Samples of a VAE's decoder for latents that a flow makes; see `FlowMatchingPipeline`.
-
-    Args:
-        vae: Between images and latents.
-        scaling_factor: The network makes latents times this number, which makes their standard deviation 1.
-    """

@@ -6,11 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
-from diffusers import SchedulerMixin
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.roles import Denoiser, VAENetwork
 
 from .base import GenerativePipelineOutput, Generators
 from .guided import GuidedPipeline
@@ -38,19 +36,26 @@ class NoiseLevelPipeline(GuidedPipeline):
     of_training: ClassVar[tuple[str, ...]] = ()
     least_steps: ClassVar[int] = 1
 
-    def __init__(
+    def _set_up(
         self,
-        unet: Denoiser,
-        scheduler: SchedulerMixin,
-        value_scale: float = 255.0,
-        trained_schedule: dict[str, Any] | None = None,
-        id2label: dict[int, str] | None = None,
+        value_scale: float,
+        trained_schedule: dict[str, Any] | None,
+        id2label: dict[int, str] | None,
+        scaling_factor: float | None = None,
+        **parts: Any,
     ) -> None:
-        super().__init__()
-        self.register_modules(unet=unet, scheduler=scheduler)
+        """What constructors do: keep networks, scheduler (`parts`) and settings, after a look at what goes together.
+
+        Raises:
+            UserError: The scheduler is of another training, or the network makes other latents.
+        """
+        self.register_modules(**parts)
         self.register_to_config(value_scale=value_scale)
         self.register_schedule(trained_schedule)
         self.register_classes(id2label)
+        if isinstance(self, LatentSampling):
+            self.register_to_config(scaling_factor=scaling_factor)
+            self.check_latents()
 
     def register_schedule(self, trained_schedule: Mapping[str, Any] | None) -> None:
         """Keep what of the scheduler's configuration is of the training: a swapped sampler may have another.
@@ -150,24 +155,3 @@ class NoiseLevelPipeline(GuidedPipeline):
         chosen = (batch_size, generator, latents, class_labels, guidance_scale)
         diffused = self._sample(*chosen, prepare, callback, names, max_batch_size)
         return self._finish_diffused(diffused, output_type, return_dict, max_batch_size)
-
-
-class LatentNoiseLevelPipeline(LatentSampling, NoiseLevelPipeline):
-    """Samples of a VAE's decoder for latents that the network makes; see `NoiseLevelPipeline`."""
-
-    def __init__(
-        self,
-        vae: VAENetwork,
-        unet: Denoiser,
-        scheduler: SchedulerMixin,
-        scaling_factor: float = 1.0,
-        value_scale: float = 255.0,
-        trained_schedule: dict[str, Any] | None = None,
-        id2label: dict[int, str] | None = None,
-    ) -> None:
-        super(NoiseLevelPipeline, self).__init__()
-        self.register_modules(vae=vae, unet=unet, scheduler=scheduler)
-        self.register_to_config(scaling_factor=scaling_factor, value_scale=value_scale)
-        self.register_schedule(trained_schedule)
-        self.register_classes(id2label)
-        self.check_latents()

@@ -1,17 +1,19 @@
-"""Pipelines of score models whose noise explodes, of the data and of a VAE's latents."""
+"""Pipeline of score models whose noise explodes."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from diffusers import SchedulerMixin
 from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hf_genmodels.losses.noise_levels import langevin_step_size, score_input, score_of
+from hf_genmodels.roles import Denoiser
 
 from .guided import Predict, Step
-from .noise_levels import LatentNoiseLevelPipeline, NoiseLevelPipeline
+from .noise_levels import NoiseLevelPipeline
 
 
 class ScorePipeline(NoiseLevelPipeline):
@@ -40,6 +42,17 @@ class ScorePipeline(NoiseLevelPipeline):
     samplers = ("ScoreSdeVeScheduler",)
     least_steps = 2
 
+    def __init__(
+        self,
+        unet: Denoiser,
+        scheduler: SchedulerMixin,
+        value_scale: float = 255.0,
+        trained_schedule: dict[str, Any] | None = None,
+        id2label: dict[int, str] | None = None,
+    ) -> None:
+        super().__init__()
+        self.set_up(value_scale, trained_schedule, id2label, unet=unet, scheduler=scheduler)
+
     def set_timesteps(self, steps: int) -> None:
         """Set the scheduler's steps."""
         self.scheduler.set_timesteps(steps)
@@ -66,12 +79,3 @@ class ScorePipeline(NoiseLevelPipeline):
         is_last = step == len(self.scheduler.timesteps) - 1
         start = sample
         return made.prev_sample_mean if is_last else made.prev_sample, lambda: start + time.square() * score
-
-
-class LatentScorePipeline(LatentNoiseLevelPipeline, ScorePipeline):
-    """Samples of a VAE's decoder for latents that a score model makes; see `ScorePipeline`.
-
-    Args:
-        vae: Between images and latents.
-        scaling_factor: The network makes latents times this number, which makes their standard deviation 1.
-    """

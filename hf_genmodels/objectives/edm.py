@@ -8,7 +8,8 @@ from torch import Tensor
 
 from ..data.spec import DataSpec
 from ..losses.noise_levels import edm_target, log_normal_sigma, over, precondition
-from ..pipelines.edm import EDMPipeline, LatentEDMPipeline
+from ..pipelines.edm import EDMPipeline
+from ..pipelines.latent_edm import LatentEDMPipeline
 from .base import Batch, Gather, Noise, Phase
 from .denoising import DenoisingObjective
 

@@ -9,7 +9,8 @@ from ..checks import check_choice
 from ..choices import TimeDistribution
 from ..data.spec import DataSpec
 from ..losses.noise_levels import logit_normal_time, path_velocity, shifted_time, straight_path
-from ..pipelines.flow_matching import FlowMatchingPipeline, LatentFlowMatchingPipeline
+from ..pipelines.flow_matching import FlowMatchingPipeline
+from ..pipelines.latent_flow_matching import LatentFlowMatchingPipeline
 from .base import Batch, Noise, Phase
 from .denoising import DenoisingObjective
 

@@ -7,7 +7,8 @@ from torch import Tensor
 
 from ..data.spec import DataSpec
 from ..losses.noise_levels import furthest, geometric_sigma, over, score_input, score_of
-from ..pipelines.score import LatentScorePipeline, ScorePipeline
+from ..pipelines.latent_score import LatentScorePipeline
+from ..pipelines.score import ScorePipeline
 from .base import Batch, Gather, Noise, Phase
 from .denoising import DenoisingObjective
 
