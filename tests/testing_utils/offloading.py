@@ -44,6 +44,8 @@ HOOKS = {
     *("predict", "trained_schedule", "to_diffused", "from_diffused", "from_pipe", "class_numbers"),
     "network_reconstruct",
     *("register_schedule", "start_steps", "end_step"),
+    *("set_up", "check_kind", "check_latents", "prepare_scheduler", "set_timesteps"),
+    *("take_step", "network_times", "advice_if_not_finite"),
 }
 
 
