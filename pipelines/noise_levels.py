@@ -36,7 +36,7 @@ class NoiseLevelPipeline(GuidedPipeline):
     of_training: ClassVar[tuple[str, ...]] = ()
     least_steps: ClassVar[int] = 1
 
-    def _set_up(
+    def set_up(
         self,
         value_scale: float,
         trained_schedule: dict[str, Any] | None,

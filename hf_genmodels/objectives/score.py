@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from diffusers import ModelMixin, ScoreSdeVeScheduler
 from torch import Tensor
 
@@ -49,7 +50,8 @@ class ScoreObjective(DenoisingObjective):
         """
         super().initialize(batch, noise, gather)
         if self.measures_data:
-            sample = self.clean(self.networks, batch["image"], lambda shape: noise.normal(shape, like=batch["image"]))
+            # latents at their means: what is drawn here would be the same for the rows of every process
+            sample = self.clean(self.networks, batch["image"], lambda shape: torch.zeros(shape).to(batch["image"]))
             self.set_sigma_max(float(furthest(gather(sample.float()))))
 
     def set_sigma_max(self, sigma_max: float) -> None:
