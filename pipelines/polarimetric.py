@@ -17,6 +17,7 @@ from hf_genmodels.losses.polarimetry import (
     left_inverse,
     passes_no_more_than_there_is,
     project_intensities,
+    same_camera,
     stokes_vector,
 )
 from hf_genmodels.metrics.polarimetry import c1_residual, c2_violation_rate, c3_violation_rate
@@ -60,9 +61,11 @@ class PolarimetricPipeline(TranslationPipeline):
         left_inverse: "authors" or "orthogonal", see `losses.polarimetry.left_inverse`.
         value_scale: What 1 stands for in the polarimetric data: 255 for 8-bit images, 65535 for 16-bit ones.
         source_value_scale: The same of the RGB images.
+        project: Whether calls project by default: it was trained with its projected translations.
 
     Raises:
-        UserError: `generator_ab` does not make four channels, or `calibration` has no such inverse.
+        UserError: `generator_ab` does not make four channels or has a head for another camera, or `calibration` has no
+            such inverse.
     """
 
     measures = frozenset({"translations", "violations"})
@@ -81,6 +84,7 @@ class PolarimetricPipeline(TranslationPipeline):
         left_inverse: str = "authors",
         value_scale: float = 255.0,
         source_value_scale: float = 255.0,
+        project: bool = False,
     ) -> None:
         super().__init__()
         if generator_ab.config.out_channels != 4:
@@ -88,12 +92,19 @@ class PolarimetricPipeline(TranslationPipeline):
                 f"generator_ab makes {generator_ab.config.out_channels} channels; a polarimetric image has I0, I45, "
                 "I90 and I135: 4 channels"
             )
+        head = generator_ab.config
+        if head.get("output_head") == "cone" and not same_camera(head.get("calibration"), calibration):
+            raise UserError(
+                f"the head of generator_ab was made for calibration={head.get('calibration')}, the pipeline has "
+                f"calibration={calibration}: give it the same"
+            )
         self.register_modules(generator_ab=generator_ab, generator_ba=generator_ba)
         self.register_to_config(
             calibration=calibration,
             left_inverse=left_inverse,
             value_scale=value_scale,
             source_value_scale=source_value_scale,
+            project=project,
         )
         self.matrices()
 
@@ -108,7 +119,7 @@ class PolarimetricPipeline(TranslationPipeline):
     def __call__(
         self,
         image: Any,
-        project: bool = False,
+        project: bool | None = None,
         tile_size: int | None = None,
         tile_overlap: int | None = None,
         output_type: str | None = None,
@@ -121,7 +132,8 @@ class PolarimetricPipeline(TranslationPipeline):
             image: One or a list of PIL images, arrays (height, width[, channels]) or tensors (channels, height, width)
                 in [0, 1], all of one size; without tiles the sides must be multiples of what the network halves.
             project: Replace every pixel by A Pi(B y), with Pi the projection onto the cone S0^2 >= S1^2 + S2^2:
-                physically admissible whatever the network says. A pixel with an intensity above 1 is dimmed.
+                physically admissible whatever the network says. A pixel with an intensity above 1 is dimmed. By
+                default as it was trained, which the configuration tells.
             tile_size: Translate tiles of this side one by one, for images that are too large for the memory, or whose
                 sides are no such multiples. Images smaller than a tile are extended to one and cut again.
             tile_overlap: Pixels by which tiles overlap; there they are blended. By default a quarter of a tile, at
@@ -137,6 +149,7 @@ class PolarimetricPipeline(TranslationPipeline):
         output_type = output_type or "np"
         if output_type not in ("np", "pt"):
             raise UserError(f"output_type must be 'np' or 'pt', got {output_type!r}: four angles are no picture")
+        project = self.config.project if project is None else project
         if project and not passes_no_more_than_there_is(self.matrices()[0]):
             raise UserError(
                 "project=True needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "

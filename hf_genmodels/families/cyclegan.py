@@ -120,15 +120,25 @@ def check_options(args: CycleGANArguments, data: DataSpec, saved: Mapping[str, A
     Raises:
         UserError: One line that names the option, or domains of different sizes.
     """
-    check_translators(args, data)
-    check_critics(args, [saved[name] for name in DISCRIMINATORS if name in saved])
-    check_minimums(args, cycle_weight=0, identity_weight=0, pool_size=0)
+    check_domains(args, data, saved)
     other = second(data)
     if args.identity_weight > 0 and data.channels != other.channels:
         raise UserError(
             f"--identity_weight needs domains of as many channels, but A has {data.channels} and B has "
             f"{other.channels}; leave it out"
         )
+
+
+def check_domains(args: CycleGANArguments, data: DataSpec, saved: Mapping[str, Any] = MappingProxyType({})) -> None:
+    """`check_options` without what the identity loss needs.
+
+    Raises:
+        UserError: One line that names the option, or domains of different sizes.
+    """
+    check_translators(args, data)
+    check_critics(args, [saved[name] for name in DISCRIMINATORS if name in saved])
+    check_minimums(args, cycle_weight=0, identity_weight=0, pool_size=0)
+    other = second(data)
     if data.size != other.size:
         raise UserError(f"the images of domain A have shape {data.shape}, those of B {other.shape}; give --resolution")
 

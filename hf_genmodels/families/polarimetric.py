@@ -6,20 +6,22 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..checks import check_minimums
-from ..choices import LeftInverse
+from ..checks import check_minimums, check_unused
+from ..choices import ConeLoss, IntensitySource, LeftInverse, OutputHead, PolarimetricView
 from ..data.spec import MIRRORED_ANGLES, DataSpec, Layout
 from ..errors import UserError
 from ..files import read_json
 from . import cyclegan
-from .base import TRANSLATION, Family, built_anew
+from .base import TRANSLATION, Family, adopt_saved_options, built_anew
 from .cyclegan import CycleGANArguments
-from .translators import second
+from .translators import build_patch_discriminator, build_translator, second
 
 if TYPE_CHECKING:
     from ..objectives.polarimetric import PolarimetricObjective
 
 ANGLES = 4
+# channels of what a discriminator sees with --discriminator_input stokes
+STOKES = 3
 
 
 @dataclass
@@ -45,6 +47,35 @@ class PolarimetricArguments(CycleGANArguments):
         metadata={
             "help": "nu, of C2: S0^2 >= S1^2 + S2^2, for y in [0, 255]. As of --calibration_weight, such as 0.001."
         },
+    )
+    cone_loss: ConeLoss = field(
+        default="relu",
+        metadata={"help": "C2: relu, max(S1^2 + S2^2 - S0^2, 0), or proximal, half the squared way to the cone."},
+    )
+    output_head: OutputHead = field(
+        default="intensities",
+        metadata={
+            "help": "What generator_ab ends in: each of the four intensities by itself, or cone, Stokes vectors of "
+            "light that exists, of which the intensities follow: C1 and C2 then hold exactly and are no losses."
+        },
+    )
+    intensity_source: IntensitySource = field(
+        default="learned",
+        metadata={
+            "help": "--output_head cone: how bright a translation is; learned, or as bright as its input, up to a "
+            "gain that hardly differs between neighbouring pixels."
+        },
+    )
+    project_translations: bool = field(
+        default=False,
+        metadata={
+            "help": "Project translations onto C1 and C2 before the discriminator and the cycle get them, and at "
+            "inference."
+        },
+    )
+    discriminator_input: PolarimetricView = field(
+        default="intensities",
+        metadata={"help": "What discriminator_b sees: the four intensities, or stokes, S0, S1 / S0 and S2 / S0."},
     )
     paired_weight: float = field(
         default=0.0,
@@ -74,33 +105,53 @@ def layout(args: PolarimetricArguments) -> Layout:
 def build(args: PolarimetricArguments, data: DataSpec) -> "PolarimetricObjective":
     """The objective with new networks; see `Family.build`."""
     check_options(args, data)
-    return objective(args, cyclegan.all_networks(args, data), data)
+    return objective(args, all_networks(args, data, {}), data)
 
 
 def reload(folder: Path, args: PolarimetricArguments, data: DataSpec) -> "PolarimetricObjective":
     """The objective around saved networks; see `Family.reload`."""
     adopt_camera(args, folder)
     saved = cyclegan.saved_networks(folder, args)
+    adopt_saved_options(args, saved_polarimetric_options(args, saved))
     check_options(args, data, saved)
-    networks = cyclegan.all_networks(args, data, saved)
+    networks = all_networks(args, data, saved)
     built = objective(args, networks, data)
     built.notes = built_anew(folder, (name for name in networks if name not in saved))
     return built
 
 
+def all_networks(args: PolarimetricArguments, data: DataSpec, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The four networks by name: saved ones, and new ones, two of which may differ from those of CycleGAN.
+
+    Raises:
+        UserError: As of `cyclegan.all_networks`.
+    """
+    networks, other = dict(saved), second(data)
+    if args.output_head == "cone" and "generator_ab" not in networks:
+        head = {"output_head": "cone", "intensity_source": args.intensity_source, "calibration": rows(args)}
+        networks["generator_ab"] = build_translator(args, data, other, head)
+    if args.discriminator_input == "stokes" and "discriminator_b" not in networks:
+        networks["discriminator_b"] = build_patch_discriminator(args, STOKES, other)
+    return cyclegan.all_networks(args, data, networks)
+
+
 def objective(args: PolarimetricArguments, networks: dict[str, Any], data: DataSpec) -> "PolarimetricObjective":
-    """The objective with the options' numbers."""
+    """The objective with the options' numbers; C1 and C2 weigh nothing where they hold anyway."""
     from ..objectives.polarimetric import PolarimetricObjective
 
+    is_cone = args.output_head == "cone"
     return PolarimetricObjective(
         **networks,
         data=data,
         **cyclegan.numbers(args),
-        calibration_weight=args.calibration_weight,
-        cone_weight=args.cone_weight,
+        calibration_weight=0.0 if is_cone else args.calibration_weight,
+        cone_weight=0.0 if is_cone else args.cone_weight,
         paired_weight=args.paired_weight,
         calibration=rows(args),
         left_inverse=args.left_inverse,
+        cone_loss=args.cone_loss,
+        project_translations=args.project_translations,
+        discriminator_input=args.discriminator_input,
     )
 
 
@@ -112,8 +163,13 @@ def check_options(
     Raises:
         UserError: One line that names the option, or images that have no four angles.
     """
-    cyclegan.check_options(args, data, saved)
+    cyclegan.check_domains(args, data, saved)
     check_minimums(args, calibration_weight=0, cone_weight=0, paired_weight=0)
+    if args.output_head == "cone":
+        unused = "calibration_weight", "cone_weight", "cone_loss", "project_translations"
+        check_unused(args, "with --output_head cone, which leaves nothing to correct", *unused)
+    else:
+        check_unused(args, f"with --output_head {args.output_head}", "intensity_source")
     other = second(data)
     if other.channels != ANGLES:
         raise UserError(
@@ -151,6 +207,29 @@ def adopt_camera(args: PolarimetricArguments, folder: Path) -> None:
         args.calibration = saved.get("calibration")
     if args.left_inverse == PolarimetricArguments.left_inverse:
         args.left_inverse = saved.get("left_inverse", args.left_inverse)
+
+
+def saved_polarimetric_options(args: PolarimetricArguments, saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that saved networks answer, beside those of every translator.
+
+    Raises:
+        UserError: `--calibration` is another than the one that a saved head was made for.
+    """
+    from ..losses.polarimetry import same_camera
+
+    head = saved["generator_ab"].config
+    options = {
+        name: head.get(name, getattr(PolarimetricArguments, name)) for name in ("output_head", "intensity_source")
+    }
+    if options["output_head"] == "cone" and not same_camera(head["calibration"], rows(args)):
+        raise UserError(
+            "--calibration cannot be changed with --pretrained_model_name_or_path: the head of the saved network was "
+            f"made for {head['calibration'] or 'an ideal camera'}"
+        )
+    if "discriminator_b" in saved:
+        sees_stokes = saved["discriminator_b"].config.in_channels == STOKES
+        options["discriminator_input"] = "stokes" if sees_stokes else "intensities"
+    return options
 
 
 FAMILY = Family(

@@ -1,9 +1,10 @@
 """Options of families that translate images; their networks built from options, and options read from saved ones."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from ..checks import check_minimums, check_multiple, check_positive, check_unused
@@ -130,13 +131,16 @@ def second(data: DataSpec) -> DataSpec:
 # building ------------------------------------------------------------------------------------------------------------
 
 
-def build_translator(args: TranslatorArguments, source: DataSpec, target: DataSpec) -> "ModelMixin":
+def build_translator(
+    args: TranslatorArguments, source: DataSpec, target: DataSpec, head: Mapping[str, Any] = MappingProxyType({})
+) -> "ModelMixin":
     """The translator that the options describe.
 
     Args:
         args: The family's options, checked.
         source: What it takes.
         target: What it makes.
+        head: Its configuration's entries about the last layer, where that is another one than the default.
 
     Raises:
         UserError: Images whose sides its levels cannot halve.
@@ -156,6 +160,7 @@ def build_translator(args: TranslatorArguments, source: DataSpec, target: DataSp
         "norm": args.norm,
         "norm_statistics": args.norm_statistics,
         "dropout": args.dropout,
+        **head,
     }
     if args.architecture == "unet":
         downs = args.num_downs or most_downs(source)

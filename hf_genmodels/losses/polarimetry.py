@@ -19,6 +19,8 @@ pixels that violate C2, not those that satisfy it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -26,6 +28,9 @@ from ..errors import UserError
 from .gan import at_least_float32
 
 LEFT_INVERSES = ("authors", "orthogonal")
+
+# added to S0 in [0, 2] before something is divided by it: below, sensors and 8 bits tell little about polarisation
+DARK = 0.02
 
 
 def calibration_matrix() -> Tensor:
@@ -76,6 +81,12 @@ def passes_no_more_than_there_is(calibration: Tensor) -> bool:
     """
     rows = calibration.double()
     return bool((rows[:, 1:].norm(dim=1) <= rows[:, 0] + 1e-6).all())
+
+
+def same_camera(one: Sequence[Sequence[float]] | None, other: Sequence[Sequence[float]] | None) -> bool:
+    """Whether two calibrations, four rows of three numbers or None for an ideal camera's, are equal in float32."""
+    matrices = [calibration_matrix() if given is None else torch.tensor(given) for given in (one, other)]
+    return torch.equal(*matrices)
 
 
 def check_channels(images: Tensor, channels: int, name: str) -> None:
@@ -224,6 +235,36 @@ def cone_loss(intensities: Tensor, inverse: Tensor) -> Tensor:
     Nothing is rescaled: for the weights of the thesis (1 for both) give intensities in [0, 255] (`to_intensities`).
     """
     return cone_violation(stokes_vector(intensities, inverse)).mean()
+
+
+def proximal_cone_loss(intensities: Tensor, inverse: Tensor) -> Tensor:
+    """The mean over batch and pixels of 1/2 ||S - Pi(S)||^2, S = B y, a scalar: half the squared way to the cone.
+
+    By the envelope theorem its gradient is S - Pi(S), what is had with Pi(S) as a constant (thesis, section 3.2): the
+    shortest way to admissible light, where that of `cone_loss` grows with the intensities themselves. Nothing is
+    rescaled, as there.
+
+    Args:
+        intensities: y, (batch, 4, height, width).
+        inverse: B, (3, 4).
+    """
+    stokes = stokes_vector(intensities, inverse)
+    return (stokes - project_onto_cone(stokes.detach())).square().sum(dim=1).mean() / 2
+
+
+def normalised_stokes(intensities: Tensor, inverse: Tensor) -> Tensor:
+    """What a camera's angles say, each quantity by itself: brightness, and the polarised share along two directions.
+
+    Args:
+        intensities: y, (batch, 4, height, width) in [0, 1].
+        inverse: B, (3, 4).
+
+    Returns:
+        (batch, 3, height, width): S0 - 1, S1 / S0 and S2 / S0, the latter of S0 + `DARK`; in [-1, 1] where y is
+        admissible.
+    """
+    intensity, *polarised = stokes_vector(intensities, inverse).split(1, dim=1)
+    return torch.cat([intensity - 1, *(part / (intensity.clamp(min=0) + DARK) for part in polarised)], dim=1)
 
 
 def project_onto_cone(stokes: Tensor) -> Tensor:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Literal, get_args
 
-import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
@@ -18,10 +17,11 @@ from torch import Tensor, nn
 
 from ..blocks.adversarial import hidden_norm, initialise_normal
 from ..blocks.norms import RowsApart
+from ..blocks.polarimetry import output_head as head_of
 from ..blocks.recomputation import call_block
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..checks import check_choice
-from ..choices import TranslatorNorm, TranslatorStatistics
+from ..choices import IntensitySource, OutputHead, TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 from ..sizes import SampleSize, height_width, in_words
 
@@ -39,7 +39,7 @@ POLARCYCLE_EPS = 1e-3
 
 
 class ResNetTranslator(ModelMixin, ConfigMixin):
-    """y = G(x): a 7x7 convolution, two of stride 2, residual blocks, two transposed ones, a 7x7 one with tanh.
+    """y = G(x): a 7x7 convolution, two of stride 2, residual blocks, two transposed ones, a 7x7 one, tanh.
 
     The authors use 9 blocks for images of 256x256 and more, 6 for 128x128 (`resnet_9blocks`, `resnet_6blocks`).
 
@@ -57,6 +57,10 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
             inside the residual blocks, a ReLU after their addition, and Glorot's uniform distribution of initial
             weights instead of N(0, 0.02).
         norm_statistics: What batch norms use in eval mode: "running" averages, or each "image"'s own statistics.
+        output_head: "intensities", tanh of each channel, or "cone": the four intensities of a polarimetric camera, of
+            light that exists, see `blocks.polarimetry.ConeHead`.
+        intensity_source: With "cone", how bright they are: "learned", or as the "input" up to a gain.
+        calibration: With "cone", A of the camera, four rows of three numbers; None for an ideal one's.
 
     Raises:
         UserError: An unknown choice, no channels, fewer than 0 blocks, or a size that is no multiple of 4 or below 8.
@@ -77,6 +81,9 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         dropout: float = 0.0,
         layout: ResNetLayout = "cyclegan",
         norm_statistics: TranslatorStatistics = "running",
+        output_head: OutputHead = "intensities",
+        intensity_source: IntensitySource = "learned",
+        calibration: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
         check_choice("layout", layout, get_args(ResNetLayout))
@@ -114,7 +121,8 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         self.down_blocks = nn.ModuleList([block(down(width), 2 * width), block(down(2 * width), 4 * width)])
         self.residual_blocks = nn.ModuleList(residual_block() for _ in range(num_blocks))
         self.up_blocks = nn.ModuleList([block(up(4 * width), 2 * width), block(up(2 * width), width)])
-        self.to_image = nn.Conv2d(width, out_channels, 7, padding=3, padding_mode=padding_mode)
+        self.head = head_of("ResNetTranslator", self.config)
+        self.to_image = nn.Conv2d(width, self.head.in_channels, 7, padding=3, padding_mode=padding_mode)
         if is_polar:
             _initialise_glorot_uniform(self)
         else:
@@ -142,7 +150,7 @@ class ResNetTranslator(ModelMixin, ConfigMixin):
         hidden = self.stem(sample)
         for block in (*self.down_blocks, *self.residual_blocks, *self.up_blocks):
             hidden = call_block(self, block, hidden)
-        output = TranslatorOutput(torch.tanh(self.to_image(hidden)))
+        output = TranslatorOutput(self.head(self.to_image(hidden), sample))
         return output if return_dict else output.to_tuple()
 
 

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 
 from ..blocks.adversarial import initialise_normal
 from ..blocks.norms import RowsApart
+from ..blocks.polarimetry import output_head as head_of
 from ..blocks.recomputation import call_block
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
-from ..choices import TranslatorNorm, TranslatorStatistics
+from ..choices import IntensitySource, OutputHead, TranslatorNorm, TranslatorStatistics
 from ..errors import UserError
 from ..sizes import SampleSize
 
@@ -46,6 +47,10 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         dropout: Probability with which an activation is 0 in training; the authors have 0.5, or none.
         norm_statistics: What batch norms use in eval mode: "running" averages, or each "image"'s own statistics, as in
             the paper's batches of one image (section 3.4).
+        output_head: "intensities", tanh of each channel, or "cone": the four intensities of a polarimetric camera, of
+            light that exists, see `blocks.polarimetry.ConeHead`.
+        intensity_source: With "cone", how bright they are: "learned", or as the "input" up to a gain.
+        calibration: With "cone", A of the camera, four rows of three numbers; None for an ideal one's.
 
     Raises:
         UserError: An unknown choice, no channels, fewer than 2 levels, or a size that is no multiple of 2^num_downs.
@@ -65,6 +70,9 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         norm: TranslatorNorm = "batch",
         dropout: float = 0.5,
         norm_statistics: TranslatorStatistics = "running",
+        output_head: OutputHead = "intensities",
+        intensity_source: IntensitySource = "learned",
+        calibration: list[list[float]] | None = None,
     ) -> None:
         super().__init__()
         if num_downs < 2:
@@ -84,7 +92,8 @@ class UNetTranslator(ModelMixin, ConfigMixin):
             dropped = 4 <= level < innermost or (num_downs < 6 and level == innermost)
             probability = dropout if dropped else 0.0
             self.up_blocks.append(UpBlock(joined, channels[level - 1], normalise, bias, probability))
-        self.up_blocks.append(UpBlock(2 * width, out_channels, nn.Identity(), True, 0.0))
+        self.head = head_of("UNetTranslator", self.config)
+        self.up_blocks.append(UpBlock(2 * width, self.head.in_channels, nn.Identity(), True, 0.0))
         initialise_normal(self)
 
     # several batches may go through it as one
@@ -112,7 +121,7 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         hidden = maps.pop()
         for block in self.up_blocks[:-1]:
             hidden = torch.cat([maps.pop(), call_block(self, block, hidden)], dim=1)
-        output = TranslatorOutput(torch.tanh(self.up_blocks[-1](hidden)))
+        output = TranslatorOutput(self.head(self.up_blocks[-1](hidden), sample))
         return output if return_dict else output.to_tuple()
 
 

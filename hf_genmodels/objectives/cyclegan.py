@@ -37,6 +37,8 @@ class CycleGANObjective(Objective):
 
     pipeline_class: ClassVar[type[TranslationPipeline]] = CycleGANPipeline
     ema = TRANSLATOR_NAMES
+    # whether `as_a` and `as_b` change an image's channels
+    identity_adapts: ClassVar[bool] = False
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -53,7 +55,7 @@ class CycleGANObjective(Objective):
         cache["fake_a"], cache["fake_b"] = fake_a.detach(), fake_b.detach()
         losses = {
             "adversarial_a": fooling_loss(self.gan_loss, networks["discriminator_a"](fake_a).logits),
-            "adversarial_b": fooling_loss(self.gan_loss, networks["discriminator_b"](fake_b).logits),
+            "adversarial_b": fooling_loss(self.gan_loss, networks["discriminator_b"](self.shown(fake_b)).logits),
             "cycle_a": pixel_loss(self.reconstruction_loss, images["cycle_a"], a),
             "cycle_b": pixel_loss(self.reconstruction_loss, images["cycle_b"], b),
         }
@@ -63,7 +65,7 @@ class CycleGANObjective(Objective):
             losses["identity_a"] = pixel_loss(self.reconstruction_loss, images["identity_a"], a)
             losses["identity_b"] = pixel_loss(self.reconstruction_loss, images["identity_b"], b)
             loss = loss + self.identity_weight * (losses["identity_a"] + losses["identity_b"])
-        more = self.translation_losses(fake_b, batch)
+        more = self.translation_losses(images["raw_b"], fake_b, batch)
         return {"loss": loss + sum(weight * value for weight, value in more.values()), **losses} | {
             name: value for name, (_, value) in more.items()
         }
@@ -74,19 +76,43 @@ class CycleGANObjective(Objective):
         Translators that take a row alike in every batch make them in three passes instead of six (or four).
         """
         wants_identity = self.identity_weight > 0
+        own_a, own_b = ([self.as_b(a)], [self.as_a(b)]) if wants_identity else ([], [])
         if rows_are_independent(*(self.networks[name] for name in TRANSLATOR_NAMES)):
-            fake_b, *identity_b = in_one_pass(to_b, a, *([b] if wants_identity else []))
-            fake_a, cycle_a, *identity_a = in_one_pass(to_a, b, fake_b, *([a] if wants_identity else []))
+            raw_b, *identity_b = in_one_pass(to_b, a, *own_b)
+            fake_b = self.finished(raw_b)
+            fake_a, cycle_a, *identity_a = in_one_pass(to_a, b, fake_b, *own_a)
             cycle_b = to_b(fake_a).sample
         else:
-            fake_b, fake_a = to_b(a).sample, to_a(b).sample
+            raw_b, fake_a = to_b(a).sample, to_a(b).sample
+            fake_b = self.finished(raw_b)
             cycle_a, cycle_b = to_a(fake_b).sample, to_b(fake_a).sample
-            identity_a, identity_b = ([to_a(a).sample], [to_b(b).sample]) if wants_identity else ([], [])
-        images = {"fake_a": fake_a, "fake_b": fake_b, "cycle_a": cycle_a, "cycle_b": cycle_b}
-        return images | ({"identity_a": identity_a[0], "identity_b": identity_b[0]} if wants_identity else {})
+            identity_a, identity_b = [to_a(own).sample for own in own_a], [to_b(own).sample for own in own_b]
+        images = {"raw_b": raw_b, "fake_a": fake_a, "fake_b": fake_b, "cycle_a": cycle_a}
+        images["cycle_b"] = self.finished(cycle_b)
+        if wants_identity:
+            images |= {"identity_a": identity_a[0], "identity_b": self.finished(identity_b[0])}
+        return images
 
-    def translation_losses(self, fake_b: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        """Further losses of the translations to domain B, by name: weight and value."""
+    # what a family of domains that are not alike can change ----------------------------------------------------------
+
+    def as_a(self, image: Tensor) -> Tensor:
+        """An image of domain B as `generator_ab` is given it for the identity loss."""
+        return image
+
+    def as_b(self, image: Tensor) -> Tensor:
+        """An image of domain A as `generator_ba` is given it for the identity loss."""
+        return image
+
+    def finished(self, translation: Tensor) -> Tensor:
+        """What `generator_ab` made, as the discriminator, the cycle and the user get it."""
+        return translation
+
+    def shown(self, image: Tensor) -> Tensor:
+        """An image of domain B, data or translation, as its discriminator sees it."""
+        return image
+
+    def translation_losses(self, raw: Tensor, fake_b: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        """Further losses of the translations to domain B, before and after `finished`, by name: weight and value."""
         return {}
 
     def discriminator_losses(
@@ -101,6 +127,8 @@ class CycleGANObjective(Objective):
             draws = noise.uniform((len(fresh), 2), like=real)
             fake = self.pools[domain].exchange(fresh, noise.share, draws)
             discriminator = networks[f"discriminator_{domain}"]
+            if domain == "b":
+                real, fake = self.shown(real), self.shown(fake)
             judged = patch_losses(self.gan_loss, self.penalty, discriminator, real, fake, noise, judges_in_one_pass)
             losses |= {f"{name}_{domain}": value for name, value in judged.items()}
         return {"loss": losses["loss_a"] + losses["loss_b"], **losses}
@@ -149,7 +177,7 @@ class CycleGANObjective(Objective):
         translators = dict(zip(TRANSLATOR_NAMES, (generator_ab, generator_ba), strict=True))
         discriminators = dict(zip(DISCRIMINATOR_NAMES, (discriminator_a, discriminator_b), strict=True))
         check_choice("reconstruction_loss", reconstruction_loss, get_args(PixelLoss))
-        if identity_weight > 0 and data.other is not None and data.channels != data.other.channels:
+        if identity_weight > 0 and not self.identity_adapts and data.other and data.channels != data.other.channels:
             raise UserError(
                 f"identity_weight needs domains of as many channels, but A has {data.channels} and B has "
                 f"{data.other.channels}"
@@ -194,11 +222,11 @@ class CycleGANObjective(Objective):
         a, b = batch["image_a"], batch["image_b"]
         figures: dict[str, Tensor] = {}
         if len(a):
-            fake_b = to_b(a).sample
+            fake_b = self.finished(to_b(a).sample)
             figures["cycle L1 of A"] = absolute_error(to_a(fake_b).sample, a)
             figures |= self.translation_figures(fake_b, batch)
         if len(b):
-            figures["cycle L1 of B"] = absolute_error(to_b(to_a(b).sample).sample, b)
+            figures["cycle L1 of B"] = absolute_error(self.finished(to_b(to_a(b).sample).sample), b)
         return figures
 
     def translation_figures(self, fake_b: Tensor, batch: Batch) -> dict[str, Tensor]:

@@ -1,15 +1,29 @@
 """The objective of translators to the four angles of a polarimetric camera: CycleGAN under the physics of light."""
 
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..choices import GANLossName, LeftInverse, Penalty, PixelLoss
+from ..blocks.polarimetry import luminance
+from ..checks import check_choice
+from ..choices import ConeLoss, GANLossName, LeftInverse, Penalty, PixelLoss, PolarimetricView
 from ..data.spec import DataSpec
+from ..errors import UserError
 from ..losses.gan import GANLoss
-from ..losses.polarimetry import calibration_loss, calibration_matrix, cone_loss, left_inverse, to_intensities
+from ..losses.polarimetry import (
+    calibration_loss,
+    calibration_matrix,
+    cone_loss,
+    left_inverse,
+    normalised_stokes,
+    passes_no_more_than_there_is,
+    project_intensities,
+    proximal_cone_loss,
+    stokes_vector,
+    to_intensities,
+)
 from ..losses.translation import absolute_error, pixel_loss
 from ..metrics.polarimetry import c1_residual, c2_violation_rate
 from ..pipelines.polarimetric import PolarimetricPipeline
@@ -25,12 +39,19 @@ class PolarimetricObjective(CycleGANObjective):
     is that no more light is polarised than there is. Both are of intensities in [0, 255]; C1 is the pixel mean of
     ||y - A B y||_2, as in the thesis' text. What differs from the authors' code: that compares a reshaped, not a
     transposed image in C1, trains each translator by its own cycle alone, with a squared error, and lets the
-    translators' losses see the pool. C3, S0 >= 0, holds by construction.
+    translators' losses see the pool. C3, S0 >= 0, holds by construction. A `generator_ab` whose head is a cone
+    (`blocks.polarimetry`) needs neither loss: C1 and C2 hold in every pixel of every step.
+
+    The identity loss is of images without the other domain's gift: G_AB, given the brightness of an image of domain B
+    in every channel, shall find that image's polarisation, |G_AB(mean of b) - b|; G_BA, given an unpolarised image as
+    bright as an image of domain A, its colours. So every polarimetric image is a pair by itself, of what a camera
+    without polarisers sees and of what one with them does.
 
     Batch keys: `image_a` and `image_b`, or those of pairs. A mirrored image of domain B has I45 and I135 exchanged.
     """
 
     pipeline_class = PolarimetricPipeline
+    identity_adapts = True
     calibration: Tensor
     inverse: Tensor
 
@@ -39,18 +60,44 @@ class PolarimetricObjective(CycleGANObjective):
     ) -> dict[str, Tensor]:
         return super().losses(phase, networks, as_domains(batch), noise, cache)
 
-    def translation_losses(self, fake_b: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
-        intensities = to_intensities(fake_b)
-        calibration, inverse = self.camera_on(fake_b.device)
+    def translation_losses(self, raw: Tensor, fake_b: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
+        intensities = to_intensities(raw)
+        calibration, inverse = self.camera_on(raw.device)
         losses = {}
         # Measured without weight too: how far an unconstrained model is from physics is worth knowing.
         with torch.set_grad_enabled(self.calibration_weight > 0):
             losses["C1"] = self.calibration_weight, calibration_loss(intensities, calibration, inverse)
         with torch.set_grad_enabled(self.cone_weight > 0):
-            losses["C2"] = self.cone_weight, cone_loss(intensities, inverse)
+            distance = cone_loss if self.cone_loss == "relu" else proximal_cone_loss
+            losses["C2"] = self.cone_weight, distance(intensities, inverse)
         if self.paired_weight > 0:
             losses["paired"] = self.paired_weight, pixel_loss(self.reconstruction_loss, fake_b, batch["image_b"])
         return losses
+
+    def as_a(self, image: Tensor) -> Tensor:
+        """As bright in each channel of domain A as an image of domain B is without polarisers."""
+        calibration, inverse = self.camera_on(image.device)
+        s0 = stokes_vector(to_intensities(image, 1.0), inverse)[:, :1]
+        return (2 * s0 * calibration[:, 0].mean() - 1).expand(-1, self.data.channels, -1, -1)
+
+    def as_b(self, image: Tensor) -> Tensor:
+        """Light as bright as an image of domain A, of which nothing is polarised."""
+        calibration, _ = self.camera_on(image.device)
+        share = calibration[:, 0] / calibration[:, 0].mean()
+        return 2 * luminance(image) * share[:, None, None] - 1
+
+    def finished(self, translation: Tensor) -> Tensor:
+        """A Pi(B y), with `project_translations`."""
+        if not self.project_translations:
+            return translation
+        camera = self.camera_on(translation.device)
+        return 2 * project_intensities(to_intensities(translation, 1.0), *camera, maximum=1.0) - 1
+
+    def shown(self, image: Tensor) -> Tensor:
+        """(S0, S1 / S0, S2 / S0), with `discriminator_input="stokes"`."""
+        if self.discriminator_input == "intensities":
+            return image
+        return normalised_stokes(to_intensities(image, 1.0), self.camera_on(image.device)[1])
 
     def camera_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
         """A and B, kept where they are needed: a copy in each step would make the host wait for the device."""
@@ -79,6 +126,9 @@ class PolarimetricObjective(CycleGANObjective):
         left_inverse: LeftInverse = "authors",
         gradient_penalty: Penalty = "none",
         gradient_penalty_weight: float | None = None,
+        cone_loss: ConeLoss = "relu",
+        project_translations: bool = False,
+        discriminator_input: PolarimetricView = "intensities",
     ) -> None:
         """Put the parts together.
 
@@ -90,7 +140,7 @@ class PolarimetricObjective(CycleGANObjective):
             data: What the RGB or grey images look like, and the polarimetric ones in `data.other`.
             gan_loss: As of `CycleGANObjective`.
             cycle_weight: As of `CycleGANObjective`.
-            identity_weight: As of `CycleGANObjective`.
+            identity_weight: Of the identity loss, see the class.
             reconstruction_loss: As of `CycleGANObjective`; of pairs as well.
             pool_size: As of `CycleGANObjective`.
             discriminator_learning_rate: As of `CycleGANObjective`.
@@ -101,10 +151,18 @@ class PolarimetricObjective(CycleGANObjective):
             left_inverse: B, see `losses.polarimetry.left_inverse`.
             gradient_penalty: As of `CycleGANObjective`.
             gradient_penalty_weight: As of `CycleGANObjective`.
+            cone_loss: C2: "relu", max(S1^2 + S2^2 - S0^2, 0), or "proximal", 1/2 ||S - Pi(S)||^2.
+            project_translations: Give the discriminator, the cycle and the user A Pi(B G_AB(a)) instead of G_AB(a);
+                C1 and C2 remain losses of G_AB(a) itself.
+            discriminator_input: What `discriminator_b` sees: the four "intensities", or "stokes", three channels, see
+                `losses.polarimetry.normalised_stokes`.
 
         Raises:
-            UserError: `calibration` has another shape, or no such inverse; or as of `CycleGANObjective`.
+            UserError: `calibration` has another shape or no such inverse, or `project_translations` would make
+                negative intensities with it; or as of `CycleGANObjective`.
         """
+        check_choice("cone_loss", cone_loss, get_args(ConeLoss))
+        check_choice("discriminator_input", discriminator_input, get_args(PolarimetricView))
         super().__init__(
             generator_ab,
             generator_ba,
@@ -122,7 +180,13 @@ class PolarimetricObjective(CycleGANObjective):
         )
         self.calibration_weight, self.cone_weight, self.paired_weight = calibration_weight, cone_weight, paired_weight
         self.calibration, self.inverse = camera(calibration, left_inverse)
-        self.left_inverse = left_inverse
+        self.left_inverse, self.cone_loss = left_inverse, cone_loss
+        self.project_translations, self.discriminator_input = project_translations, discriminator_input
+        if project_translations and not passes_no_more_than_there_is(self.calibration):
+            raise UserError(
+                "project_translations needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
+                "intensities of possible light"
+            )
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
@@ -132,6 +196,7 @@ class PolarimetricObjective(CycleGANObjective):
             networks["generator_ba"],
             calibration=self.calibration.tolist(),
             left_inverse=self.left_inverse,
+            project=self.project_translations,
             **value_scales(self.data),
         )
 
