@@ -77,6 +77,20 @@ class PolarimetricArguments(CycleGANArguments):
         default="intensities",
         metadata={"help": "What discriminator_b sees: the four intensities, or stokes, S0, S1 / S0 and S2 / S0."},
     )
+    stokes_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of the distance between S1 / S0 and S2 / S0 of two images, relative to that of their "
+            "intensities, with --paired_weight and --identity_weight."
+        },
+    )
+    identity_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Of the identity loss: generator_ab, given the brightness of an image of domain B in every channel, "
+            "shall find its polarisation, generator_ba the colours of a grey image."
+        },
+    )
     paired_weight: float = field(
         default=0.0,
         metadata={
@@ -152,6 +166,7 @@ def objective(args: PolarimetricArguments, networks: dict[str, Any], data: DataS
         cone_loss=args.cone_loss,
         project_translations=args.project_translations,
         discriminator_input=args.discriminator_input,
+        stokes_weight=args.stokes_weight,
     )
 
 
@@ -164,7 +179,9 @@ def check_options(
         UserError: One line that names the option, or images that have no four angles.
     """
     cyclegan.check_domains(args, data, saved)
-    check_minimums(args, calibration_weight=0, cone_weight=0, paired_weight=0)
+    check_minimums(args, calibration_weight=0, cone_weight=0, paired_weight=0, stokes_weight=0)
+    if args.paired_weight == args.identity_weight == 0:
+        check_unused(args, "without --paired_weight and --identity_weight", "stokes_weight")
     if args.output_head == "cone":
         unused = "calibration_weight", "cone_weight", "cone_loss", "project_translations"
         check_unused(args, "with --output_head cone, which leaves nothing to correct", *unused)

@@ -63,7 +63,7 @@ class CycleGANObjective(Objective):
         loss = loss + self.cycle_weight * (losses["cycle_a"] + losses["cycle_b"])
         if self.identity_weight > 0:
             losses["identity_a"] = pixel_loss(self.reconstruction_loss, images["identity_a"], a)
-            losses["identity_b"] = pixel_loss(self.reconstruction_loss, images["identity_b"], b)
+            losses["identity_b"] = self.distance_b(images["identity_b"], b)
             loss = loss + self.identity_weight * (losses["identity_a"] + losses["identity_b"])
         more = self.translation_losses(images["raw_b"], fake_b, batch)
         return {"loss": loss + sum(weight * value for weight, value in more.values()), **losses} | {
@@ -110,6 +110,10 @@ class CycleGANObjective(Objective):
     def shown(self, image: Tensor) -> Tensor:
         """An image of domain B, data or translation, as its discriminator sees it."""
         return image
+
+    def distance_b(self, image: Tensor, target: Tensor) -> Tensor:
+        """How far a translation to domain B is from the image it should be; a scalar."""
+        return pixel_loss(self.reconstruction_loss, image, target)
 
     def translation_losses(self, raw: Tensor, fake_b: Tensor, batch: Batch) -> dict[str, tuple[float, Tensor]]:
         """Further losses of the translations to domain B, before and after `finished`, by name: weight and value."""

@@ -71,7 +71,7 @@ class PolarimetricObjective(CycleGANObjective):
             distance = cone_loss if self.cone_loss == "relu" else proximal_cone_loss
             losses["C2"] = self.cone_weight, distance(intensities, inverse)
         if self.paired_weight > 0:
-            losses["paired"] = self.paired_weight, pixel_loss(self.reconstruction_loss, fake_b, batch["image_b"])
+            losses["paired"] = self.paired_weight, self.distance_b(fake_b, batch["image_b"])
         return losses
 
     def as_a(self, image: Tensor) -> Tensor:
@@ -95,8 +95,18 @@ class PolarimetricObjective(CycleGANObjective):
 
     def shown(self, image: Tensor) -> Tensor:
         """(S0, S1 / S0, S2 / S0), with `discriminator_input="stokes"`."""
-        if self.discriminator_input == "intensities":
-            return image
+        return image if self.discriminator_input == "intensities" else self.normalised(image)
+
+    def distance_b(self, image: Tensor, target: Tensor) -> Tensor:
+        """That of the intensities, and `stokes_weight` times that of (S1, S2) / S0, which dark pixels have, too."""
+        distance = super().distance_b(image, target)
+        if self.stokes_weight == 0:
+            return distance
+        polarised, wanted = (self.normalised(each)[:, 1:] for each in (image, target))
+        return distance + self.stokes_weight * pixel_loss(self.reconstruction_loss, polarised, wanted)
+
+    def normalised(self, image: Tensor) -> Tensor:
+        """`normalised_stokes` of images in [-1, 1]."""
         return normalised_stokes(to_intensities(image, 1.0), self.camera_on(image.device)[1])
 
     def camera_on(self, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -129,6 +139,7 @@ class PolarimetricObjective(CycleGANObjective):
         cone_loss: ConeLoss = "relu",
         project_translations: bool = False,
         discriminator_input: PolarimetricView = "intensities",
+        stokes_weight: float = 0.0,
     ) -> None:
         """Put the parts together.
 
@@ -156,6 +167,8 @@ class PolarimetricObjective(CycleGANObjective):
                 C1 and C2 remain losses of G_AB(a) itself.
             discriminator_input: What `discriminator_b` sees: the four "intensities", or "stokes", three channels, see
                 `losses.polarimetry.normalised_stokes`.
+            stokes_weight: Of the distance between (S1, S2) / S0 of two images, relative to that of their intensities,
+                in the identity loss and in that of pairs.
 
         Raises:
             UserError: `calibration` has another shape or no such inverse, or `project_translations` would make
@@ -182,6 +195,7 @@ class PolarimetricObjective(CycleGANObjective):
         self.calibration, self.inverse = camera(calibration, left_inverse)
         self.left_inverse, self.cone_loss = left_inverse, cone_loss
         self.project_translations, self.discriminator_input = project_translations, discriminator_input
+        self.stokes_weight = stokes_weight
         if project_translations and not passes_no_more_than_there_is(self.calibration):
             raise UserError(
                 "project_translations needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "

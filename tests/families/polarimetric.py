@@ -9,6 +9,7 @@ from tests.testing_utils.networks import tiny_resnet
 TRANSLATOR = {"width": 2, "discriminator_width": 2, "receptive_field": 16}
 SMALL = TRANSLATOR | {"norm": "instance"}
 RUN = TRANSLATOR | {"dataset_name": "builtin:polarimetric", "resolution": 8, "latent_dim": None, "random_flip": True}
+CONE = {"output_head": "cone", "intensity_source": "input", "discriminator_input": "stokes", "identity_weight": 5.0}
 
 CASE = FamilyCase(
     options="--resolution 8 --max_train_samples 32 --width 2 --discriminator_width 2 --receptive_field 16 "
@@ -24,7 +25,12 @@ CASE = FamilyCase(
             "builtin:polarimetric",
             8,
             float64=True,
-        )
+        ),
+        "cone": Equal(SMALL | CONE | {"num_blocks": 1}, "builtin:polarimetric", 8, float64=True),
     },
-    resumed={"polarimetric": RUN | {"num_blocks": 1, "dataset_config_name": "32"}},
+    resumed={
+        "polarimetric": RUN | {"num_blocks": 1, "dataset_config_name": "32"},
+        "cone": RUN | CONE | {"num_blocks": 1, "dataset_config_name": "32"},
+        "projected": RUN | {"num_blocks": 1, "project_translations": True, "cone_loss": "proximal"},
+    },
 )

@@ -213,3 +213,60 @@ def test_mistakes_are_one_line(call, words):
     with refused() as caught:
         call()
     assert all(word in str(caught.value) for word in words)
+
+
+# the way to the cone, and what a discriminator is shown -------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("a", "kind"), CAMERAS)
+def test_the_proximal_loss_and_its_gradient(a, kind):
+    """Against loops; autograd through the projection gives the same, which is the envelope theorem."""
+    b = p.left_inverse(a, kind)
+    intensities = random_images(2, 4, 3, 2, seed=3).requires_grad_()
+    expected, gradient = 0.0, np.zeros((2, 4, 3, 2))
+    for image, row, col in np.ndindex(2, 3, 2):
+        s = b.double().numpy() @ intensities[image, :, row, col].detach().numpy()
+        length = math.hypot(s[1], s[2])
+        if length <= s[0]:
+            nearest = s
+        elif length <= -s[0]:
+            nearest = np.zeros(3)
+        else:
+            nearest = (1 + s[0] / length) / 2 * np.array([length, s[1], s[2]])
+        expected += np.square(s - nearest).sum() / 2 / 12
+        gradient[image, :, row, col] = b.double().numpy().T @ (s - nearest) / 12
+    loss = p.proximal_cone_loss(intensities, b)
+    assert loss.item() == pytest.approx(expected) and expected > 0
+    (found,) = torch.autograd.grad(loss, intensities)
+    np.testing.assert_allclose(found.numpy(), gradient, rtol=1e-6, atol=1e-12)
+    stokes = p.stokes_vector(intensities, b)
+    through = (stokes - p.project_onto_cone(stokes)).square().sum(1).mean() / 2
+    torch.testing.assert_close(torch.autograd.grad(through, intensities)[0], found)
+
+
+def test_the_proximal_loss_of_admissible_images_is_0():
+    stokes = column([case for case, projected in CASES if case == projected])
+    intensities = p.intensities_from_stokes(stokes, p.calibration_matrix()).requires_grad_()
+    loss = p.proximal_cone_loss(intensities, p.left_inverse(p.calibration_matrix()))
+    loss.backward()
+    assert loss.item() == pytest.approx(0, abs=1e-12) and intensities.grad.abs().max() < 1e-6
+
+
+def test_normalised_stokes_vectors():
+    intensities = random_images(2, 4, 3, 2, seed=4).abs()
+    found = p.normalised_stokes(intensities, p.left_inverse(p.calibration_matrix()))
+    for image, row, col in np.ndindex(2, 3, 2):
+        y = intensities[image, :, row, col].numpy()
+        s0, s1, s2 = y[0] + y[2], y[0] - y[2], y[1] - y[3]
+        expected = [s0 - 1, s1 / (s0 + 0.02), s2 / (s0 + 0.02)]
+        np.testing.assert_allclose(found[image, :, row, col], expected, rtol=1e-6)
+    black = torch.zeros(1, 4, 1, 1)
+    assert p.normalised_stokes(black, p.left_inverse(p.calibration_matrix())).flatten().tolist() == [-1, 0, 0]
+
+
+def test_cameras_are_compared_in_float32():
+    ideal = p.calibration_matrix().tolist()
+    assert p.same_camera(None, ideal) and p.same_camera(None, None)
+    tilted = TILTED.tolist()
+    assert p.same_camera(tilted, [[float(str(round(number, 2))) for number in row] for row in tilted])
+    assert not p.same_camera(tilted, None)

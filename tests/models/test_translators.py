@@ -26,6 +26,7 @@ class TestUNetTranslator(TranslatorTester):
         {"in_channels": 1, "out_channels": 4, "sample_size": 64, "width": 1, "num_downs": 6, "norm": "instance"},
         {"sample_size": 8, "width": 2, "num_downs": 3, "norm": "none", "dropout": 0.0},
         {"sample_size": 8, "width": 2, "num_downs": 3, "norm_statistics": "image"},
+        {"out_channels": 4, "sample_size": 4, "width": 2, "num_downs": 2, "output_head": "cone"},
     )
 
 
@@ -36,6 +37,11 @@ class TestResNetTranslator(TranslatorTester):
         {"sample_size": 12, "width": 2, "num_blocks": 1, "norm": "batch", "dropout": 0.5, "norm_statistics": "image"},
         {"in_channels": 3, "out_channels": 4, "sample_size": 8, "width": 2, "num_blocks": 2, "layout": "polarcycle"},
         {"sample_size": 8, "width": 2, "num_blocks": 0, "norm": "none"},
+        {"out_channels": 4, "sample_size": 8, "width": 2, "num_blocks": 1, "output_head": "cone"}
+        | {
+            "intensity_source": "input",
+            "calibration": [[0.5, 0.4, 0.1], [0.5, 0.0, 0.5], [0.4, -0.4, 0], [0.6, 0, -0.5]],
+        },
     )
 
 
