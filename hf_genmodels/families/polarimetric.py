@@ -87,8 +87,8 @@ class PolarimetricArguments(CycleGANArguments):
     identity_weight: float = field(
         default=0.0,
         metadata={
-            "help": "Of the identity loss: generator_ab, given the brightness of an image of domain B in every channel, "
-            "shall find its polarisation, generator_ba the colours of a grey image."
+            "help": "Of the identity loss: generator_ab shall find the polarisation of an image of domain B from its "
+            "brightness alone, generator_ba the colours of a grey image."
         },
     )
     paired_weight: float = field(
