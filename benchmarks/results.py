@@ -31,7 +31,7 @@ class Results:
         SystemExit: The file's figures were made with other settings.
     """
 
-    FREE = ("output_dir", "threads", "tasks", "seeds", "lambdas", "captures")
+    FREE = ("output_dir", "threads", "tasks", "seeds", "lambdas", "captures", "runs")
 
     def __init__(self, path: Path, settings: argparse.Namespace) -> None:
         self.path = path
