@@ -51,7 +51,7 @@ from hf_genmodels.objectives.pictures import side_by_side
 from hf_genmodels.plots import image_grid, polarization_picture, stack_pictures
 
 SIZE, SHOWN = 32, 8
-IDENTITY = "--identity_weight 10 --stokes_weight 1 --discriminator_input stokes"
+IDENTITY = "--identity_weight 10 --stokes_weight 1 --discriminator_input stokes --cycle_weight 1"
 RUNS = {
     "CycleGAN": "--calibration_weight 0 --cone_weight 0",
     "constrained": "--calibration_weight {mu} --cone_weight {nu}",
@@ -64,8 +64,7 @@ RUNS = {
 OF_CAPTURES = ("CycleGAN", "constrained", "cone", "cone, input")
 TRIALS = {
     "cone, input": RUNS["cone, input"],
-    "with identity": "--output_head cone --intensity_source input --identity_weight 5",
-    "with identity, D of Stokes": "--output_head cone --intensity_source input --identity_weight 5 "
+    "weak identity, strong cycle": "--output_head cone --intensity_source input --identity_weight 5 "
     "--discriminator_input stokes",
     "the chosen ones": RUNS["cone, input, identity"],
     "paired, intensities alone": "--output_head cone --intensity_source input --paired_weight 100",
