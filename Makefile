@@ -169,6 +169,8 @@ reference-polarimetric-captures: $(STAMP)
 reference-pixelwise: reference-classifier-32
 	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) \
 	  --extractor runs/reference-classifier-32 --output_dir runs/reference-pixelwise
+	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) --variants --seeds 1 \
+	  --extractor runs/reference-classifier-32 --output_dir runs/reference-pixelwise
 	$(BIN)/python benchmarks/reference_pixelwise.py --texture --lambdas 1 --seeds 1 --output_dir runs/reference-pixelwise
 
 clean:

@@ -8,7 +8,8 @@ unconditional GAN (DCGAN) of the same width, packing and discriminator, with who
 The maps are of test images. MSE and satisfied share (squared error below 0.1) are on the scale of [-1, 1]; FID
 compares the features of its own classifier, of all test images and of 1,000 samples, one for each map of as many test
 images; the spread is the standard deviation of a pixel over 16 samples of one map, mean over pixels and 64 maps.
-`--texture` does the same on patches of a brick wall at 64x64, with HOG and LBP chi-square distances in place of FID.
+`--variants` compares the generators and the error models instead, each with the weight that is lambda 10 for small errors
+of a middle grey, and keeps them in a folder of their own. `--texture` does the same on patches of a brick wall at 64x64, with HOG and LBP chi-square distances in place of FID.
 What is done is not done again: results are kept in `results.json`, tables in `table.md`, pictures in `pixelwise.png`.
 """
 
@@ -38,6 +39,18 @@ from hf_genmodels.plots import image_grid, stack_pictures
 KNOWN_PIXELS, PACKING, SEED = 0.005, 2, 0
 NUM_SAMPLES, BATCH, NUM_MAPS, SAMPLES_OF_MAP, SHOWN = 1000, 100, 64, 16, 8
 LAMBDAS = (0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
+# the other generators and error models, see `docs/pixelwise.md`. Near a middle grey a squared error e on [-1, 1] costs
+# peak / 4 * e nats under Poisson noise and (concentration + 1) / 2 * e under a Beta; |e| is 0.1 at 10 * e^2 = 0.1.
+VARIANTS = {
+    "unet_res": "--constraint_weight 10",
+    "up_dil": "--architecture up_dil --constraint_weight 10",
+    "up_encdec": "--architecture up_encdec --constraint_weight 10",
+    "unet": "--architecture unet --constraint_weight 10",
+    "res": "--architecture res --num_residual_blocks 4 --constraint_weight 10",
+    "laplacian": "--constraint_noise laplacian --constraint_weight 1",
+    "poisson": "--constraint_noise poisson --constraint_weight 0.16",
+    "beta": "--constraint_noise beta --constraint_weight 0.2",
+}
 LOOP = "--log_steps 100 --checkpointing_steps 500 --use_ema"
 DISCRIMINATOR = f"--discriminator_norm instance --packing {PACKING}"
 
@@ -59,7 +72,9 @@ class Study:
     @property
     def folder(self) -> Path:
         """Where everything of this data set is."""
-        place: Path = self.args.output_dir / "texture" if self.texture else self.args.output_dir
+        place: Path = self.args.output_dir
+        if self.texture or self.args.variants:
+            place = place / ("texture" if self.texture else "variants")
         place.mkdir(parents=True, exist_ok=True)
         return place
 
@@ -153,8 +168,11 @@ class Study:
     def run(self) -> str:
         """Train and judge everything; the table, and the picture of the first seed's runs."""
         results = Results(self.folder / "results.json", self.args)
-        runs = {f"lambda {weight:g}": f"--constraint_weight {weight}" for weight in self.args.lambdas}
-        runs["CGAN"] = "--conditioning cgan"
+        if self.args.variants:
+            runs = VARIANTS
+        else:
+            runs = {f"lambda {weight:g}": f"--constraint_weight {weight}" for weight in self.args.lambdas}
+            runs["CGAN"] = "--conditioning cgan"
         shape = f"--known_pixels {KNOWN_PIXELS} --latent_channels {self.args.latent_channels}"
         figures: dict[str, list[dict[str, float]]] = {name: [] for name in (*runs, "unconditional GAN")}
         for seed in range(self.args.seeds):
@@ -206,6 +224,7 @@ def main() -> None:
     parser.add_argument("--extractor", help="folder of the classifier; not with --texture")
     parser.add_argument("--output_dir", type=Path, required=True)
     parser.add_argument("--texture", action="store_true", help="brick patches instead of Fashion-MNIST")
+    parser.add_argument("--variants", action="store_true", help="generators and error models instead of lambdas")
     parser.add_argument("--lambdas", type=float, nargs="+", default=LAMBDAS)
     parser.add_argument("--seeds", type=int, default=3, help="how many")
     parser.add_argument("--steps", type=int, default=1000)

@@ -296,24 +296,37 @@ def halvings_to(smallest: int, network: str, sample_size: SampleSize) -> int:
     return times
 
 
+def most_halvings(sample_size: SampleSize) -> int:
+    """How often both sides of an image can be halved with at least 3 pixels left: down to 4 from a power of two."""
+    short, long = sorted(height_width(sample_size))
+    times = 0
+    while short >= 6 and short % 2 == long % 2 == 0:
+        short, long, times = short // 2, long // 2, times + 1
+    return times
+
+
 def dcgan_plan(
     network: str, sample_size: SampleSize, width: int, kernel_size: int, strides: tuple[int, ...] | None
 ) -> list[tuple[int, int]]:
     """(channels, stride) of each convolution from the image down to the smallest map; channels double up to 8 x width.
 
     Raises:
-        UserError: The size as of `halvings_to`, strides do not lead from its shorter side to 4, or no width.
+        UserError: Without strides the size as of `halvings_to`; with them it cannot be halved, or they are not as
+            many as `most_halvings`; no width.
     """
     check_widths("width", [width])
-    times = halvings_to(4, network, sample_size)
+    times = halvings_to(4, network, sample_size) if strides is None else most_halvings(sample_size)
     if kernel_size not in (4, 5):
         raise UserError(f"{network}: kernel_size must be 4 or 5, got {kernel_size}")
+    if not times:
+        raise UserError(f"{network}: sample_size {in_words(sample_size)} cannot be halved; use multiples of 4")
     steps = tuple(strides) if strides is not None else (2,) * times
     allowed = (2,) if kernel_size == 4 else (1, 2)
     if any(step not in allowed for step in steps) or steps.count(2) != times:
+        short = min(height_width(sample_size))
         raise UserError(
-            f"{network}: strides {steps} with kernel_size {kernel_size} do not lead from "
-            f"{min(height_width(sample_size))} to 4 pixels; use {times} twos, and ones only with kernel_size 5"
+            f"{network}: strides {steps} with kernel_size {kernel_size} do not lead from {short} to "
+            f"{short // 2**times} pixels; use {times} twos, and ones only with kernel_size 5"
         )
     return [(width * 2 ** min(index, 3), step) for index, step in enumerate(steps)]
 

@@ -159,7 +159,9 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
             8, the longer one a multiple of a quarter of that.
         width: Channels after the first convolution; they double up to 8 x width.
         kernel_size: 4, or 5.
-        strides: Of the convolutions; None for twos, as many as `sample_size` needs. Ones need kernel 5.
+        strides: Of the convolutions; None for twos, as many as `sample_size` needs. Ones need kernel 5. With them any
+            size will do that can be halved: as many twos as leave at least 3 pixels of both sides, see
+            `most_halvings`.
         norm: "batch" (not under a gradient penalty), "instance", "layer", "none", or "spectral" (normalised weights
             instead of activations).
         conditioning: "none", "concat" (one-hot planes beside the image), "projection" or "acgan" (predicts the class).

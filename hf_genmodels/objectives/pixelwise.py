@@ -59,7 +59,7 @@ class PixelwiseObjective(Objective):
         losses = {"loss": generator_loss(self.gan_loss, logits)}
         if self.conditioning == "map":
             losses["adversarial"] = losses["loss"]
-            losses["constraint"] = constraint_loss(fake, values, mask, self.constraint_noise)
+            losses["constraint"] = constraint_loss(fake, values, mask, self.constraint_noise, **self.noise_options)
             losses["loss"] = losses["adversarial"] + self.constraint_weight * losses["constraint"]
         return losses
 
@@ -115,6 +115,8 @@ class PixelwiseObjective(Objective):
         conditioning: PixelwiseConditioning = "map",
         constraint_weight: float = 1.0,
         constraint_noise: ConstraintNoise = "gaussian",
+        constraint_peak: float = 255.0,
+        constraint_concentration: float = 100.0,
         gan_loss: GANLossName | GANLoss = "non_saturating",
         discriminator_input_noise: float = 0.1,
         discriminator_learning_rate: float | None = None,
@@ -129,7 +131,10 @@ class PixelwiseObjective(Objective):
             known_pixels: Share of the pixels that are known.
             conditioning: "map" or "cgan".
             constraint_weight: "map": lambda, weight of the error at known pixels.
-            constraint_noise: "map": "gaussian" (squared error) or "laplacian" (absolute error).
+            constraint_noise: "map": "gaussian" (squared error), "laplacian" (absolute error), "poisson" or "beta", see
+                `losses/constraints.py`.
+            constraint_peak: Counts of a white pixel, of "poisson".
+            constraint_concentration: Of "beta".
             gan_loss: See `losses/gan.py`; a `GANLoss` of your own will do.
             discriminator_input_noise: Standard deviation of the noise added to the images that it judges.
             discriminator_learning_rate: Of the discriminator; the loop's by default.
@@ -144,6 +149,7 @@ class PixelwiseObjective(Objective):
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.known_pixels, self.conditioning, self.gan_loss = known_pixels, conditioning, gan_loss
         self.constraint_weight, self.constraint_noise = constraint_weight, constraint_noise
+        self.noise_options = {"peak": constraint_peak, "concentration": constraint_concentration}
         self.discriminator_input_noise = discriminator_input_noise
         self.latent_shape: tuple[int, ...] = generator.latent_shape
         self.packing: int = discriminator.config.get("packing", 1)
