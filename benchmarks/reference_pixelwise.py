@@ -8,8 +8,9 @@ unconditional GAN (DCGAN) of the same width, packing and discriminator, with who
 The maps are of test images. MSE and satisfied share (squared error below 0.1) are on the scale of [-1, 1]; FID
 compares the features of its own classifier, of all test images and of 1,000 samples, one for each map of as many test
 images; the spread is the standard deviation of a pixel over 16 samples of one map, mean over pixels and 64 maps.
-`--variants` compares the generators and the error models instead, each with the weight that is lambda 10 for small errors
-of a middle grey, and keeps them in a folder of their own. `--texture` does the same on patches of a brick wall at 64x64, with HOG and LBP chi-square distances in place of FID.
+`--variants` compares the generators and the error models instead, in a folder of their own, each with the weight that
+is lambda 10 for small errors of a middle grey. `--texture` repeats the first study on patches of a brick wall, 64x64,
+with HOG and LBP chi-square distances in place of FID.
 What is done is not done again: results are kept in `results.json`, tables in `table.md`, pictures in `pixelwise.png`.
 """
 
@@ -34,7 +35,7 @@ from hf_genmodels.metrics.constraints import constraint_errors, satisfied_share,
 from hf_genmodels.metrics.distribution import frechet_distance_from_features
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.metrics.texture import hog_distance, lbp_distance
-from hf_genmodels.plots import image_grid, stack_pictures
+from hf_genmodels.plots import constraint_picture, image_grid, stack_pictures
 
 KNOWN_PIXELS, PACKING, SEED = 0.005, 2, 0
 NUM_SAMPLES, BATCH, NUM_MAPS, SAMPLES_OF_MAP, SHOWN = 1000, 100, 64, 16, 8
@@ -188,16 +189,23 @@ class Study:
         return table(figures)
 
     def picture(self, names: list[str]) -> None:
-        """Of each run of the first seed: test images, their known pixels on grey, and samples."""
+        """Of each run of the first seed: test images, their known pixels on grey, and samples.
+
+        Of variants one sample for each map, and which known pixels it keeps.
+        """
         images, masks = self.maps(SHOWN)
         known = torch.where(masks[:, None], images, torch.full_like(images, 0.5))
         pictures = {}
         for name in names:
             pipe = PixelwisePipeline.from_pretrained(self.folder / f"{name}-seed0")
             generator = torch.Generator().manual_seed(SEED)
-            samples = pipe(images, masks, num_samples=6, generator=generator, output_type="pt").images
-            rows = torch.cat([images[:, None], known[:, None], samples.unflatten(0, (SHOWN, 6))], 1)
+            output = pipe(images, masks, num_samples=6, generator=generator, output_type="pt")
+            rows = torch.cat([images[:, None], known[:, None], output.images.unflatten(0, (SHOWN, 6))], 1)
             pictures[name] = image_grid(rows.flatten(0, 1), columns=16)
+            if self.args.variants:  # the thesis' figure 2.2
+                rows = torch.stack([images, known, output.images[::6]], 1).expand(-1, -1, 3, -1, -1)
+                kept = constraint_picture(output.constraint_map[::6])[:, None]
+                pictures[name] = image_grid(torch.cat([rows, kept], 1).flatten(0, 1), columns=16)
         stack_pictures(pictures).save(self.folder / "pixelwise.png")
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.metrics.constraints import constraint_errors, satisfied_share
+from hf_genmodels.metrics.constraints import constraint_errors, constraint_map, satisfied_share
 from hf_genmodels.roles import PixelwiseNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
@@ -27,10 +27,13 @@ class PixelwisePipelineOutput(GenerativePipelineOutput):
         satisfied (`torch.Tensor` of shape `(batch,)`): Share of each sample's known pixels whose squared error, mean
             over the channels, is below 0.1, on the scale of [-1, 1].
         mse (`torch.Tensor` of shape `(batch,)`): Mean squared error at the known pixels, on the same scale.
+        constraint_map (`torch.Tensor` of shape `(batch, height, width)`): 1 at the known pixels that `satisfied`
+            counts, -1 at those that are missed, 0 elsewhere, int8; `hf_genmodels.plots.constraint_picture` shows it.
     """
 
     satisfied: Tensor
     mse: Tensor
+    constraint_map: Tensor
 
 
 class PixelwisePipeline(GenerativePipeline):
@@ -61,7 +64,7 @@ class PixelwisePipeline(GenerativePipeline):
         output_type: str | None = None,
         return_dict: bool = True,
         max_batch_size: int | None = None,
-    ) -> PixelwisePipelineOutput | tuple[Any, Tensor, Tensor]:
+    ) -> PixelwisePipelineOutput | tuple[Any, Tensor, Tensor, Tensor]:
         """Samples for maps of known pixels, z uniform in [-1, 1].
 
         Args:
@@ -95,15 +98,16 @@ class PixelwisePipeline(GenerativePipeline):
 
     def _complete(
         self, known_values: Tensor, known: Tensor, latents: Tensor, output_type: str | None, return_dict: bool
-    ) -> PixelwisePipelineOutput | tuple[Any, Tensor, Tensor]:
+    ) -> PixelwisePipelineOutput | tuple[Any, Tensor, Tensor, Tensor]:
         """What a call returns for maps of known pixels, (batch, ...), and z of each."""
         samples = self.generator(known_values.to(self.dtype), known.to(self.dtype), latents).sample.float()
         (images,) = self.finish(samples, output_type, False)
         satisfied = satisfied_share(samples, known_values, known)
         mse = constraint_errors(samples, known_values, known)
+        kept = constraint_map(samples, known_values, known)
         if not return_dict:
-            return images, satisfied, mse
-        return PixelwisePipelineOutput(images=images, satisfied=satisfied, mse=mse)
+            return images, satisfied, mse, kept
+        return PixelwisePipelineOutput(images=images, satisfied=satisfied, mse=mse, constraint_map=kept)
 
     def _uniform_latents(self, count: int, generator: Generators, latents: Tensor | None) -> Tensor:
         """(count, *latent_shape) in [-1, 1]; `generator` as for `random_latents`."""

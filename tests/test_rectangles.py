@@ -41,6 +41,7 @@ MORE = {
     "flow nice": "--architecture nice --hidden_dims 8",
     "pix2pix resnet": "--architecture resnet --num_blocks 1 --width 2 --discriminator_width 2 --receptive_field 16",
     "pixelwise dcgan": "--architecture dcgan --width 2 --known_pixels 0.05",
+    "pixelwise up_encdec": "--architecture up_encdec --width 2 --known_pixels 0.05 --constraint_noise beta",
 }
 SIZE = "--resolution 8 16"
 
@@ -65,7 +66,7 @@ def train(name: str, folder: Path, more: str = SIZE) -> None:
 @pytest.mark.parametrize("name", [*OURS, *MORE])
 def test_train_save_load_sample_evaluate(name: str, tmp_path: Path) -> None:
     folder, family = tmp_path / "run", name.split()[0]
-    size = (32, 64) if name == "gan sngan" else (8, 16)
+    size = {"gan sngan": (32, 64), "pixelwise up_encdec": (12, 20)}.get(name, (8, 16))
     train(name, folder, f"--resolution {size[0]} {size[1]}")
     configs = [json.loads(path.read_text()) for path in folder.rglob("config.json")]
     sizes = [config["sample_size"] for config in configs if config.get("sample_size") is not None]
@@ -103,12 +104,12 @@ def test_train_save_load_sample_evaluate(name: str, tmp_path: Path) -> None:
             (name, "8 11", "sample_size 8x11 must be halved 1 times, and 11 is no multiple of 2; use 12")
             for name in ("avae", "bigan", "vaegan", "aae", "gan", "tempered_gan")
         ),
-        ("pixelwise", "8 11", "sample_size 8x11 is no multiple of 4"),
+        ("pixelwise", "8 11", "multiples of 4, builtin:digits has 8x11; use --resolution 8 12"),
         ("began", "17 32", "sample_size 17x32 is no power of two of at least 8; use 16"),
         ("began", "16 17", "sample_size 16x17 must be halved 1 times, and 17 is no multiple of 2; use 16"),
         ("gan sngan", "32 36", "4 block_out_channels do not lead from 4 to 32x36 pixels"),
         ("gan sngan", "16 32", "needs images of 32, 64 or 128 pixels, builtin:digits has 16x32; use --resolution 32"),
-        ("pixelwise", "12 16", "needs images of 8, 16, 32, ... pixels, builtin:digits has 12x16; use --resolution 16"),
+        ("pixelwise", "4 8", "needs images of at least 8 pixels, builtin:digits has 4x8; use --resolution 8"),
         ("ddpm", "8 11", "height and width of images must be multiples of 2, but builtin:digits has 8x11"),
         ("flow", "8 11", "images of size 8x11 do not divide by 2"),
         ("pix2pix", "8 10", "multiples of 4, builtin:edges has 8x10; use --resolution 8"),

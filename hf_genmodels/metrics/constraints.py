@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from ..errors import UserError
@@ -46,9 +47,28 @@ def satisfied_share(samples: Tensor, values: Tensor, mask: Tensor, epsilon: floa
     Raises:
         UserError: Shapes that do not belong together, or a mask without a known pixel.
     """
+    satisfied = constraint_map(samples, values, mask, epsilon)
+    return (satisfied > 0).double().sum((1, 2)) / (satisfied != 0).double().sum((1, 2))
+
+
+def constraint_map(samples: Tensor, values: Tensor, mask: Tensor, epsilon: float = EPSILON) -> Tensor:
+    """Which known pixels each sample keeps to: 1 where `satisfied_share` counts it, -1 where it does not, 0 elsewhere.
+
+    Args:
+        samples: As of `satisfied_share`, and so are the others.
+        values: y.
+        mask: M.
+        epsilon: Above 0.
+
+    Returns:
+        (batch, height, width), int8; `plots.constraint_picture` shows it in green and red.
+
+    Raises:
+        UserError: Shapes that do not belong together, or a mask without a known pixel.
+    """
     squared, known = _squared_errors(samples, values, mask)
-    satisfied = (squared < epsilon * samples.shape[1]).to(known)
-    return (satisfied * known).sum((1, 2)) / known.sum((1, 2))
+    satisfied = torch.where(squared < epsilon * samples.shape[1], 1, -1)
+    return torch.where(known > 0, satisfied, 0).to(torch.int8)
 
 
 def spread(samples: Tensor) -> Tensor:

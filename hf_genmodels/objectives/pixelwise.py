@@ -13,6 +13,7 @@ from ..losses.constraints import constraint_loss, sample_mask
 from ..losses.gan import GANLoss, accuracy, discriminator_loss, generator_loss
 from ..metrics.constraints import constraint_errors, satisfied_share
 from ..pipelines.pixelwise import PixelwisePipeline
+from ..plots import constraint_picture
 from .base import Batch, Noise, Objective, Phase
 from .critics import check_critics
 
@@ -158,14 +159,26 @@ class PixelwiseObjective(Objective):
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
-        """A row for each map: the image, its known pixels on grey, and samples."""
+        """A row for each map: the image, its known pixels on grey, and samples; below, what the samples keep of them.
+
+        There a row begins with the pixels that any sample keeps, and those that all of them do.
+        """
         image = batch["constraint_image"][:SHOWN_MAPS]
         values, mask = self.draw_constraints(image, Noise.seeded_by(generator))
         known = (values + 1) / 2
         options = {"num_samples": SHOWN_SAMPLES, "generator": generator, "output_type": "pt"}
-        samples = pipeline(known, mask[:, 0], **options).images.to(known).unflatten(0, (len(image), SHOWN_SAMPLES))
+        output = pipeline(known, mask[:, 0], **options)
+        samples, kept = (
+            each.unflatten(0, (len(image), SHOWN_SAMPLES)) for each in (output.images.to(known), output.constraint_map)
+        )
         rows = torch.cat([(image[:, None] + 1) / 2, known[:, None], samples], 1)
-        return {"image, known pixels, samples": rows.flatten(0, 1)}
+        kept = torch.cat([kept.amax(1, keepdim=True), kept.amin(1, keepdim=True), kept], 1)
+        return {
+            "image, known pixels, samples": rows.flatten(0, 1),
+            "known pixels kept (green) or missed (red): by any sample, by all, by each": constraint_picture(
+                kept.flatten(0, 1)
+            ),
+        }
 
     def watched_samples(self, networks: dict[str, Any], count: int, generator: torch.Generator) -> Tensor:
         """Samples for pixels of random values at random places."""

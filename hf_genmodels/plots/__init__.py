@@ -1,16 +1,18 @@
-"""Pictures of samples, losses, latents and polarised light, drawn with Pillow alone.
+"""Pictures of samples, losses, latents, known pixels and polarised light, drawn with Pillow alone.
 
-Images come back as `PIL.Image.Image`, polarised light as a tensor of colours; nothing is written here.
+Images come back as `PIL.Image.Image`, known pixels and polarised light as tensors of colours; nothing is written here.
 """
 
 from .canvas import PALETTE
 from .charts import line_chart, scatter
+from .constraints import constraint_picture
 from .grids import chains_picture, image_grid, stack_pictures
 from .polarization import hsv_to_rgb, polarization_picture
 
 __all__ = [
     "PALETTE",
     "chains_picture",
+    "constraint_picture",
     "hsv_to_rgb",
     "image_grid",
     "line_chart",

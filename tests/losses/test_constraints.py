@@ -7,7 +7,7 @@ import random
 
 import pytest
 import torch
-from scipy.stats import chisquare
+from scipy.stats import beta, chisquare, poisson
 
 from hf_genmodels import UserError
 from hf_genmodels.losses.constraints import constraint_loss, sample_mask
@@ -51,6 +51,58 @@ def test_loss_is_the_mean_error_of_the_known_entries(channels, noise):
     torch.testing.assert_close(gradient, slow_gradient)
 
 
+def slow_minus_log(noise: str, image: float, value: float) -> float:
+    """By scipy, of one entry in [-1, 1]."""
+    x, y = (image + 1) / 2, (value + 1) / 2
+    if noise == "poisson":
+        return -poisson.logpmf(round(20 * y + 0.5), 20 * x + 0.5)
+    mean, share = (255 * x + 0.5) / 256, (255 * y + 0.5) / 256
+    return -beta.logpdf(share, 7 * mean, 7 * (1 - mean))
+
+
+OPTIONS = {"poisson": {"peak": 20.0}, "beta": {"concentration": 7.0}}
+
+
+@pytest.mark.parametrize("noise", ["poisson", "beta"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_counts_and_shares_have_the_log_probabilities_of_scipy(channels, noise):
+    sample, values, mask = (each.double() for each in example(channels))
+    if noise == "poisson":  # scipy knows whole counts only: k = 20 y + 1/2
+        values = (torch.round(20 * (values + 1) / 2).clamp(min=1) - 0.5) / 20 * 2 - 1
+    sample[0, 0, 0, 0], sample[1, 0, 0, 0] = -1, 1  # black and white are possible
+    mask[:2, 0, 0, 0] = 1
+    sample.requires_grad_()
+    loss = constraint_loss(sample, values, mask, noise, **OPTIONS[noise])
+    known = mask.expand_as(values) > 0
+    pairs = list(zip(sample[known].tolist(), values[known].tolist(), strict=True))
+    assert loss.item() == pytest.approx(sum(slow_minus_log(noise, *pair) for pair in pairs) / len(pairs), rel=1e-9)
+    (gradient,) = torch.autograd.grad(loss, sample)
+    assert gradient[~known].abs().sum() == 0
+    for slope, (image, value) in zip(gradient[known].tolist(), pairs, strict=True):
+        ends = [slow_minus_log(noise, image + step, value) for step in (-1e-5, 1e-5)]
+        assert slope * len(pairs) == pytest.approx((ends[1] - ends[0]) / 2e-5, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.parametrize("noise", ["poisson", "beta"])
+def test_no_value_of_an_8_bit_image_is_impossible(noise):
+    levels = torch.linspace(-1, 1, 256)
+    sample, values = levels[:, None].expand(256, 256), levels.expand(256, 256)
+    sample = sample[None, None].clone().requires_grad_()
+    loss = constraint_loss(sample, values[None, None], torch.ones(1, 1, 256, 256), noise)
+    (gradient,) = torch.autograd.grad(loss, sample)
+    assert loss.isfinite() and gradient.isfinite().all()
+    step = gradient[0, 0].sign()  # of x against y: towards y, wherever x is not within three levels of it
+    far = (sample - values)[0, 0].abs() > 3 / 127
+    assert (step == (sample - values)[0, 0].sign())[far].all()
+
+
+@pytest.mark.parametrize("noise", ["poisson", "beta"])
+def test_unknown_values_leave_counts_and_shares_alone(noise):
+    sample, values, mask = example(1)
+    damaged = torch.where(mask > 0, values, -9)
+    assert torch.equal(constraint_loss(sample, damaged, mask, noise), constraint_loss(sample, values, mask, noise))
+
+
 def test_a_known_value_of_zero_counts_and_unknown_values_do_not():
     sample = torch.full((1, 1, 2, 2), 0.5)
     mask = torch.tensor([[[[1.0, 0], [0, 1]]]])
@@ -61,8 +113,14 @@ def test_a_known_value_of_zero_counts_and_unknown_values_do_not():
 
 def test_what_does_not_fit():
     sample, values, mask = example(3)
-    with pytest.raises(UserError, match="noise 'cauchy' is unknown; choose one of: gaussian, laplacian"):
+    with pytest.raises(
+        UserError, match="noise 'cauchy' is unknown; choose one of: gaussian, laplacian, poisson, beta"
+    ):
         constraint_loss(sample, values, mask, "cauchy")
+    with pytest.raises(UserError, match="peak must be above 0, got 0"):
+        constraint_loss(sample, values, mask, "poisson", peak=0)
+    with pytest.raises(UserError, match="concentration must be above 0, got nan"):
+        constraint_loss(sample, values, mask, "beta", concentration=math.nan)
     for wrong in (
         (sample, values[:, :1], mask),
         (sample, values, mask.expand(-1, 3, -1, -1)),

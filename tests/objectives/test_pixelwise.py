@@ -12,7 +12,7 @@ import torch
 from hf_genmodels.data import Layout
 from hf_genmodels.families import pixelwise
 from hf_genmodels.families.pixelwise import PixelwiseArguments, reload
-from hf_genmodels.losses.constraints import sample_mask
+from hf_genmodels.losses.constraints import constraint_loss, sample_mask
 from hf_genmodels.objectives.base import Noise
 from hf_genmodels.objectives.pixelwise import PixelwiseObjective
 from tests.testing_utils.adversarial_objectives import (
@@ -227,7 +227,7 @@ def test_a_batch_without_maps_has_no_figures():
 def test_pictures_show_known_pixels_and_several_samples():
     objective, batch = build(IMAGES_16), make(IMAGES_16, 10)
     pipeline = objective.pipeline(objective.networks)
-    (grid,) = objective.sample_grid(pipeline, batch, torch.Generator().manual_seed(0)).values()
+    grid, colours = objective.sample_grid(pipeline, batch, torch.Generator().manual_seed(0)).values()
     assert grid.shape == (64, 1, 16, 16) and grid.min() >= 0 and grid.max() <= 1
     rows = grid.unflatten(0, (8, 8))
     image = (batch["constraint_image"][:8] + 1) / 2
@@ -236,6 +236,13 @@ def test_pictures_show_known_pixels_and_several_samples():
     assert 0 < known.sum() <= 8 * KNOWN
     torch.testing.assert_close(rows[:, 1][known], image[known])
     assert all(not torch.equal(rows[:, 2], rows[:, index]) for index in range(3, 8))
+    green, red = (colours[:, channel].unflatten(0, (8, 8)) > 0.5 for channel in (1, 0))
+    error = (rows[:, 2:] - rows[:, :1]).square().squeeze(2) * 4  # on [-1, 1]
+    known_map = (green | red)[:, 0]
+    assert torch.equal(known_map, known[:, 0] | (known_map & (rows[:, 1, 0] == 0.5)))
+    for side, holds in ((green, error < 0.1), (red, error >= 0.1)):
+        assert torch.equal(side[:, 2:], holds & known_map[:, None])
+    assert torch.equal(green[:, 0], green[:, 2:].any(1)) and torch.equal(green[:, 1], green[:, 2:].all(1))
 
 
 def test_watched_samples_are_the_same_at_every_call():
@@ -250,6 +257,36 @@ def test_watched_samples_are_the_same_at_every_call():
 # networks and options ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("options", "loss"),
+    [
+        ({"constraint_noise": "poisson", "constraint_peak": 30.0}, {"peak": 30.0}),
+        ({"constraint_noise": "beta", "constraint_concentration": 9.0}, {"concentration": 9.0}),
+        ({"constraint_noise": "beta"}, {"concentration": 100.0}),
+    ],
+)
+def test_other_noise_takes_its_parameter(options, loss):
+    objective, batch = build(constraint_weight=2.0, **options), make()
+    seen = []
+    objective.networks["generator"].register_forward_hook(
+        lambda module, arguments, result: seen.append((result.sample, *arguments[:2]))
+    )
+    losses = phase_losses(objective, "generator", batch)
+    expected = constraint_loss(*seen[0], options["constraint_noise"], **loss)
+    assert losses["constraint"].item() == pytest.approx(expected.item())
+    assert losses["loss"].item() == pytest.approx((losses["adversarial"] + 2 * expected).item())
+
+
+@pytest.mark.parametrize("size", [(12, 12), (20, 28), (36, 44), (160, 160)])
+def test_any_multiple_of_4_will_do(size):
+    data = dataclasses.replace(DATA, size=size)
+    objective = build(data, architecture="up_dil", num_residual_blocks=None)
+    judge = objective.networks["discriminator"]
+    rows = judge.trunk(torch.zeros(1, 4, *size)).shape[2:]
+    assert min(rows) >= 3 and any(side % 2 or side == 4 for side in rows)
+    assert judge(torch.zeros(2, 2, *size)).logits.shape == (1,)
+
+
 def test_what_the_loop_has_to_know():
     objective = build(packing=4, discriminator_learning_rate=1e-3)
     assert objective.batch_multiple == 4 and objective.ema == ("generator",)
@@ -260,6 +297,11 @@ def test_what_the_loop_has_to_know():
         phase_losses(objective, "discriminator", make(count=6))
 
 
+def again_has_two(args) -> bool:
+    """Whether two halvings are written down that were left out."""
+    return args.num_halvings is None and args.architecture not in ("dcgan", "unet_res")
+
+
 @pytest.mark.parametrize("layout", ["output", "checkpoint"])
 @pytest.mark.parametrize(
     "options",
@@ -267,17 +309,28 @@ def test_what_the_loop_has_to_know():
         {"latent_channels": 2, "packing": 1, "discriminator_norm": "layer"},
         {"conditioning": "cgan"},
         DCGAN | {"num_residual_blocks": None},
+        {"architecture": "up_encdec", "num_residual_blocks": None, "num_halvings": 3},
+        {"architecture": "res", "num_halvings": 2},
     ],
 )
 def test_saved_networks_are_taken_up_again(options, layout, tmp_path):
     objective = build(**options)
     folder = save_run(objective, tmp_path, layout)
-    shaping = ("architecture", "width", "latent_channels", "num_residual_blocks", "conditioning", "packing")
+    shaping = (
+        "architecture",
+        "width",
+        "latent_channels",
+        "num_residual_blocks",
+        "num_halvings",
+        "conditioning",
+        "packing",
+    )
     args, built = PixelwiseArguments(known_pixels=0.02), arguments(**options)
     again = reload(folder, args, DATA)
     assert_same_networks(again, objective)
     for name in (*shaping, "discriminator_norm"):
-        assert getattr(args, name) == getattr(built, name)
+        given = getattr(built, name)
+        assert getattr(args, name) == (2 if name == "num_halvings" and again_has_two(built) else given)
     batch = make()
     for phase in ("discriminator", "generator"):
         ours, theirs = (phase_losses(each, phase, batch)["loss"] for each in (again, objective))
@@ -313,6 +366,18 @@ def test_saved_networks_cannot_be_changed(tmp_path):
         ({"latent_channels": 0}, "--latent_channels must be at least 1, got 0"),
         ({"num_residual_blocks": -1}, "--num_residual_blocks must be at least 0, got -1"),
         ({"architecture": "dcgan"}, "--num_residual_blocks has no meaning with --architecture dcgan; leave it out"),
+        ({"architecture": "up_dil"}, "--num_residual_blocks has no meaning with --architecture up_dil; leave it out"),
+        ({"num_halvings": 3}, "--num_halvings has no meaning with --architecture unet_res; leave it out"),
+        ({"architecture": "res", "num_halvings": 1}, "--num_halvings must be at least 2, got 1"),
+        (
+            {"constraint_peak": 9.0},
+            "--constraint_peak has no meaning without --constraint_noise poisson; leave it out",
+        ),
+        (
+            {"constraint_noise": "poisson", "constraint_concentration": 9.0},
+            "has no meaning without --constraint_noise",
+        ),
+        ({"constraint_noise": "poisson", "constraint_peak": 0.0}, "--constraint_peak must be positive, got 0.0"),
         ({"discriminator_input_noise": -0.1}, "--discriminator_input_noise must be at least 0, got -0.1"),
         ({"discriminator_learning_rate": 0.0}, "--discriminator_learning_rate must be positive, got 0.0"),
     ],
@@ -331,7 +396,11 @@ def test_a_wasserstein_critic_without_a_bound_is_refused_in_python():
 def test_refused_data():
     with refused("the family pixelwise needs images, but builtin:toy2d has vectors"):
         build(VECTORS)
-    with refused("pixels, builtin:digits has 28; use --resolution 32"):
-        build(dataclasses.replace(IMAGES, size=(28, 28)))
+    with refused("sides are multiples of 4, builtin:digits has 28x30; use --resolution 28 32"):
+        build(dataclasses.replace(IMAGES, size=(28, 30)))
+    with refused("sides are multiples of 8, builtin:digits has 28; use --resolution 32"):
+        build(dataclasses.replace(IMAGES, size=(28, 28)), architecture="res", num_halvings=3)
+    with refused("needs images of at least 8 pixels, builtin:digits has 4; use --resolution 8"):
+        build(dataclasses.replace(IMAGES, size=(4, 4)))
     assert build().constraint_weight == 1.0
     assert build(num_residual_blocks=None).networks["generator"].config.num_residual_blocks == 4

@@ -60,6 +60,10 @@ def test_samples_are_the_networks_and_figures_those_of_each_sample(channels):
         squared = (sample - target[0]).square().sum(0)[mask[of_map]]
         assert output.mse[index].item() == pytest.approx(squared.mean().item() / channels, rel=1e-5)
         assert output.satisfied[index].item() == pytest.approx((squared < 0.1 * channels).float().mean().item())
+        kept = torch.zeros(8, 8, dtype=torch.int8)
+        kept[mask[of_map]] = torch.where(squared < 0.1 * channels, 1, -1).to(torch.int8)
+        assert torch.equal(output.constraint_map[index], kept)
+    assert {*output.constraint_map.unique().tolist()} == {-1, 0, 1}
 
 
 def test_latents_are_uniform_and_one_mask_serves_all_maps():
@@ -86,9 +90,9 @@ def test_a_list_of_generators_makes_each_sample_as_if_alone():
 def test_output_types_and_tuple():
     pipe = tiny()
     output = draw(pipe)
-    images, satisfied, mse = draw(pipe, return_dict=False)
+    images, satisfied, mse, kept = draw(pipe, return_dict=False)
     assert torch.equal(images, output.images) and torch.equal(satisfied, output.satisfied)
-    assert torch.equal(mse, output.mse)
+    assert torch.equal(mse, output.mse) and torch.equal(kept, output.constraint_map)
     array = draw(pipe, output_type="np").images
     assert np.array_equal(array, images.permute(0, 2, 3, 1).numpy())
     pictures = draw(pipe, output_type=None).images
@@ -118,6 +122,8 @@ def test_save_and_load_give_the_same_output(tmp_path):
     ours, theirs = (draw(each, num_samples=2, generator=generators(1, 2, 3, 4)) for each in (pipe, loaded))
     assert torch.equal(ours.images, theirs.images)
     assert torch.equal(ours.satisfied, theirs.satisfied) and torch.equal(ours.mse, theirs.mse)
+    chunked = draw(loaded, num_samples=2, generator=generators(1, 2, 3, 4), max_batch_size=3)
+    assert torch.equal(chunked.constraint_map, theirs.constraint_map)
 
 
 # what goes in --------------------------------------------------------------------------------------------------------
