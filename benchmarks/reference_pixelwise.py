@@ -44,6 +44,8 @@ LAMBDAS = (0.01, 0.1, 1.0, 3.0, 10.0, 100.0, 1000.0)
 # peak / 4 * e nats under Poisson noise and (concentration + 1) / 2 * e under a Beta; |e| is 0.1 at 10 * e^2 = 0.1.
 VARIANTS = {
     "unet_res": "--constraint_weight 10",
+    "unet_res, best": "--constraint_weight 10 --validation_size 2000 --save_best fid mse --save_best_steps 200 "
+    "--save_best_samples 1000",
     "up_dil": "--architecture up_dil --constraint_weight 10",
     "up_encdec": "--architecture up_encdec --constraint_weight 10",
     "unet": "--architecture unet --constraint_weight 10",
@@ -170,7 +172,8 @@ class Study:
         """Train and judge everything; the table, and the picture of the first seed's runs."""
         results = Results(self.folder / "results.json", self.args)
         if self.args.variants:
-            runs = VARIANTS
+            own = f" --extractor {self.args.extractor}"
+            runs = {name: options + own * ("--save_best" in options) for name, options in VARIANTS.items()}
         else:
             runs = {f"lambda {weight:g}": f"--constraint_weight {weight}" for weight in self.args.lambdas}
             runs["CGAN"] = "--conditioning cgan"
@@ -178,12 +181,12 @@ class Study:
         figures: dict[str, list[dict[str, float]]] = {name: [] for name in (*runs, "unconditional GAN")}
         for seed in range(self.args.seeds):
             for name, options in runs.items():
-                folder = self.train(name.replace(" ", "-"), "pixelwise", f"{shape} {options}", seed)
+                folder = self.train(folder_name(name), "pixelwise", f"{shape} {options}", seed)
                 figures[name].append(results.get(f"{name}, seed {seed}", partial(self.judge, folder)))
             folder = self.train("gan", "gan", "", seed)
             measure = partial(self.judge_unconditional, folder)
             figures["unconditional GAN"].append(results.get(f"unconditional GAN, seed {seed}", measure))
-        self.picture([name.replace(" ", "-") for name in runs])
+        self.picture([folder_name(name) for name in runs])
         figures["mean image"] = [results.get("mean image", self.judge_mean_image)]
         figures["training images"] = [results.get("training images", self.judge_training_images)]
         return table(figures)
@@ -207,6 +210,11 @@ class Study:
                 kept = constraint_picture(output.constraint_map[::6])[:, None]
                 pictures[name] = image_grid(torch.cat([rows, kept], 1).flatten(0, 1), columns=16)
         stack_pictures(pictures).save(self.folder / "pixelwise.png")
+
+
+def folder_name(name: str) -> str:
+    """Of a run."""
+    return name.replace(",", "").replace(" ", "-")
 
 
 def table(figures: dict[str, list[dict[str, float]]]) -> str:
