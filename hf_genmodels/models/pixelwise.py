@@ -96,7 +96,7 @@ class PixelwiseGenerator(ModelMixin, ConfigMixin):
                 f"{2 * multiple}; use one (--resolution)"
             )
         known = in_channels + 1
-        self.body: nn.Module
+        self.body: _UpNet | _UNetRes | _UpDil | _UpEncDec | _EncDec
         if architecture == "dcgan":
             self.body = _UpNet(known, self.latent_shape, width)
         elif architecture == "unet_res":

@@ -100,7 +100,7 @@ def test_unet_res_is_the_table():
 
 
 def texture(architecture: str, num_residual_blocks: int = 0) -> PixelwiseGenerator:
-    """The thesis' networks for grey textures, a tenth as wide as these and of a fifth of their 160 pixels."""
+    """The thesis' networks for grey textures, an eighth as wide and for a fifth of their 160 pixels."""
     return PixelwiseGenerator(1, 32, 3, architecture, 8, num_residual_blocks, num_halvings=3)
 
 
