@@ -70,6 +70,13 @@ class DataArguments:
         default="conditioning_image",
         metadata={"help": "Image to image: the column of the images to translate (domain A, where both are columns)."},
     )
+    conditioning_image_columns: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Image to image: several columns whose images are the channels of the input, in this order, such "
+            "as `rgb depth`. They have one size each example; kinds and units may differ."
+        },
+    )
     target_image_column: str = field(
         default="target_image",
         metadata={"help": "Image to image: the column of the images to translate to (domain B)."},

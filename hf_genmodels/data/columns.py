@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
 import zlib
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import datasets
@@ -16,8 +18,8 @@ from ..errors import UserError
 from ..sizes import height_width
 from . import builtin
 from .arguments import DataArguments
-from .conversion import warn_of_dark
-from .decoding import Reader
+from .conversion import Conversion, warn_of_dark
+from .decoding import BadImage, Encoded, Reader, Stack, opened, stored_file
 from .features import (
     HalvedColumn,
     ImageColumn,
@@ -31,16 +33,19 @@ from .features import (
 )
 from .folders import Domain
 from .glances import digest
-from .resizing import middle, resize
+from .label_maps import count_pixels, default_colors, nearest, palette_colors, read_names
+from .resizing import middle, resize, resized_shape
 from .sets import HELD_OUT, SUBSET, ArrayDataset, LazyDataset, generator
 from .sharing import Share
 from .sources import Source, open_source
-from .spec import DataSpec, fingerprint
+from .spec import DataSpec, LabelMaps, Part, fingerprint
 from .streams import ImageDataset, StreamedDataset
 from .survey import Expected, Headers, Survey, preview
 
 # Sets whose decoded size is at most this are held in memory.
 IN_MEMORY_BYTES = 2 * 1024**3
+# The option whose columns may be of several kinds.
+STACKED_INPUTS = "conditioning_image_columns"
 # "training" is augmented and cut to max_train_samples; neither it nor "validation" holds the excluded label.
 Role = Literal["training", "validation", "evaluation"]
 
@@ -50,13 +55,18 @@ class Choice:
     """Columns by name, and the option that named them; several are the channels of one image.
 
     `otherwise` ends the complaint that there is no such column: what else a user may do. `half` is the part of each
-    image that is meant.
+    image that is meant; `label_maps` says of label maps what their values stand for.
     """
 
     columns: tuple[str, ...]
     option: str
     otherwise: str = ""
     half: Literal["left", "right"] | None = None
+    label_maps: LabelMaps | None = None
+
+    def conversion(self, args: DataArguments) -> Conversion:
+        """What is done to modes and values: of label maps nothing."""
+        return args.conversion if self.label_maps is None else Conversion(label_maps=self.label_maps)
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,9 @@ class Origin(Protocol):
 
     def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
         """The name of the file in each row, below the split's folder and without ending; None where there is none."""
+
+    def label_names(self, choice: Choice) -> tuple[str, ...] | None:
+        """The names of the classes of label maps, where the data say them."""
 
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         """The rows to use, ascending; empty for a stream, which is used as it comes."""
@@ -182,14 +195,14 @@ def _spec(
     )
 
 
-def _reader(args: DataArguments, expected: Expected, role: Role) -> Reader:
+def _reader(args: DataArguments, expected: Expected, role: Role, conversion: Conversion) -> Reader:
     return Reader(
         expected.kind,
         expected.size,
         None if args.resolution is None else height_width(args.resolution),
         args.center_crop or role != "training",
         None if args.crop_size is None else height_width(args.crop_size),
-        args.conversion,
+        conversion,
         args.center_crop_fraction,
         args.resize_mode or "cover",
     )
@@ -224,6 +237,9 @@ class BuiltinOrigin:
     def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
         raise UserError("built-in sets hold pairs in one set: leave out --dataset_name_b")
 
+    def label_names(self, choice: Choice) -> tuple[str, ...] | None:
+        return self._content(self.args.train_split).label_names.get(choice.columns[0])
+
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         content = self._content(split)
         rows = _choose(self.args, role, seed, len(content.pixels), content.labels, content.class_names)
@@ -232,25 +248,18 @@ class BuiltinOrigin:
         return rows
 
     def load(self, choice: Choice, split: str, role: Role, rows: np.ndarray, expected: Expected | None) -> Loaded:
-        args, content = self.args, self._content(split)
+        args, content, maps = self.args, self._content(split), choice.label_maps
+        for column in choice.columns:
+            self._check_column(content, column, choice)
         columns = {"image": content.pixels, **content.columns}
-        (column,) = choice.columns
-        if column not in columns:
-            raise UserError(
-                f"{self.name} has no column {column!r}: choose --{choice.option} from "
-                f"{', '.join(columns)}{choice.otherwise}"
-            )
-        pixels = columns[column][rows]
+        chosen = [columns[column] for column in choice.columns]
+        pixels = np.concatenate([each[rows] for each in chosen], axis=1) if len(chosen) > 1 else chosen[0][rows]
         if pixels.ndim == 2:
             _refuse_image_options(args, self.name)
         elif args.resolution is not None:
-            resolution = height_width(args.resolution)
-            mode, images = args.resize_mode or "cover", [np.moveaxis(image, 0, 2) for image in pixels]
-            if args.center_crop_fraction is not None:
-                images = [middle(each, args.center_crop_fraction) for each in images]
-            images = [resize(each, resolution, content.value_scale, mode) for each in images]
-            pixels = np.moveaxis(np.stack(images), 3, 1)
-        config, scale, stored = args.dataset_config_name, content.value_scale, pixels.shape[1:]
+            pixels = _resized(pixels, args, content.value_scale, maps is not None)
+        scale = content.value_scale if maps is None else 1.0
+        config, stored = args.dataset_config_name, pixels.shape[1:]
         shape = stored if args.size is None else (stored[0], *args.size)
         if any(side < wanted for side, wanted in zip(stored[1:], shape[1:], strict=True)):
             raise UserError(
@@ -258,10 +267,65 @@ class BuiltinOrigin:
                 f"{shape[1]}x{shape[2]} out of them: give a smaller --crop_size, or --resolution to enlarge them"
             )
         spec = _spec(self.name, config, split, shape, scale, content.class_names, pixels, stored)
-        spec = dataclasses.replace(spec, mirrored_channels=content.mirrored_channels.get(column))
+        spec = dataclasses.replace(spec, mirrored_channels=_mirrored(content, choice.columns))
+        if choice.option == STACKED_INPUTS:
+            parts = (Part(c, each.shape[1], scale) for c, each in zip(choice.columns, chosen, strict=True))
+            spec = dataclasses.replace(spec, parts=tuple(parts))
+        if maps is not None:
+            spec = dataclasses.replace(spec, label_maps=_described(maps, count_pixels(pixels, maps.num_classes)))
         labels = None if content.labels is None else content.labels[rows]
         extras = {name: values[rows] for name, values in content.extras.items()}
         return Loaded(ArrayDataset(pixels, spec, labels, args.random_flip and role == "training", extras), rows)
+
+    def _check_column(self, content: builtin.BuiltinSplit, column: str, choice: Choice) -> None:
+        """Refuse a column that is not there, label maps as images, and images as label maps."""
+        columns = ["image", *content.columns]
+        if column not in columns:
+            raise UserError(
+                f"{self.name} has no column {column!r}: choose --{choice.option} from "
+                f"{', '.join(columns)}{choice.otherwise}"
+            )
+        if (column in content.label_names) == (choice.label_maps is None):
+            holds = (
+                "images, no label maps" if choice.label_maps else "label maps: they are targets, --target_kind labels"
+            )
+            raise UserError(f"column {column!r} of {self.name} holds {holds}; choose another --{choice.option}")
+        if choice.label_maps is not None and choice.label_maps.num_classes < len(content.label_names[column]):
+            known = " ".join(content.label_names[column])
+            raise UserError(f"--label_names: column {column!r} of {self.name} has the classes {known}; name them all")
+
+
+def _resized(pixels: np.ndarray, args: DataArguments, value_scale: float, are_labels: bool) -> np.ndarray:
+    """Images `(examples, channels, height, width)` at the size that is asked for."""
+    assert args.resolution is not None
+    resolution, mode = height_width(args.resolution), args.resize_mode or "cover"
+    images = [np.moveaxis(image, 0, 2) for image in pixels]
+    if args.center_crop_fraction is not None:
+        images = [middle(each, args.center_crop_fraction) for each in images]
+    if are_labels:
+        shape = resized_shape(*images[0].shape[:2], resolution, mode)
+        resized = [nearest(each, shape) for each in images]
+    else:
+        resized = [resize(each, resolution, value_scale, mode) for each in images]
+    return np.moveaxis(np.stack(resized), 3, 1)
+
+
+def _mirrored(content: builtin.BuiltinSplit, columns: Sequence[str]) -> tuple[int, ...] | None:
+    """`DataSpec.mirrored_channels` of columns whose images are the channels of one."""
+    order: list[int] = []
+    for column in columns:
+        pixels = content.pixels if column == "image" else content.columns[column]
+        own = content.mirrored_channels.get(column, tuple(range(pixels.shape[1])))
+        order += [len(order) + channel for channel in own]
+    return None if order == sorted(order) else tuple(order)
+
+
+def _described(
+    maps: LabelMaps, pixels: np.ndarray, colors: tuple[tuple[int, int, int], ...] | None = None
+) -> LabelMaps:
+    """Label maps of a split whose pixels have been counted."""
+    colors = maps.colors or colors or default_colors(maps.num_classes)
+    return dataclasses.replace(maps, colors=colors, pixels=tuple(map(int, pixels)))
 
 
 class SourceOrigin:
@@ -286,13 +350,17 @@ class SourceOrigin:
 
     def _images(self, choice: Choice, split: str) -> Images:
         data, place = self.source.splits[split], self._place(split)
-        if choice.option == "image_columns":
-            return StackedColumns(data, choice.columns, place)
+        if choice.option in ("image_columns", STACKED_INPUTS):
+            return StackedColumns(data, choice.columns, place, choice.option, mixed=choice.option == STACKED_INPUTS)
         column = ImageColumn(data, choice.columns[0], place, choice.option, choice.otherwise)
         return column if choice.half is None else HalvedColumn(column, right=choice.half == "right")
 
     def file_names(self, choice: Choice, split: str) -> Sequence[str | None]:
         return file_names(self._images(choice, split), self.source.roots.get(split))
+
+    def label_names(self, choice: Choice) -> tuple[str, ...] | None:
+        folder = self.args.train_data_dir or self.args.dataset_name
+        return None if folder is None else read_names(Path(folder))
 
     def rows(self, split: str, role: Role, seed: int) -> np.ndarray:
         data = self.source.splits[split]
@@ -310,12 +378,13 @@ class SourceOrigin:
         if isinstance(images, ImageColumn) and isinstance(data, datasets.IterableDataset):
             return self._streamed(images, split, role, column, expected)
         names = None if column is None else column.class_names
-        survey = Survey(args, images, self.share)
+        conversion, maps = choice.conversion(args), choice.label_maps
+        survey = Survey(args, images, self.share, conversion)
         headers, listed = survey.headers(rows), rows
         expected = expected or survey.expected(headers)
         if expected.kind.vector:
             _refuse_image_options(args, self.source.name)
-        reader = _reader(args, expected, role)
+        reader = _reader(args, expected, role, conversion)
         rows = survey.matching(headers, reader)
         shapes = {reader.target_shape(header) for header in headers.of(rows).distinct()[0]}
         shape = next(iter(shapes))
@@ -326,12 +395,16 @@ class SourceOrigin:
             rows, pixels = survey.decode(rows, reader, shape)
             survey.report()
             spec = _spec(*described, reader.shape, expected.kind.value_scale, names, pixels, shape)
+            counts = None if maps is None else count_pixels(pixels, maps.num_classes)
+            spec = self._completed(spec, choice, images, rows, counts)
             if role == "training":
                 warn_of_dark(pixels, expected.kind, self._place(split))
             dataset: ImageDataset = ArrayDataset(pixels, spec, None if labels is None else labels[rows], flip)
             return Loaded(dataset, rows, expected, headers, images)
-        glances = survey.glances(listed)
-        if args.on_bad_image == "skip":
+        glances, counts = survey.glances(listed), None
+        if maps is not None:
+            rows, counts = survey.counted(rows, reader, maps.num_classes)
+        elif args.on_bad_image == "skip":
             rows = survey.readable(rows, reader)
         else:
             survey.whole(rows, reader, glances["whole"][np.searchsorted(listed, rows)])
@@ -342,8 +415,29 @@ class SourceOrigin:
         # Of all images, bad ones as well: a run that stopped at one may go on without it.
         known_by = fingerprint(*described, spec.shape, len(listed))
         spec = dataclasses.replace(spec, fingerprint=known_by, files=digest(glances))
+        spec = self._completed(spec, choice, images, rows, counts)
         dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
         return Loaded(dataset, rows, expected, headers, images)
+
+    @staticmethod
+    def _completed(
+        spec: DataSpec, choice: Choice, images: Images, rows: np.ndarray, counts: np.ndarray | None
+    ) -> DataSpec:
+        """With what the first image tells of all: the parts of a stack, the colours of label maps."""
+        (record,) = images.fetch(rows[:1])
+        if isinstance(record, Stack) and record.mixed:
+            parts = []
+            for column, part in zip(choice.columns, record.parts, strict=True):
+                with opened(part, choice.conversion(DataArguments())) as (header, _):
+                    parts.append(Part(column, header.kind.channels, header.kind.value_scale))
+            spec = dataclasses.replace(spec, parts=tuple(parts))
+        if choice.label_maps is not None and counts is not None:
+            colors = None
+            if isinstance(record, Encoded):
+                with contextlib.suppress(BadImage, OSError), stored_file(record) as file:
+                    colors = palette_colors(file, choice.label_maps.num_classes)
+            spec = dataclasses.replace(spec, label_maps=_described(choice.label_maps, counts, colors))
+        return spec
 
     def _streamed(
         self, images: ImageColumn, split: str, role: Role, labels: LabelColumn | None, expected: Expected | None
@@ -359,7 +453,7 @@ class SourceOrigin:
         kind = expected.kind
         if kind.vector:
             _refuse_image_options(args, self.source.name)
-        reader = _reader(args, expected, role)
+        reader = _reader(args, expected, role, args.conversion)
         dataset = StreamedDataset(
             images,
             None if labels is None else labels.column,

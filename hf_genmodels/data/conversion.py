@@ -10,6 +10,8 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from .spec import LabelMaps
+
 # Of red, green and blue in grey, as Pillow has them (ITU-R 601-2).
 LUMA = np.array([0.299, 0.587, 0.114])
 # Images whose largest value is at most this share of white are warned of: 14 bits in 16.
@@ -31,6 +33,7 @@ class Kind(NamedTuple):
         value_scale: The stored value that means white.
         dtype: Name of the numpy type the values are kept in.
         vector: Whether it is no image at all.
+        labels: Whether the values are numbers of classes.
     """
 
     label: str
@@ -38,6 +41,7 @@ class Kind(NamedTuple):
     value_scale: float
     dtype: str
     vector: bool = False
+    labels: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,12 @@ class Conversion:
     Attributes:
         mode: "rgb" or "grey": images of 3 channels or of 1, in their own precision; None leaves them as they are.
         value_range: The stored values that become black and white; those beyond are cut. None for those of the type.
+        label_maps: What the values stand for, if they are numbers of classes: then they are kept exactly.
     """
 
     mode: Literal["rgb", "grey"] | None = None
     value_range: tuple[float, float] | None = None
+    label_maps: LabelMaps | None = None
 
     def kind(self, kind: Kind) -> Kind:
         """What an image of this kind becomes.
@@ -58,7 +64,7 @@ class Conversion:
         Raises:
             BadImage: Its channels are neither those of grey nor of RGB.
         """
-        if kind.vector:
+        if kind.vector or kind.labels:
             return kind
         if self.mode is not None:
             if kind.channels not in (1, 3):
@@ -91,7 +97,7 @@ class Conversion:
             BadImage: It holds NaN or infinite values, which no range has.
         """
         pixels = load()
-        if stored.vector:
+        if stored.vector or stored.labels:
             return pixels
         if self.mode == "rgb" and pixels.shape[2] == 1:
             pixels = np.repeat(pixels, 3, axis=2)
@@ -119,7 +125,7 @@ def warn_of_dark(pixels: np.ndarray, kind: Kind, place: str) -> None:
         kind: What they are.
         place: Where they are from, in words.
     """
-    if kind.vector or not pixels.size or (largest := float(pixels.max())) > DARK * kind.value_scale:
+    if kind.vector or kind.labels or not pixels.size or (largest := float(pixels.max())) > DARK * kind.value_scale:
         return
     whole = kind.dtype != "float32"
     white = 2 ** math.ceil(math.log2(largest + 1)) - 1 if whole and largest > 0 else largest

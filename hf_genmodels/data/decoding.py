@@ -19,6 +19,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.JpegImagePlugin import JpegImageFile
 
 from .conversion import AS_STORED, BadImage, Conversion, Kind
+from .label_maps import check_array, check_picture, checked, label_kind, nearest, picture_labels
 from .listing import UNREADABLE
 from .resizing import LANCZOS, ResizeMode, center, central_shape, middle, reduction, resize_to, resized_shape
 
@@ -38,9 +39,17 @@ class Encoded:
 
 @dataclass(frozen=True)
 class Stack:
-    """An image whose channels are stored as several ones."""
+    """An image whose channels are stored as several ones.
+
+    Attributes:
+        parts: The images, of one size.
+        option: Which option named their columns.
+        mixed: Whether they may be of several kinds; where types or units differ, the stack is float32 in [0, 1].
+    """
 
     parts: tuple[Encoded | np.ndarray, ...]
+    option: str = "image_columns"
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,9 @@ DEEP_MODES = ("I;16", "I;16B", "I;16L", "I", "F")
 
 
 def _pillow_kind(image: Image.Image, conversion: Conversion) -> Kind:
+    if conversion.label_maps is not None:
+        check_picture(image)
+        return label_kind(conversion.label_maps)
     if conversion.mode is None:
         if "transparency" in image.info or "A" in image.getbands():
             raise BadImage(
@@ -130,6 +142,9 @@ def _pillow_pixels(
 
 
 def _array_header(array: np.ndarray, conversion: Conversion) -> Header:
+    if conversion.label_maps is not None:
+        check_array(array)
+        return Header(label_kind(conversion.label_maps), array.shape[0], array.shape[1])
     if array.ndim not in (1, 2, 3) or array.size == 0:
         raise BadImage(f"has shape {array.shape}: store (height, width) or (height, width, channels)")
     if array.ndim == 1:
@@ -189,8 +204,8 @@ def opened(record: Record, conversion: Conversion = AS_STORED) -> Iterator[tuple
     if isinstance(record, Stack):
         with ExitStack() as files:
             parts = [files.enter_context(_opened_part(part, conversion)) for part in record.parts]
-            header = _stacked_header([header for header, _ in parts])
-            yield header, lambda reduce=1, shape=None: np.concatenate([pixels() for _, pixels in parts], axis=2)
+            header = _stacked_header([header for header, _ in parts], record)
+            yield header, lambda reduce=1, shape=None: _stacked(header.kind, parts)
         return
     if isinstance(record, Half):
         with opened(record.whole, conversion) as (header, whole):
@@ -223,6 +238,8 @@ def opened(record: Record, conversion: Conversion = AS_STORED) -> Iterator[tuple
             header = Header(_pillow_kind(image, conversion), height, width)
 
             def load(reduce: int = 1, shape: tuple[int, int] | None = None) -> np.ndarray:
+                if conversion.label_maps is not None:
+                    return picture_labels(image, turn != 1)
                 return _pillow_pixels(image, turn != 1, conversion, reduce, shape)
 
             yield _converted(header, load, conversion)
@@ -239,6 +256,9 @@ def _with_channels(array: np.ndarray) -> np.ndarray:
 
 
 def _converted(header: Header, load: Load, conversion: Conversion) -> tuple[Header, Load]:
+    maps = conversion.label_maps
+    if maps is not None:
+        return header, lambda reduce=1, shape=None: checked(load(), maps)
     kind = conversion.kind(header.kind)
     return header._replace(kind=kind), lambda reduce=1, shape=None: conversion.pixels(
         header.kind, lambda: load(reduce, shape)
@@ -264,20 +284,33 @@ def _half_header(header: Header) -> Header:
     return header._replace(width=header.width // 2)
 
 
-def _stacked_header(headers: list[Header]) -> Header:
+def _stacked_header(headers: list[Header], stack: Stack) -> Header:
     first = headers[0]
-    if first.kind.vector:
-        raise BadImage("is stacked from vectors: name columns of images in --image_columns")
-    for header in headers[1:]:
-        if header != first:
+    for header in headers:
+        if header.kind.vector:
+            raise BadImage(f"is stacked from vectors: name columns of images in --{stack.option}")
+        if header != first and (not stack.mixed or header[1:] != first[1:]):
+            alike = "of one size" if stack.mixed else "alike"
             raise BadImage(
                 f"is stacked from {first.kind.label} of {first.height}x{first.width} and {header.kind.label} of "
-                f"{header.height}x{header.width}: all columns of --image_columns must be alike"
+                f"{header.height}x{header.width}: all columns of --{stack.option} must be {alike}"
             )
-    kind = first.kind
-    return first._replace(
-        kind=kind._replace(label=f"{len(headers)} x {kind.label}", channels=kind.channels * len(headers))
-    )
+    kinds = [header.kind for header in headers]
+    kind, channels = kinds[0], sum(each.channels for each in kinds)
+    if len(set(kinds)) == 1:
+        return first._replace(kind=kind._replace(label=f"{len(kinds)} x {kind.label}", channels=channels))
+    if len({(each.dtype, each.value_scale) for each in kinds}) > 1:
+        kind = kind._replace(value_scale=1.0, dtype="float32")
+    return first._replace(kind=kind._replace(label=" + ".join(each.label for each in kinds), channels=channels))
+
+
+def _stacked(kind: Kind, parts: list[tuple[Header, Load]]) -> np.ndarray:
+    """The images of a stack as one, in its unit."""
+    images = []
+    for header, load in parts:
+        pixels = load().astype(kind.dtype, copy=False)
+        images.append(pixels if header.kind.value_scale == kind.value_scale else pixels / header.kind.value_scale)
+    return np.concatenate(images, axis=2).astype(kind.dtype, copy=False)
 
 
 def _first_line(error: Exception) -> str:
@@ -381,7 +414,10 @@ class Reader:
         if shape is not None and pixels.shape[:2] != shape:
             stored = header.height, header.width
             extent = stored if pixels.shape[:2] == stored else (header.height / reduce, header.width / reduce)
-            pixels = resize_to(pixels, shape, extent, self.kind.value_scale)
+            if self.kind.labels:
+                pixels = nearest(pixels, shape)
+            else:
+                pixels = resize_to(pixels, shape, extent, self.kind.value_scale)
         if self.center_crop and self.cropped is not None:
             pixels = center(pixels, self.cropped)
         return np.ascontiguousarray(np.moveaxis(pixels, 2, 0))

@@ -112,22 +112,27 @@ class StackedColumns:
         split: The split.
         columns: Names of the columns, in the order of the channels.
         place: Words for the split in error messages.
+        option: Which option named the columns.
+        mixed: Whether the images may be of several kinds, see `Stack`.
 
     Raises:
         UserError: There is no such column, it holds no images, or the split is streamed.
     """
 
-    def __init__(self, split: Split, columns: Sequence[str], place: str) -> None:
+    def __init__(
+        self, split: Split, columns: Sequence[str], place: str, option: str = "image_columns", mixed: bool = False
+    ) -> None:
         if isinstance(split, datasets.IterableDataset):
-            raise UserError("--image_columns and --streaming exclude each other: leave out --streaming")
+            raise UserError(f"--{option} and --streaming exclude each other: leave out --streaming")
         self.split = split
         self.place = place
-        self.parts = [ImageColumn(split, column, place, "image_columns") for column in columns]
+        self.option, self.mixed = option, mixed
+        self.parts = [ImageColumn(split, column, place, option) for column in columns]
 
     def fetch(self, rows: np.ndarray) -> Sequence[Record]:
         """The images of some rows; `rows` is ascending."""
         parts = zip(*(part.fetch(rows) for part in self.parts), strict=True)
-        return [Stack(tuple(records)) for records in parts]
+        return [Stack(tuple(records), self.option, self.mixed) for records in parts]
 
     def where(self, row: int, record: Record) -> str:
         """Words that tell a user which image is meant."""

@@ -11,7 +11,8 @@ import numpy as np
 
 from ..errors import UserError
 from .arguments import DataArguments
-from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
+from .columns import STACKED_INPUTS, Choice, Loaded, Origin, Role, is_builtin, open_origin
+from .label_maps import check_names
 from .layouts import RESERVED_EVERY, TwoImageDataset
 from .sets import RESERVED, generator
 from .sharing import ALONE, Share
@@ -126,6 +127,14 @@ def _check(args: DataArguments, layout: Layout) -> None:
             "--conditioning_image_column and --target_image_column are both %s: every image is its own target",
             args.target_image_column,
         )
+    if args.conditioning_image_columns is not None and len(set(args.conditioning_image_columns)) < 2:
+        raise UserError("--conditioning_image_columns names fewer than two columns: give --conditioning_image_column")
+    if layout.label_maps is not None:
+        for option in ("side_by_side", "image_columns"):
+            if getattr(args, option):
+                raise UserError(
+                    f"--{option} and --target_kind labels exclude each other: label maps are a column alone"
+                )
     if args.streaming and layout.kind != "image":
         raise UserError("examples of two images cannot be streamed: leave out --streaming")
 
@@ -147,7 +156,7 @@ def _check_held_out(args: DataArguments) -> None:
 
 def _unused(args: DataArguments, layout: Layout) -> tuple[str, ...]:
     """Options that say nothing about these examples."""
-    columns = ("conditioning_image_column", "target_image_column")
+    columns = ("conditioning_image_column", "target_image_column", STACKED_INPUTS)
     second = ("dataset_name_b", "train_data_dir_b")
     if layout.kind not in TWO_SIDED:
         return (*second, *columns, "side_by_side", "direction")
@@ -195,10 +204,18 @@ class _Loader:
             self.choices = (dataclasses.replace(image, half="left"), dataclasses.replace(image, half="right"))
         elif two_sided:
             condition = Choice((args.conditioning_image_column,), "conditioning_image_column", self._otherwise())
+            if args.conditioning_image_columns is not None:
+                condition = Choice(tuple(args.conditioning_image_columns), STACKED_INPUTS)
             target = Choice((args.target_image_column,), "target_image_column", self._otherwise())
             self.choices = (condition, stacked or target)
         if two_sided and args.direction == "b_to_a":
             self.first, self.second, self.choices = self.second, self.first, self.choices[::-1]
+        if layout.label_maps is not None:
+            maps = layout.label_maps
+            if maps.names is None:
+                maps = dataclasses.replace(maps, names=self.second.label_names(self.choices[1]))
+            check_names(maps, self.second.name)
+            self.choices = (self.choices[0], dataclasses.replace(self.choices[1], label_maps=maps))
         self.splits = [split for split in self.first.splits if split in self.second.splits]
 
     def _otherwise(self) -> str:

@@ -45,7 +45,7 @@ def finished(batch: Batch, specs: Mapping[str, DataSpec], channels_last: bool = 
 
 
 def to_network(values: Tensor, spec: DataSpec, channels_last: bool = False) -> Tensor:
-    """Stored values to what a network sees: float32 in [-1, 1] for images, unchanged for vectors.
+    """Stored values to what a network sees: float32 in [-1, 1] for images, int64 for label maps; vectors unchanged.
 
     Args:
         values: `(batch, *spec.shape)`.
@@ -54,6 +54,8 @@ def to_network(values: Tensor, spec: DataSpec, channels_last: bool = False) -> T
     """
     if spec.size is None:
         return values
+    if spec.label_maps is not None:
+        return values.to(torch.int64)
     half, channels_last = spec.value_scale / 2, channels_last and spec.channels > 1
     if values.device.type == "cpu":
         return _on_host(values, half, channels_last)

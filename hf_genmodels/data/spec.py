@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ..sizes import as_sample_size
 
@@ -13,6 +13,42 @@ LayoutKind = Literal["image", "pair", "domains", "reserved"]
 
 # The order of (I0, I45, I90, I135) in a mirror, where 45 degrees are 135.
 MIRRORED_ANGLES = (0, 3, 2, 1)
+
+
+class Part(NamedTuple):
+    """One of several images whose channels are those of an input.
+
+    Attributes:
+        name: Of its column.
+        channels: Its own.
+        value_scale: Its stored value that means white.
+    """
+
+    name: str
+    channels: int
+    value_scale: float
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """What the values of label maps stand for: each pixel holds the number of a class.
+
+    Attributes:
+        names: Of the classes 0, 1, ...; None where the data shall say them.
+        ignore_index: The value of pixels that belong to no class: neither learnt nor measured.
+        colors: Red, green and blue of each class, 0 to 255; None where nothing was read yet.
+        pixels: How many pixels of the split each class has, as stored or resized; None where nothing was read yet.
+    """
+
+    names: tuple[str, ...] | None = None
+    ignore_index: int = 255
+    colors: tuple[tuple[int, int, int], ...] | None = None
+    pixels: tuple[int, ...] | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """How many classes there are."""
+        return len(self.names or ())
 
 
 @dataclass(frozen=True)
@@ -34,6 +70,9 @@ class DataSpec:
             they keep theirs. Light seen through a polariser at 45 degrees is seen at 135 degrees in a mirror.
         files: 12 hexadecimal digits that stand for the sizes and parts of the stored images where these are decoded
             one by one; None where `fingerprint` knows their content, and where they are streamed.
+        label_maps: What the values stand for where the images are label maps, which a batch holds as int64 class
+            numbers, `(batch, 1, height, width)`; None for images.
+        parts: The images that make up one, where several columns were stacked as an input; None for whole images.
     """
 
     name: str
@@ -46,6 +85,8 @@ class DataSpec:
     other: DataSpec | None = None
     mirrored_channels: tuple[int, ...] | None = None
     files: str | None = None
+    label_maps: LabelMaps | None = None
+    parts: tuple[Part, ...] | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -73,10 +114,12 @@ class Layout:
             `image_a` and `image_b`. "reserved": `image` and `constraint_image`, the latter from a fifth of the split
             that is never an `image`.
         mirrored_channels: `DataSpec.mirrored_channels` of the second image.
+        label_maps: What the values of the second image stand for, where it is a label map.
     """
 
     kind: LayoutKind = "image"
     mirrored_channels: tuple[int, ...] | None = None
+    label_maps: LabelMaps | None = None
 
 
 def fingerprint(

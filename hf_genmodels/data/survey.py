@@ -15,9 +15,11 @@ import numpy as np
 
 from ..errors import UserError
 from .arguments import DataArguments
+from .conversion import Conversion
 from .decoding import BadImage, Header, Kind, Reader, Record, opened
 from .features import ImageColumn, Images, reading
 from .glances import GLANCE, glance
+from .label_maps import count_pixels
 from .sets import SKIP_HINT
 from .sharing import Share
 
@@ -116,12 +118,16 @@ class Survey:
         args: The user's options.
         images: The column.
         share: Which of the processes this is.
+        conversion: What is done to modes and values; by default what the options say.
     """
 
     CHUNK = 1000
 
-    def __init__(self, args: DataArguments, images: Images, share: Share) -> None:
+    def __init__(
+        self, args: DataArguments, images: Images, share: Share, conversion: Conversion | None = None
+    ) -> None:
         self.args = args
+        self.conversion = args.conversion if conversion is None else conversion
         self.images = images
         self.share = share
         self.skipped = Skipped()
@@ -160,7 +166,7 @@ class Survey:
             table = np.empty(len(part), HEADER)
             for row, record in self._records(part, "Looking at images"):
                 try:
-                    with opened(record, self.args.conversion) as (header, _):
+                    with opened(record, self.conversion) as (header, _):
                         kind = kinds.setdefault(header.kind, len(kinds))
                         table[count] = row, kind, header.height, header.width
                         count += 1
@@ -193,12 +199,12 @@ class Survey:
     def decode(self, rows: np.ndarray, reader: Reader, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Decodes all images, in each process: `(rows, pixels)` of those that could be."""
         pixels = np.empty((len(rows), *shape), dtype=reader.kind.dtype)
-        kept = self._some_left(self._read(rows, reader, pixels, self.skipped))
+        kept = self._some_left(self._read(rows, reader, self.skipped, pixels.__setitem__))
         return kept, pixels[: len(kept)]
 
     def readable(self, rows: np.ndarray, reader: Reader) -> np.ndarray:
         """The rows whose image can be decoded."""
-        parts = self._shared(lambda skipped: self._read(self.share.of(rows), reader, None, skipped))
+        parts = self._shared(lambda skipped: self._read(self.share.of(rows), reader, skipped))
         return self._some_left(np.concatenate(parts))
 
     def glances(self, rows: np.ndarray) -> np.ndarray:
@@ -227,9 +233,33 @@ class Survey:
             UserError: There is one.
         """
         doubtful = rows if reader.kind.dtype == "float32" else rows[~is_whole]
-        self._shared(lambda skipped: self._read(self.share.of(doubtful), reader, None, skipped))
+        self._shared(lambda skipped: self._read(self.share.of(doubtful), reader, skipped))
 
-    def _read(self, rows: np.ndarray, reader: Reader, into: np.ndarray | None, skipped: Skipped) -> np.ndarray:
+    def counted(self, rows: np.ndarray, reader: Reader, num_classes: int) -> tuple[np.ndarray, np.ndarray]:
+        """The rows whose label map can be read, and the pixels of each class in all of them, `(num_classes,)`.
+
+        Each is decoded, since a label without a class may be in any.
+        """
+
+        def look(skipped: Skipped) -> tuple[np.ndarray, np.ndarray]:
+            counts = np.zeros(num_classes, np.int64)
+
+            def count(_place: int, labels: np.ndarray) -> None:
+                counts[:] += count_pixels(labels, num_classes)
+
+            return self._read(self.share.of(rows), reader, skipped, count), counts
+
+        kept, pixels = zip(*self._shared(look), strict=True)
+        return self._some_left(np.concatenate(kept)), np.sum(pixels, axis=0)
+
+    def _read(
+        self,
+        rows: np.ndarray,
+        reader: Reader,
+        skipped: Skipped,
+        use: Callable[[int, np.ndarray], None] | None = None,
+    ) -> np.ndarray:
+        """The rows whose image can be decoded; `use` gets each, and how many came before it."""
         is_kept, count = np.zeros(len(rows), bool), 0
         for index, (row, record) in enumerate(self._records(rows, "Decoding images")):
             try:
@@ -237,8 +267,8 @@ class Survey:
             except BadImage as error:
                 self._bad(row, record, error, skipped)
                 continue
-            if into is not None:
-                into[count] = pixels
+            if use is not None:
+                use(count, pixels)
             is_kept[index], count = True, count + 1
         return rows[is_kept]
 

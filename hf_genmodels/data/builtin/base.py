@@ -26,6 +26,7 @@ class BuiltinSplit:
             A name of `pixels` in its part of a pair is among them.
         mirrored_channels: For a column whose channels change places when the image is mirrored left to right, the
             order they then have: `mirrored = image[order][..., ::-1]`.
+        label_names: Names of the classes of those columns that are label maps, of uint8.
     """
 
     pixels: np.ndarray
@@ -35,6 +36,7 @@ class BuiltinSplit:
     extras: Mapping[str, np.ndarray] = field(default_factory=dict)
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     mirrored_channels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    label_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def refuse_config(name: str, config: str | None) -> None:

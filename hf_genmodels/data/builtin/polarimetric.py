@@ -1,4 +1,4 @@
-"""`builtin:polarimetric`: rendered scenes in colour, through polarisers at four angles, in grey and as depth.
+"""`builtin:polarimetric`: rendered scenes in colour, through polarisers, in grey, as depth and as label maps.
 
 What is where, and how it is lit, is drawn at random; what follows from it is physics (`polarimetric_scenes`), so every
 image is admissible: I0 + I90 = I45 + I135 and S0^2 >= S1^2 + S2^2, up to the rounding of float32.
@@ -13,7 +13,7 @@ import numpy as np
 from ...errors import UserError
 from ..spec import MIRRORED_ANGLES
 from .base import SPLITS, BuiltinSplit
-from .polarimetric_scenes import draw_scene, render
+from .polarimetric_scenes import KINDS, draw_scene, render
 
 NUM_IMAGES = {"train": 2_000, "test": 200}
 # Pixels, and whether the bodies of the test split are of a kind that is not in the training split.
@@ -40,7 +40,8 @@ def load_polarimetric(config: str | None, split: str) -> BuiltinSplit:
     and I135 change places); "intensity", `(examples, 1, size, size)`, the mean of those four, half of S0 = I0 + I90;
     "depth", `(examples, 1, size, size)`, the distance from the camera's plane, 1 for the sky; "masks", `(examples, 4,
     size, size)` of 0 and 1: where a sphere, a box, a cone (walls and ground are none of them), and where a glossy
-    surface of any kind is seen.
+    surface of any kind is seen; "labels", `(examples, 1, size, size)` of uint8: what is seen, a label map with the
+    classes `KINDS` (walls are boxes) to learn with --target_kind labels.
 
     Raises:
         UserError: There is no such variant.
@@ -57,5 +58,7 @@ def load_polarimetric(config: str | None, split: str) -> BuiltinSplit:
         "intensity": images["intensity"],
         "depth": images["depth"],
         "masks": images["masks"],
+        "labels": images["labels"],
     }
-    return BuiltinSplit(images["rgb"], 1.0, columns=columns, mirrored_channels={"target_image": MIRRORED_ANGLES})
+    mirrored = {"target_image": MIRRORED_ANGLES}
+    return BuiltinSplit(images["rgb"], 1.0, columns=columns, mirrored_channels=mirrored, label_names={"labels": KINDS})

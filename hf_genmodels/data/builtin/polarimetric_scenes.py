@@ -32,6 +32,8 @@ AMBIENT, LAMP = 0.4, 0.6
 # The lamp in a mirror: its brightness, and how narrow it is.
 GLARE, SHARPNESS = 4.0, 40.0
 TILE = 1.0
+# What a pixel can show, by class number.
+KINDS = ("sky", "ground", "sphere", "box", "cone")
 
 
 @dataclass(frozen=True)
@@ -200,7 +202,7 @@ MASKS = ("sphere", "box", "cone", "glossy")
 class _Surface:
     """What the pixels show: `(pixels,)`, or `(3, pixels)` for normal and albedo; distance is infinite for the sky.
 
-    `body` is the number of the body, -1 for ground and sky.
+    `body` is the number of the body, -1 for ground and sky; `kind` is the place in `KINDS`.
     """
 
     distance: np.ndarray
@@ -209,6 +211,7 @@ class _Surface:
     gloss: np.ndarray
     index: np.ndarray
     body: np.ndarray
+    kind: np.ndarray
 
 
 def _trace(scene: Scene, ray: np.ndarray) -> _Surface:
@@ -226,6 +229,7 @@ def _trace(scene: Scene, ray: np.ndarray) -> _Surface:
         np.full(distance.size, scene.ground.gloss),
         np.full(distance.size, scene.ground.index),
         np.full(distance.size, -1),
+        np.where(down, KINDS.index("ground"), KINDS.index("sky")),
     )
     for number, body in enumerate(scene.bodies):
         distance, normal = _HIT[body.kind](ray, body, scene.height)
@@ -236,6 +240,7 @@ def _trace(scene: Scene, ray: np.ndarray) -> _Surface:
         found.gloss[nearer] = body.material.gloss
         found.index[nearer] = body.material.index
         found.body[nearer] = number
+        found.kind[nearer] = KINDS.index(body.kind)
     return found
 
 
@@ -278,6 +283,7 @@ def render(scene: Scene, size: int) -> dict[str, np.ndarray]:
         so that unpolarised white is 1 behind each polariser. "intensity": the mean of the four, half of S0 = I0 + I90;
         it equals the mean of the colours. "depth": z / 20, 1 from there on and for the sky. "masks", which is uint8:
         1 where a sphere, a box or a cone is seen, and where whatever is seen is glossy, a channel each.
+        "labels", uint8: what the pixels show, the place in `KINDS`.
     """
     ray, right, up = _view(size)
     found = _trace(scene, ray)
@@ -304,4 +310,5 @@ def render(scene: Scene, size: int) -> dict[str, np.ndarray]:
         "depth": depth[None],
     }
     pictures = {name: image.reshape(-1, size, size).astype(np.float32) for name, image in images.items()}
-    return pictures | {"masks": _masks(scene, found).reshape(-1, size, size)}
+    masks, labels = _masks(scene, found), found.kind.astype(np.uint8)
+    return pictures | {"masks": masks.reshape(-1, size, size), "labels": labels.reshape(1, size, size)}
