@@ -72,6 +72,7 @@ _PUBLIC = {
     "LatentEDMPipeline": "hf_genmodels.pipelines.latent_edm",
     "LatentFlowMatchingPipeline": "hf_genmodels.pipelines.latent_flow_matching",
     "LatentScorePipeline": "hf_genmodels.pipelines.latent_score",
+    "LabelMapPipeline": "hf_genmodels.pipelines.label_maps",
     "Pix2PixPipeline": "hf_genmodels.pipelines.pix2pix",
     "PixelwisePipeline": "hf_genmodels.pipelines.pixelwise",
     "PolarimetricPipeline": "hf_genmodels.pipelines.polarimetric",
@@ -95,6 +96,7 @@ _PUBLIC = {
     "GaussianMixtureObjective": "hf_genmodels.objectives.gaussian_mixture",
     "GaussianObjective": "hf_genmodels.objectives.gaussian",
     "Pix2PixObjective": "hf_genmodels.objectives.pix2pix",
+    "LabelMapObjective": "hf_genmodels.objectives.label_maps",
     "PixelwiseObjective": "hf_genmodels.objectives.pixelwise",
     "PolarimetricObjective": "hf_genmodels.objectives.polarimetric",
     "ScoreObjective": "hf_genmodels.objectives.score",
@@ -115,6 +117,7 @@ _PUBLIC = {
     "register": "hf_genmodels.registration",
     "DataArguments": "hf_genmodels.data",
     "DataSpec": "hf_genmodels.data",
+    "LabelMaps": "hf_genmodels.data",
     "Layout": "hf_genmodels.data",
     "load_data": "hf_genmodels.data",
     # diffusers finds the loading methods of a component by these base classes of the library it names
@@ -126,7 +129,7 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from diffusers import ModelMixin, SchedulerMixin
 
-    from .data import DataArguments, DataSpec, Layout, load_data
+    from .data import DataArguments, DataSpec, LabelMaps, Layout, load_data
     from .errors import UserError
     from .families import FAMILIES, Family
     from .losses.gan import GANLoss
@@ -165,6 +168,7 @@ if TYPE_CHECKING:
     from .objectives.gan import GANObjective
     from .objectives.gaussian import GaussianObjective
     from .objectives.gaussian_mixture import GaussianMixtureObjective
+    from .objectives.label_maps import LabelMapObjective
     from .objectives.pix2pix import Pix2PixObjective
     from .objectives.pixelwise import PixelwiseObjective
     from .objectives.polarimetric import PolarimetricObjective
@@ -190,6 +194,7 @@ if TYPE_CHECKING:
     from .pipelines.gaussian import GaussianPipeline
     from .pipelines.gaussian_mixture import GaussianMixturePipeline
     from .pipelines.inverse_problem import InverseProblemPipeline
+    from .pipelines.label_maps import LabelMapPipeline
     from .pipelines.latent_ddpm import LatentDDPMPipeline
     from .pipelines.latent_edm import LatentEDMPipeline
     from .pipelines.latent_flow_matching import LatentFlowMatchingPipeline

@@ -218,7 +218,7 @@ def _value_scale(pipeline: GenerativePipeline, options: Mapping[str, Any]) -> fl
     """What 1 stands for in the data that the pipeline takes."""
     config = pipeline.config
     is_reversed = options.get("direction") == "b_to_a"
-    scale: float = config.value_scale if is_reversed else config.get("source_value_scale", config.value_scale)
+    scale: float = config["value_scale" if is_reversed or "source_value_scale" not in config else "source_value_scale"]
     return scale
 
 

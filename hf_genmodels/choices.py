@@ -24,6 +24,7 @@ TimeDistribution = Literal["uniform", "logit_normal"]
 ConstraintNoise = Literal["gaussian", "laplacian", "poisson", "beta"]
 PixelwiseConditioning = Literal["map", "cgan"]
 PixelLoss = Literal["l1", "mse"]
+TargetKind = Literal["image", "labels"]
 LeftInverse = Literal["authors", "orthogonal"]
 ConeLoss = Literal["relu", "proximal"]
 CodeRegularizer = Literal["none", "l1", "kl", "contractive"]
@@ -38,8 +39,10 @@ DiscriminatorNorm = Literal["batch", "instance", "layer", "none", "spectral"]
 NormStatistics = Literal["running", "batch"]
 TranslatorNorm = Literal["batch", "instance", "none"]
 TranslatorStatistics = Literal["running", "image"]
-# the last layer of a translator: each channel by itself, or polarimetric images of light that exists
-OutputHead = Literal["intensities", "cone"]
+# what a translator's last layer makes: each channel by itself in [-1, 1], polarimetric images of light that exists, or for
+# each pixel the unnormalised log probability of each class
+OutputHead = Literal["tanh", "cone", "logits"]
+PolarimetricHead = Literal["tanh", "cone"]
 IntensitySource = Literal["learned", "input"]
 # what a discriminator of polarimetric images is shown
 PolarimetricView = Literal["intensities", "stokes"]

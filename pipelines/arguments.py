@@ -98,8 +98,8 @@ def check_images(pipeline: Any, name: str, value: Any) -> Any:
     """Images as users give them: whatever tensors are among them hold numbers; the rest is `images.to_network`'s."""
     if isinstance(value, Tensor):
         check_dense(name, value)
-    elif isinstance(value, (list, tuple)):
-        for each in value:
+    elif isinstance(value, (list, tuple, Mapping)):
+        for each in value.values() if isinstance(value, Mapping) else value:
             check_images(pipeline, name, each)
     return value
 

@@ -25,7 +25,16 @@ from .stored import StoredPipeline
 
 Generators = torch.Generator | Sequence[torch.Generator] | None
 Direction = Literal["a_to_b", "b_to_a"]
-Measure = Literal["samples", "reconstructions", "likelihood", "anomalies", "translations", "violations", "completions"]
+Measure = Literal[
+    "samples",
+    "reconstructions",
+    "likelihood",
+    "anomalies",
+    "translations",
+    "label_maps",
+    "violations",
+    "completions",
+]
 Task = Literal["translate", "reconstruct", "denoise", "encode", "score"]
 
 
@@ -56,7 +65,8 @@ class GenerativePipeline(StoredPipeline):
 
     Attributes:
         measures: What can be measured of it. A call `(batch_size=, generator=, output_type="pt")` gives "samples"; or
-            `(image=, output_type="pt")` "translations", to compare with the other images of a `data_layout` of two;
+            `(image=, output_type="pt")` "translations", to compare with the other images of a `data_layout` of two, or
+            "label_maps", to compare with theirs, as `LabelMapPipeline`;
             or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
             give "reconstructions", `reconstruct(images, output_type="pt")`; "likelihood", `log_likelihood(images,
             generator=)`; "anomalies", as `AnomalyPipeline` has them; and "violations" of translations,
@@ -134,6 +144,11 @@ class GenerativePipeline(StoredPipeline):
             UserError: It does not name each class.
         """
         self.register_to_config(id2label=None if id2label is None else find_names(id2label, self.num_classes or 0))
+
+    @property
+    def translates(self) -> bool:
+        """Whether what is measured is made of the first images of a `data_layout` of two."""
+        return not self.measures.isdisjoint({"translations", "label_maps"})
 
     def class_numbers(self, class_labels: Any) -> Any:
         """`class_labels` as users give them, with numbers in place of names.

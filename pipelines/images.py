@@ -68,6 +68,43 @@ def turned(image: Image.Image) -> Image.Image:
     return ImageOps.exif_transpose(image)
 
 
+def image_size(image: Any, channels: int) -> tuple[int, int]:
+    """Height and width of a user's images, which are to have so many channels.
+
+    Raises:
+        UserError: There is none, they are no images, or of different sizes.
+    """
+    if not isinstance(image, (list, tuple)) or not image:
+        return _size(image, channels)
+    sizes = [_size(each, channels) for each in image]
+    for number, size in enumerate(sizes):
+        if size != sizes[0]:
+            raise UserError(
+                f"image {number} is {size[0]}x{size[1]} (height x width), image 0 {sizes[0][0]}x{sizes[0][1]}: give "
+                "images of one size in one call"
+            )
+    return sizes[0]
+
+
+def _size(first: Any, channels: int) -> tuple[int, int]:
+    """`image_size` of one image, or of one array or tensor of several."""
+    if isinstance(first, Image.Image):
+        first = turned(first)
+        return first.height, first.width
+    shape = tuple(getattr(first, "shape", ()))
+    if isinstance(first, Tensor) and len(shape) in (3, 4):
+        return shape[-2], shape[-1]
+    if isinstance(first, np.ndarray) and len(shape) == 3 and channels == 1 and shape[2] in (2, 3, 4):
+        raise UserError(f"an array of shape {shape} has {shape[2]} channels instead of 1: give image.convert('L')")
+    if isinstance(first, np.ndarray) and len(shape) in (2, 3, 4):
+        no_channels = len(shape) == 2 or (len(shape) == 3 and channels == 1 != shape[2])
+        return shape[-2:] if no_channels else shape[-3:-1]
+    raise UserError(
+        "image must be PIL images, arrays ([batch,] height, width[, channels]), tensors ([batch,] channels, height, "
+        f"width) or a list of them, got {type(first).__name__} {shape or ''}".rstrip()
+    )
+
+
 def _misfit(got: SampleShape, shape: SampleShape) -> str:
     """What is said of images of another shape."""
     advice = ""

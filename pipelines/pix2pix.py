@@ -9,6 +9,7 @@ import torch
 from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput, Generators
+from .fusion import check_parts
 from .translation import TranslationPipeline
 
 
@@ -19,6 +20,8 @@ class Pix2PixPipeline(TranslationPipeline):
         generator: G, x -> y.
         value_scale: What 1 stands for in the data that it makes: 255 for 8-bit images, 65535 for 16-bit ones.
         source_value_scale: The same of the images that it takes.
+        source_parts: (name, channels, value scale) of the images that are stacked as its input; None where it takes
+            one image.
     """
 
     data_layout = "pair"
@@ -31,10 +34,15 @@ class Pix2PixPipeline(TranslationPipeline):
         generator: Translator,
         value_scale: float = 255.0,
         source_value_scale: float = 255.0,
+        source_parts: list[list[Any]] | None = None,
     ) -> None:
         super().__init__()
         self.register_modules(generator=generator)
-        self.register_to_config(value_scale=value_scale, source_value_scale=source_value_scale)
+        self.register_to_config(
+            value_scale=value_scale,
+            source_value_scale=source_value_scale,
+            source_parts=check_parts(source_parts, generator),
+        )
 
     @torch.no_grad()
     def __call__(
@@ -52,7 +60,8 @@ class Pix2PixPipeline(TranslationPipeline):
 
         Args:
             image: One or a list of PIL images, arrays (height, width[, channels]) or tensors (channels, height, width)
-                in [0, 1], all of one size; without tiles the sides must be multiples of what the network halves.
+                in [0, 1], all of one size; without tiles the sides must be multiples of what the network halves. Of
+                a network of several images a dict of them by name, or a list of dicts, one for each translation.
             stochastic: Keep dropout, the paper's only noise (Isola et al. 2017, section 2.1), so that each call gives
                 another translation.
             tile_size: Translate tiles of this side one by one, for images that are too large for the memory, or whose

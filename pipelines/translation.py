@@ -6,9 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,7 +15,8 @@ from hf_genmodels.sizes import height_width, sample_shape
 
 from .base import GenerativePipeline, Generators
 from .chunks import in_chunks
-from .images import SampleShape, to_network, turned
+from .fusion import stack_parts
+from .images import SampleShape, image_size, to_network
 from .offloading import weights_of
 
 MOST_OVERLAP = 32
@@ -47,6 +46,7 @@ class TranslationPipeline(GenerativePipeline):
         stochastic: bool = False,
         generator: Generators = None,
         max_batch_size: int | None = None,
+        activate: Callable[[Tensor], Tensor] | None = None,
     ) -> Any:
         """Images as users give them -> what `finish` makes of their translations.
 
@@ -57,16 +57,19 @@ class TranslationPipeline(GenerativePipeline):
             tile_size: Side of the tiles to translate one by one; None for all at once.
             tile_overlap: Pixels by which neighbouring tiles overlap; there the two are blended linearly. By default a
                 quarter of a tile, at most 32.
-            finish: Gets translations, (batch, channels, height, width) in [-1, 1], of `max_batch_size` images at a
-                time; what it gives of each is joined, see `in_chunks`.
+            finish: Gets translations, (batch, channels, height, width) in [-1, 1] or what `activate` makes of them, of
+                `max_batch_size` images at a time; what it gives of each is joined, see `in_chunks`.
             stochastic: Keep the network's dropout.
             generator: For dropout: one for all, or a sequence with one for each image.
             max_batch_size: None for all images at once.
+            activate: What is made of the network's samples before tiles are blended; None leaves them.
 
         Raises:
             UserError: The images, tiles or dropout do not fit the network.
         """
         channels = network.config.in_channels
+        parts = self.config.get("source_parts")
+        image = image if parts is None else stack_parts(image, parts)
         shape = (channels, *image_size(image, channels))
         sample = to_network(image, shape, value_scale)
         if stochastic and not any(isinstance(m, nn.Dropout) and m.p > 0 for m in network.modules()):
@@ -74,7 +77,7 @@ class TranslationPipeline(GenerativePipeline):
 
         def run(part: Tensor) -> Tensor:
             result: Tensor = network(part).sample
-            return result
+            return result if activate is None else activate(result)
 
         def translate(part: Tensor) -> Tensor:
             part = part.to(self._execution_device, network.dtype)
@@ -128,43 +131,6 @@ def check_sides(network: Any, size: tuple[int, int]) -> None:
             f"the image is {size[0]}x{size[1]} (height x width), and {type(network).__name__} takes multiples of "
             f"{multiple}: give tile_size={tile}, or resize it (in a command: --resolution)"
         )
-
-
-def image_size(image: Any, channels: int) -> tuple[int, int]:
-    """Height and width of a user's images, which are to have so many channels.
-
-    Raises:
-        UserError: There is none, they are no images, or of different sizes.
-    """
-    if not isinstance(image, (list, tuple)) or not image:
-        return _size(image, channels)
-    sizes = [_size(each, channels) for each in image]
-    for number, size in enumerate(sizes):
-        if size != sizes[0]:
-            raise UserError(
-                f"image {number} is {size[0]}x{size[1]} (height x width), image 0 {sizes[0][0]}x{sizes[0][1]}: give "
-                "images of one size in one call"
-            )
-    return sizes[0]
-
-
-def _size(first: Any, channels: int) -> tuple[int, int]:
-    """`image_size` of one image, or of one array or tensor of several."""
-    if isinstance(first, Image.Image):
-        first = turned(first)
-        return first.height, first.width
-    shape = tuple(getattr(first, "shape", ()))
-    if isinstance(first, Tensor) and len(shape) in (3, 4):
-        return shape[-2], shape[-1]
-    if isinstance(first, np.ndarray) and len(shape) == 3 and channels == 1 and shape[2] in (2, 3, 4):
-        raise UserError(f"an array of shape {shape} has {shape[2]} channels instead of 1: give image.convert('L')")
-    if isinstance(first, np.ndarray) and len(shape) in (2, 3, 4):
-        no_channels = len(shape) == 2 or (len(shape) == 3 and channels == 1 != shape[2])
-        return shape[-2:] if no_channels else shape[-3:-1]
-    raise UserError(
-        "image must be PIL images, arrays ([batch,] height, width[, channels]), tensors ([batch,] channels, height, "
-        f"width) or a list of them, got {type(first).__name__} {shape or ''}".rstrip()
-    )
 
 
 @contextmanager

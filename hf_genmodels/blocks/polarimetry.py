@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..checks import check_choice
-from ..choices import IntensitySource, OutputHead
+from ..choices import IntensitySource
 from ..errors import UserError
 from ..losses.gan import at_least_float32
 from ..losses.polarimetry import calibration_matrix, left_inverse, passes_no_more_than_there_is
@@ -22,18 +22,6 @@ MOST_GAIN = 4.0
 GAIN_WINDOW = 9
 # of a source; half a step of 8 bits, so that S0 stays above 0
 LEAST_LIGHT = 0.5 / 255
-
-
-class IntensityHead(nn.Module):
-    """tanh: every channel of an image by itself."""
-
-    def __init__(self, out_channels: int) -> None:
-        super().__init__()
-        self.in_channels = out_channels
-
-    def forward(self, raw: Tensor, source: Tensor) -> Tensor:
-        """(batch, channels, height, width), any numbers -> the same shape in [-1, 1]."""
-        return torch.tanh(raw)
 
 
 class ConeHead(nn.Module):
@@ -129,27 +117,3 @@ def gain(raw: Tensor) -> Tensor:
     """
     mean = F.avg_pool2d(raw, GAIN_WINDOW, stride=1, padding=GAIN_WINDOW // 2, count_include_pad=False)
     return torch.exp(math.log(MOST_GAIN) * torch.tanh(mean))
-
-
-def output_head(network: str, config: Any) -> IntensityHead | ConeHead:
-    """The last layer that a translator's configuration asks for.
-
-    Args:
-        network: Its name, for the message.
-        config: Has out_channels, output_head, intensity_source and calibration.
-
-    Raises:
-        UserError: An unknown choice, a cone without four channels, or what belongs to a cone without one.
-    """
-    check_choice("output_head", config["output_head"], get_args(OutputHead))
-    if config["output_head"] == "cone":
-        if config["out_channels"] != len(calibration_matrix()):
-            raise UserError(
-                f'{network}: output_head "cone" makes the four intensities of a polarimetric camera, not '
-                f"{config['out_channels']} channels"
-            )
-        return ConeHead(config["calibration"], config["intensity_source"])
-    for name in ("intensity_source", "calibration"):
-        if config[name] not in ("learned", None):
-            raise UserError(f'{network}: {name} is of output_head "cone"; leave it out')
-    return IntensityHead(config["out_channels"])

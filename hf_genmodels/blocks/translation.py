@@ -22,7 +22,7 @@ class TranslatorOutput(BaseOutput):
     """What one pass through a translator gives.
 
     Args:
-        sample (`torch.Tensor`): (batch, out_channels, height, width) in [-1, 1].
+        sample (`torch.Tensor`): (batch, out_channels, height, width) in [-1, 1], or logits of classes.
     """
 
     sample: Tensor

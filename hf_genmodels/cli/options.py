@@ -24,6 +24,10 @@ DATA_OPTIONS: dict[str, dict[str, Any]] = {
     "train_data_dir_b": {"help": "translators: image folder of domain B"},
     "image_column": {"default": "image", "help": "column of the images (default: image)"},
     "conditioning_image_column": {"default": "conditioning_image", "help": "translators: column of what they take"},
+    "conditioning_image_columns": {
+        "nargs": "+",
+        "help": "translators: columns that are the channels of what they take",
+    },
     "target_image_column": {"default": "target_image", "help": "translators: column of what they shall make"},
     "image_columns": {"nargs": "+", "help": "columns that are the channels of one image (of a target)"},
     "side_by_side": {"action": "store_true", "help": "translators: each image shows A and B beside each other"},

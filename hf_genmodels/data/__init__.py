@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from .arguments import DataArguments
-from .spec import DataSpec, Layout
+from .spec import DataSpec, LabelMaps, Layout
 
 if TYPE_CHECKING:
     from .batches import TrainingBatches, evaluation_batches
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DataArguments",
     "DataSpec",
+    "LabelMaps",
     "Layout",
     "LoadedData",
     "TrainingBatches",

@@ -97,7 +97,7 @@ def collect(request: Request, dataset: Any, where: str) -> tuple[Collected, Coll
     Raises:
         UserError: The split is empty, or the pipeline refuses the images.
     """
-    if "translations" in request.pipeline.measures:
+    if request.pipeline.translates:
         return _collect_answers(request, translations(request, dataset))
     if "completions" in request.pipeline.measures:
         turns = completion_turns(request)

@@ -16,8 +16,10 @@ from ..data.sets import MapDataset
 from ..data.sources import has_two_sources
 from ..errors import UserError
 from ..losses.constraints import sample_mask
+from ..metrics.depth import depth_errors
+from ..metrics.segmentation import overlaps
 from .folder import FolderOfImages
-from .kinds import ANOMALY, ERROR, VIOLATIONS
+from .kinds import ANOMALY, DEPTH, ERROR, MAPS, VIOLATIONS
 from .processes import Turns
 from .request import Request
 
@@ -29,7 +31,7 @@ class RealBatch(NamedTuple):
 
     Attributes:
         number: Of the batch, counted over all processes.
-        examples: (batch, channels, height, width) in [0, 1], or (batch, dim).
+        examples: (batch, channels, height, width) in [0, 1] or, of label maps, of int64; or (batch, dim).
         labels: (batch,), where there are any.
     """
 
@@ -44,7 +46,7 @@ class Answers(NamedTuple):
     Attributes:
         real: (batch, channels, height, width) in [0, 1]; None where the others are more.
         made: The same.
-        scores: Numbers for each image of `made`, (batch,), by name.
+        scores: Numbers for each image of `made`, (batch, ...), by name.
     """
 
     real: Tensor | None
@@ -65,15 +67,16 @@ def layout_of(request: Request, data_args: DataArguments) -> Layout:
     kind = request.pipeline.data_layout
     if kind == "domains" and not has_two_sources(data_args):
         return Layout("pair")
-    one_by_one = request.of(ERROR)
+    one_by_one = request.of(ERROR, DEPTH)
     if kind == "domains" and one_by_one:
         raise UserError(f"{one_by_one[0]} needs pairs, two columns of one data set: leave out the second data set")
-    return Layout(kind)
+    maps = request.pipeline.label_maps if "label_maps" in request.pipeline.measures else None
+    return Layout(kind, label_maps=maps)
 
 
 def compared_shape(request: Request, dataset: Any) -> tuple[int, ...]:
     """Shape of one of the examples that samples are compared with."""
-    side = _sides(request, dataset)[1] if "translations" in request.pipeline.measures else dataset
+    side = _sides(request, dataset)[1] if request.pipeline.translates else dataset
     shape: tuple[int, ...] = side.spec.shape
     return shape
 
@@ -85,11 +88,11 @@ def check_white(request: Request, dataset: Any, data_args: DataArguments) -> Non
         UserError: The white levels differ, and no `value_range` says that of the data.
     """
     config = getattr(request.pipeline, "config", {})  # one without components has none
-    if data_args.value_range is not None or "value_scale" not in config:
+    white = config.get("value_scale", config.get("source_value_scale"))
+    if data_args.value_range is not None or white is None:
         return
-    white = config["value_scale"]
     sides = [(dataset.spec, white)]
-    if "translations" in request.pipeline.measures:
+    if request.pipeline.translates:
         sides = [(dataset.first.spec, config.get("source_value_scale", white)), (dataset.second.spec, white)]
     for spec, learnt in sides:
         if min(spec.value_scale, learnt) > _EIGHT_BITS and spec.value_scale != learnt:
@@ -109,12 +112,13 @@ def real_batches(request: Request, dataset: Any) -> Iterator[RealBatch]:
     for number, batch in zip(mine, batches, strict=False):
         examples = batch["image"][: request.num_samples - number * size]
         labels = batch["label"][: len(examples)] if "label" in batch else None
-        yield RealBatch(number, (examples + 1) / 2 if examples.ndim == 4 else examples, labels)
+        is_image = examples.is_floating_point() and examples.ndim == 4
+        yield RealBatch(number, (examples + 1) / 2 if is_image else examples, labels)
 
 
 def translations(request: Request, dataset: TwoImageDataset) -> Iterator[Answers]:
     """Translations beside their targets or images of the other domain, as many of either as asked for at most."""
-    pipeline, with_violations = request.pipeline, bool(request.of(VIOLATIONS))
+    pipeline, unit = request.pipeline, _sides(request, dataset)[1].spec.value_scale
     batches = (real_batches(request, side) for side in _sides(request, dataset))
     for given, real in itertools.zip_longest(*batches):
         targets = None if real is None else real.examples
@@ -122,7 +126,12 @@ def translations(request: Request, dataset: TwoImageDataset) -> Iterator[Answers
             yield Answers(targets, None, {})
             continue
         made = pipeline(image=given.examples, output_type="pt", **request.sampling).images.cpu()
-        yield Answers(targets, made, pipeline.violations(made) if with_violations else {})
+        scores: dict[str, Tensor] = pipeline.violations(made) if request.of(VIOLATIONS) else {}
+        if request.of(DEPTH) and targets is not None:
+            scores |= depth_errors(targets, made, unit)
+        if request.of(MAPS) and targets is not None:
+            scores["overlaps"] = overlaps(made, targets[:, 0], len(pipeline.id2label), pipeline.config.ignore_index)
+        yield Answers(targets, made, scores)
 
 
 def completions(request: Request, dataset: Any, turns: tuple[Turns, Turns]) -> Iterator[Answers]:
@@ -170,9 +179,10 @@ def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> d
     if has_two_sources(data_args):
         settings["dataset_b"] = dataset.second.spec.name + (variant if is_builtin(data_args.dataset_name_b) else "")
     usual = DataArguments()
-    columns = ("image_column", "conditioning_image_column", "target_image_column", "image_columns")
+    columns = ("image_column", "conditioning_image_column", "conditioning_image_columns", "target_image_column")
     for name in (
         *columns,
+        "image_columns",
         "side_by_side",
         "direction",
         "crop_size",
@@ -183,7 +193,7 @@ def data_settings(request: Request, dataset: Any, data_args: DataArguments) -> d
     ):
         if getattr(data_args, name) != getattr(usual, name):
             settings[name] = getattr(data_args, name)
-    if "translations" in request.pipeline.measures:
+    if request.pipeline.translates:
         settings["resolution"] = data_args.resolution
         settings["direction"] = _direction(request) or settings.get("direction")
     if request.of(ANOMALY):

@@ -61,11 +61,13 @@ LIKELIHOOD = Kind(
 )
 LABELS = Kind(("accuracy", "label_auroc"), frozenset({"samples"}), NO_SAMPLES)
 ANOMALY = Kind(("auroc",), frozenset({"anomalies"}), "needs anomaly scores, and {pipeline} has no anomaly_score()")
+MAPS = Kind(("miou",), frozenset({"label_maps"}), "needs label maps, and {pipeline} makes none")
+DEPTH = Kind(("depth",), frozenset({"translations"}), "needs translations, and {pipeline} makes none")
 VIOLATIONS = Kind(("violations",), frozenset({"violations"}), "needs polarimetric images, and {pipeline} makes none")
 CONSTRAINTS = Kind(("constraints",), frozenset({"completions"}), "needs known pixels, and {pipeline} takes none")
 KINDS = {
     metric: kind
-    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, LABELS, ANOMALY, VIOLATIONS, CONSTRAINTS)
+    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, LABELS, ANOMALY, MAPS, DEPTH, VIOLATIONS, CONSTRAINTS)
     for metric in kind.metrics
 }
 METRICS = tuple(KINDS)

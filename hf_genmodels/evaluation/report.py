@@ -13,11 +13,27 @@ from ..errors import UserError
 from ..losses.dequantization import bits_per_dim
 from ..metrics import distribution, likelihood, texture
 from ..metrics.constraints import EPSILON
+from ..metrics.depth import DEPTH_ERRORS, NEAREST
 from ..metrics.detection import auroc
 from ..metrics.polarimetry import mean_std_median
+from ..metrics.segmentation import agreement
 from ..metrics.sliced_wasserstein import sliced_wasserstein
 from .collect import Collected
-from .kinds import ANOMALY, CONSTRAINTS, DENSITY, ERROR, FEATURES, KINDS, LABELS, LIKELIHOOD, TEXTURE, VIOLATIONS, Kind
+from .kinds import (
+    ANOMALY,
+    CONSTRAINTS,
+    DENSITY,
+    DEPTH,
+    ERROR,
+    FEATURES,
+    KINDS,
+    LABELS,
+    LIKELIHOOD,
+    MAPS,
+    TEXTURE,
+    VIOLATIONS,
+    Kind,
+)
 from .request import Request
 
 _NEIGHBOUR = 3
@@ -123,7 +139,7 @@ def _estimate_density(request: Request, metric: str, real: Collected, made: Coll
 
 def _mean_error(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     settings: dict[str, Any] = {"num_samples": real.count}
-    if "translations" in request.pipeline.measures:  # a call, whose options matter
+    if request.pipeline.translates:  # a call, whose options matter
         settings |= request.sampling
     if metric == "lpips":
         settings["extractor"] = "lpips-alex"
@@ -160,6 +176,28 @@ def _judge_labels(request: Request, metric: str, real: Collected, made: Collecte
     yield Figure("label AUROC", sum(areas) / len(areas), settings)
 
 
+def _count_labels(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    found, settings = agreement(torch.cat(made.scores["overlaps"])), _of_samples(request, made)
+    yield Figure("mean IoU", found.mean_iou, settings)
+    yield Figure("mean Dice", found.mean_dice, settings)
+    yield Figure("pixel accuracy", found.pixel_accuracy, settings)
+    names = request.pipeline.id2label or {}
+    for number, name in sorted(names.items()):
+        if found.iou[number].isnan():
+            continue  # neither there nor predicted
+        yield Figure(f"IoU {name}", found.iou[number].item(), settings)
+        yield Figure(f"Dice {name}", found.dice[number].item(), settings)
+
+
+def _mean_depth_errors(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    settings = {**_of_samples(request, made), "nearest": NEAREST}
+    for name in DEPTH_ERRORS:
+        errors = torch.cat(made.scores[name])
+        if not len(errors):
+            raise UserError("depth: no pixel of the targets is above 0, and 0 means that nothing was measured")
+        yield Figure(name, errors.mean().item(), settings)
+
+
 def _sum_up_violations(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     settings = _of_samples(request, made)
     for name in ("C1", "C2", "C3"):
@@ -184,6 +222,8 @@ _REPORTS: dict[Kind, Callable[[Request, str, Collected, Collected], Iterator[Fig
     LIKELIHOOD: _mean_likelihood,
     LABELS: _judge_labels,
     ANOMALY: _rank_anomalies,
+    MAPS: _count_labels,
+    DEPTH: _mean_depth_errors,
     VIOLATIONS: _sum_up_violations,
     CONSTRAINTS: _sum_up_constraints,
 }

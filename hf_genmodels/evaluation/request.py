@@ -150,7 +150,7 @@ def check_shape(request: Request, shape: tuple[int, ...]) -> None:
     """
     pipeline = request.pipeline
     # a translation has the size of what it is made of, which is refused by the call if it does not fit
-    if "translations" not in pipeline.measures and tuple(pipeline.sample_shape) != shape:
+    if not pipeline.translates and tuple(pipeline.sample_shape) != shape:
         raise UserError(
             f"the pipeline makes samples of shape {tuple(pipeline.sample_shape)}, the data have {shape}; "
             "choose the data set or --resolution it was trained with"
@@ -159,6 +159,8 @@ def check_shape(request: Request, shape: tuple[int, ...]) -> None:
         for metric in ("psnr", "ssim", "lpips"):
             if metric in request.metrics:
                 raise UserError(f"{metric} is for images, and the data are vectors of dimension {shape[0]}; use mse")
+    if "depth" in request.metrics and shape[0] != 1:
+        raise UserError(f"depth is of targets of one channel, these have {shape[0]}; choose --target_image_column")
     noise = torch.rand(1, *shape, generator=torch.Generator().manual_seed(0))
     for metric, compare in TEXTURES.items():
         if metric in request.metrics:

@@ -229,7 +229,7 @@ def check_labels(data: DataSpec, option: str) -> int:
 
 
 def class_notes(folder: Path, data: DataSpec) -> tuple[str, ...]:
-    """`Objective.notes` of a class-conditional model that knows as many classes as the data have, by other names.
+    """`Objective.notes` of a model that knows as many classes as the data have, by other names.
 
     Args:
         folder: The saved model's, or that of a checkpoint's networks.
@@ -240,9 +240,10 @@ def class_notes(folder: Path, data: DataSpec) -> tuple[str, ...]:
     names = list(saved.values()) if isinstance(saved, dict) else None
     if names is None and manifest.is_file():
         names = read_json(manifest).get("class_names")
-    if not isinstance(names, list) or data.class_names is None or names == list(data.class_names):
+    known = data.class_names if data.label_maps is None else data.label_maps.names
+    if not isinstance(names, list) or known is None or names == list(known):
         return ()
-    before, now = (", ".join(map(str, each)) for each in (names, data.class_names))
+    before, now = (", ".join(map(str, each)) for each in (names, known))
     return (f"the classes of {folder} are {before}; those of {data.name}, {now}, take their places in this order",)
 
 

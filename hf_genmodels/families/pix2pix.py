@@ -1,14 +1,15 @@
 """Family `pix2pix`: its options, which of them go together, and how networks are built from them or found again."""
 
 from dataclasses import dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import check_minimums, check_unused
-from ..choices import PixelLoss, TranslatorNorm
-from ..data.spec import DataSpec, Layout
+from ..choices import PixelLoss, TargetKind, TranslatorNorm
+from ..data.spec import DataSpec, LabelMaps, Layout
 from ..errors import UserError
-from .base import TRANSLATION, Family, built_anew
+from .base import TRANSLATION, Family, built_anew, class_notes
 from .translators import (
     TranslationLoss,
     TranslatorArguments,
@@ -26,6 +27,10 @@ if TYPE_CHECKING:
     from diffusers import ModelMixin
 
     from ..objectives.pix2pix import Pix2PixObjective
+
+
+# Options that say something about label maps alone.
+OF_LABELS = ("label_names", "ignore_index", "cross_entropy_weight", "dice_weight", "class_weights")
 
 
 @dataclass
@@ -48,11 +53,43 @@ class Pix2PixArguments(TranslatorArguments):
     )
     reconstruction_weight: float = field(default=100.0, metadata={"help": "lambda, of the distance to the target."})
     reconstruction_loss: PixelLoss = field(default="l1", metadata={"help": "The distance to the target: l1 or mse."})
+    target_kind: TargetKind = field(
+        default="image",
+        metadata={
+            "help": "`labels`: the targets are label maps, palette or grey pictures whose pixels hold numbers of "
+            "classes; with --adversarial_weight 0."
+        },
+    )
+    label_names: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Label maps: names of the classes 0, 1, ... (`background nucleus border`). Default: those of "
+            "id2label.json beside the data."
+        },
+    )
+    ignore_index: int = field(
+        default=255, metadata={"help": "Label maps: the number of pixels that are neither learnt nor measured."}
+    )
+    cross_entropy_weight: float = field(default=1.0, metadata={"help": "Label maps: of the cross-entropy."})
+    dice_weight: float = field(
+        default=0.0,
+        metadata={"help": "Label maps: of 1 - Dice's coefficient of the probabilities."},
+    )
+    class_weights: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Label maps: a weight for each class, or `balanced`: the inverse of its share of the training "
+            "pixels. Default: 1 each."
+        },
+    )
 
 
 def layout(args: Pix2PixArguments) -> Layout:
     """An image and its translation."""
-    return Layout("pair")
+    if args.target_kind == "image":
+        return Layout("pair")
+    names = None if args.label_names is None else tuple(args.label_names)
+    return Layout("pair", label_maps=LabelMaps(names, args.ignore_index))
 
 
 def build(args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
@@ -73,7 +110,7 @@ def reload(folder: Path, args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObje
     if is_adversarial:
         check_smallest(args.receptive_field, data)
     built = objective(args, generator, build_judge(args, data) if is_missing else judge, data)
-    built.notes = built_anew(folder, ["discriminator"] if is_missing else [])
+    built.notes = built_anew(folder, ["discriminator"] if is_missing else []) + class_notes(folder, second(data))
     return built
 
 
@@ -84,8 +121,17 @@ def build_judge(args: Pix2PixArguments, data: DataSpec) -> "ModelMixin":
 
 def objective(args: Pix2PixArguments, generator: Any, discriminator: Any, data: DataSpec) -> "Pix2PixObjective":
     """The objective with the options' numbers."""
+    from ..objectives.label_maps import LabelMapObjective
     from ..objectives.pix2pix import Pix2PixObjective
 
+    if args.target_kind == "labels":
+        return LabelMapObjective(
+            generator,
+            data,
+            cross_entropy_weight=args.cross_entropy_weight,
+            dice_weight=args.dice_weight,
+            class_weights=weights_of_classes(args, second(data)),
+        )
     return Pix2PixObjective(
         generator,
         discriminator,
@@ -107,7 +153,11 @@ def check_options(args: Pix2PixArguments, data: DataSpec, judge: Any = None) -> 
         UserError: One line that names the option.
     """
     check_translators(args, data)
-    check_minimums(args, adversarial_weight=0, reconstruction_weight=0)
+    check_minimums(args, adversarial_weight=0, reconstruction_weight=0, cross_entropy_weight=0, dice_weight=0)
+    if args.target_kind == "labels":
+        check_label_options(args)
+    else:
+        check_unused(args, "without --target_kind labels", *OF_LABELS)
     if args.adversarial_weight == args.reconstruction_weight == 0:
         raise UserError("--adversarial_weight and --reconstruction_weight are both 0: there is nothing to learn")
     if args.adversarial_weight == 0:
@@ -118,4 +168,55 @@ def check_options(args: Pix2PixArguments, data: DataSpec, judge: Any = None) -> 
         check_critics(args, [] if judge is None else [judge])
 
 
-FAMILY = Family("pix2pix", "Pix2Pix", Pix2PixArguments, build, reload, "Pix2PixPipeline", TRANSLATION, layout=layout)
+def check_label_options(args: Pix2PixArguments) -> None:
+    """Compare the options of label maps with the others.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    if args.adversarial_weight > 0:
+        raise UserError(
+            "--target_kind labels has no adversarial term, for a choice of classes has no gradient: give "
+            "--adversarial_weight 0"
+        )
+    check_unused(args, "with --target_kind labels", "reconstruction_weight", "reconstruction_loss")
+    if args.cross_entropy_weight == args.dice_weight == 0:
+        raise UserError("--cross_entropy_weight and --dice_weight are both 0: there is nothing to learn")
+
+
+def weights_of_classes(args: Pix2PixArguments, target: DataSpec) -> list[float] | None:
+    """The weight of each class; None for 1 each.
+
+    Raises:
+        UserError: They are no weights, or another number of them than classes.
+    """
+    from ..losses.segmentation import balanced_weights
+
+    maps, words = target.label_maps, args.class_weights
+    if words is None or maps is None:
+        return None
+    if words == ["balanced"]:
+        assert maps.pixels is not None  # training data are counted
+        return balanced_weights(maps.pixels)
+    try:
+        weights = [float(word) for word in words]
+    except ValueError:
+        raise UserError(f"--class_weights {' '.join(words)}: give a number for each class, or balanced") from None
+    if len(weights) != maps.num_classes:
+        raise UserError(f"--class_weights: {len(weights)} weights for {maps.num_classes} classes; give one for each")
+    if not all(isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
+        raise UserError(f"--class_weights {' '.join(words)}: weights are at least 0, and one of them above")
+    return weights
+
+
+FAMILY = Family(
+    "pix2pix",
+    "Pix2Pix",
+    Pix2PixArguments,
+    build,
+    reload,
+    "Pix2PixPipeline",
+    TRANSLATION,
+    ("LabelMapPipeline",),
+    layout,
+)

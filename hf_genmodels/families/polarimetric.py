@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import check_minimums, check_unused
-from ..choices import ConeLoss, IntensitySource, LeftInverse, OutputHead, PolarimetricView
+from ..choices import ConeLoss, IntensitySource, LeftInverse, PolarimetricHead, PolarimetricView
 from ..data.spec import MIRRORED_ANGLES, DataSpec, Layout
 from ..errors import UserError
 from ..files import read_json
@@ -52,8 +52,8 @@ class PolarimetricArguments(CycleGANArguments):
         default="relu",
         metadata={"help": "C2: relu, max(S1^2 + S2^2 - S0^2, 0), or proximal, half the squared way to the cone."},
     )
-    output_head: OutputHead = field(
-        default="intensities",
+    output_head: PolarimetricHead = field(
+        default="tanh",
         metadata={
             "help": "What generator_ab ends in: each of the four intensities by itself, or cone, Stokes vectors of "
             "light that exists, of which the intensities follow: C1 and C2 then hold exactly and are no losses."

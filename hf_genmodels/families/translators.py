@@ -152,10 +152,11 @@ def build_translator(
     assert size is not None  # `check_translators`
     shape: dict[str, Any] = {
         "in_channels": source.channels,
-        "out_channels": target.channels,
+        "out_channels": made_channels(target),
         "sample_size": source.sample_size,
     }
     layers: dict[str, Any] = {
+        "output_head": made_head(target),
         "width": args.width,
         "norm": args.norm,
         "norm_statistics": args.norm_statistics,
@@ -169,6 +170,16 @@ def build_translator(
     check_multiple(f"--architecture {args.architecture}", size, SIZE_MULTIPLE, source.name)
     blocks = args.num_blocks if args.num_blocks is not None else 9 if min(size) >= LARGE_IMAGE else 6
     return ResNetTranslator(**shape, **layers, num_blocks=blocks, layout=RESIDUAL_LAYOUTS[args.architecture])
+
+
+def made_channels(target: DataSpec) -> int:
+    """How many channels a translator makes: of label maps one for each class."""
+    return target.channels if target.label_maps is None else target.label_maps.num_classes
+
+
+def made_head(target: DataSpec) -> str:
+    """`head` of a translator: label maps are logits, images values."""
+    return "tanh" if target.label_maps is None else "logits"
 
 
 def most_downs(data: DataSpec) -> int:
@@ -277,10 +288,13 @@ def adopt_data(translator: Any, source: DataSpec, target: DataSpec) -> None:
         UserError: It has other channels, or cannot halve images of this size.
     """
     config = translator.config
-    if (config.in_channels, config.out_channels) != (source.channels, target.channels):
+    if config.output_head != made_head(target):
+        makes = "images" if config.output_head == "tanh" else "label maps"
+        raise UserError(f"the pretrained network makes {makes}: choose --target_kind accordingly, or start without it")
+    if (config.in_channels, config.out_channels) != (source.channels, made_channels(target)):
         raise UserError(
             f"the pretrained network translates {config.in_channels} channels to {config.out_channels}, "
-            f"{source.name} has {source.channels} and {target.channels}"
+            f"{source.name} has {source.channels} and {made_channels(target)}"
         )
     assert source.size is not None  # `check_translators`
     check_multiple("the pretrained network", source.size, translator.size_multiple, source.name)

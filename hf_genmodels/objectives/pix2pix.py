@@ -14,7 +14,7 @@ from ..losses.translation import absolute_error, fooling_loss, pixel_loss
 from ..pipelines.pix2pix import Pix2PixPipeline
 from .base import Batch, Noise, Objective, Phase
 from .critics import GradientPenalty, check_critics, patch_losses, rows_are_independent
-from .pictures import in_unit_range, side_by_side, value_scales
+from .pictures import in_unit_range, parts_of_input, side_by_side, source_parts, value_scales
 
 
 class Pix2PixObjective(Objective):
@@ -113,12 +113,12 @@ class Pix2PixObjective(Objective):
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
     def pipeline(self, networks: dict[str, ModelMixin]) -> Pix2PixPipeline:
-        return Pix2PixPipeline(networks["generator"], **value_scales(self.data))
+        return Pix2PixPipeline(networks["generator"], **value_scales(self.data), **source_parts(self.data))
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         condition, target = in_unit_range(batch["conditioning_image"]), in_unit_range(batch["target_image"])
         fake = pipeline(image=condition, output_type="pt").images.to(condition)
-        return {"image, translation, target": side_by_side(condition, fake, target)}
+        return {"image, translation, target": side_by_side(*parts_of_input(condition, self.data), fake, target)}
 
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         fake = networks["generator"](batch["conditioning_image"]).sample

@@ -208,7 +208,7 @@ def test_a_translator_of_ones_own_needs_no_head():
         (CONE | {"cone_weight": 0.0}, "--cone_weight has no meaning with --output_head cone"),
         (CONE | {"cone_loss": "proximal"}, "--cone_loss has no meaning with --output_head cone"),
         (CONE | {"project_translations": True}, "--project_translations has no meaning with --output_head cone"),
-        ({"intensity_source": "input"}, "--intensity_source has no meaning with --output_head intensities"),
+        ({"intensity_source": "input"}, "--intensity_source has no meaning with --output_head tanh"),
         ({"stokes_weight": 1.0}, "--stokes_weight has no meaning without --paired_weight and --identity_weight"),
         ({"stokes_weight": -1.0}, "--stokes_weight must be at least 0, got -1.0"),
         (
