@@ -56,7 +56,7 @@ def stack_parts(image: Any, parts: Sequence[Sequence[Any]]) -> Any:
             return torch.cat([stack_parts(each, parts) for each in image])
         if all(isinstance(each, Image.Image) for each in image) and len(image) == len(parts):
             return stack_parts(dict(zip(names, image, strict=True)), parts)
-    examples = image if isinstance(image, (list, tuple)) else [image]
+    examples: Sequence[Any] = image if isinstance(image, (list, tuple)) else [image]
     if any(isinstance(each, Image.Image) for each in examples):
         raise UserError(f"this model takes {len(parts)} images at once: give a dict with {', '.join(names)}")
     if not isinstance(image, Mapping):

@@ -120,7 +120,7 @@ def _prepare(args: argparse.Namespace) -> tuple[GenerativePipeline, DataArgument
         load_card(target / "README.md")
     pipeline = FolderOfImages.read(Path(args.model), data) if are_images else load_pipeline(args.model, args.compile)
     sampling = {name: getattr(args, name) for name in SAMPLING_OPTIONS}
-    is_one_way = "translations" in pipeline.measures and pipeline.default_direction is None
+    is_one_way = pipeline.translates and pipeline.default_direction is None
     if pipeline._source is not None:
         saved = training_arguments(pipeline._source).get("arguments", {})
         if is_one_way and args.direction is not None:

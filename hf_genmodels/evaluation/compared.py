@@ -130,7 +130,9 @@ def translations(request: Request, dataset: TwoImageDataset) -> Iterator[Answers
         if request.of(DEPTH) and targets is not None:
             scores |= depth_errors(targets, made, unit)
         if request.of(MAPS) and targets is not None:
-            scores["overlaps"] = overlaps(made, targets[:, 0], len(pipeline.id2label), pipeline.config.ignore_index)
+            scores["overlaps"] = overlaps(
+                made, targets[:, 0], pipeline.label_maps.num_classes, pipeline.config.ignore_index
+            )
         yield Answers(targets, made, scores)
 
 

@@ -26,7 +26,7 @@ def _check(logits: Tensor, labels: Tensor) -> None:
 def cross_entropy(
     logits: Tensor, labels: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
 ) -> Tensor:
-    """Mean over images of the mean over their pixels of -w_y log softmax(logits)_y, in float32.
+    """Mean over the pixels of each image of -w_y log softmax(logits)_y, in float32.
 
     PyTorch divides by the sum of the weights of a whole batch; here each image counts by its own number of pixels, so
     that the loss of a batch is the mean of its parts', whatever they ignore. Balanced weights have mean 1 over the
@@ -39,7 +39,7 @@ def cross_entropy(
         class_weights: (classes,); None for 1 each.
 
     Returns:
-        Scalar.
+        (batch,).
 
     Raises:
         UserError: Shapes that do not belong together.
@@ -53,13 +53,13 @@ def cross_entropy(
         reduction="none",
     )
     count = (labels != ignore_index).flatten(1).sum(1)
-    return (each.flatten(1).sum(1) / count.clamp(min=1)).mean()
+    return each.flatten(1).sum(1) / count.clamp(min=1)
 
 
 def soft_dice_loss(
     logits: Tensor, labels: Tensor, ignore_index: int = 255, class_weights: Tensor | None = None
 ) -> Tensor:
-    """1 - mean over images and classes of (2 sum p g + 1) / (sum p + sum g + 1), in float32.
+    """1 - mean over the classes of (2 sum p g + 1) / (sum p + sum g + 1) of each image, in float32.
 
     p are a class's probabilities at the pixels of an image, g is 1 where it is and else 0 (F. Milletari et al., V-Net,
     3DV 2016, arXiv 1606.04797, section 3, for two classes). What differs: p and g are not squared below, as in Dice's
@@ -72,7 +72,7 @@ def soft_dice_loss(
         class_weights: (classes,), of which only the proportions matter; None for equal ones.
 
     Returns:
-        Scalar in [0, 1).
+        (batch,), in [0, 1).
 
     Raises:
         UserError: Shapes that do not belong together.
@@ -84,9 +84,9 @@ def soft_dice_loss(
     both, sums = ((each.flatten(2).sum(2)) for each in (probabilities * truth, probabilities + truth))
     loss = 1 - (2 * both + SMOOTHING) / (sums + SMOOTHING)  # (batch, classes)
     if class_weights is None:
-        return loss.mean()
+        return loss.mean(1)
     weights = class_weights.to(loss)
-    return (loss * weights).sum(1).mean() / weights.sum()
+    return (loss * weights).sum(1) / weights.sum()
 
 
 def balanced_weights(pixels: Sequence[int]) -> list[float]:

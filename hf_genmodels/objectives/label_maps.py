@@ -18,7 +18,7 @@ from .pix2pix import Pix2PixObjective
 
 
 class LabelMapObjective(Pix2PixObjective):
-    """G: x -> logits of the class of each pixel, which minimise a cross-entropy + b (1 - Dice).
+    """G: x -> logits of the class of each pixel, which minimise a cross-entropy + b (1 - Dice), means over images.
 
     Batch keys: x is `conditioning_image`; `target_image` holds the numbers of classes, (batch, 1, height, width). No
     discriminator judges them.
@@ -36,13 +36,14 @@ class LabelMapObjective(Pix2PixObjective):
     def label_losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The weighted losses of logits (batch, classes, height, width) and labels (batch, height, width)."""
         weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=logits.device)
-        losses: dict[str, Tensor] = {}
+        losses, loss = {}, logits.new_zeros(())
         if self.cross_entropy_weight:
-            losses["cross entropy"] = cross_entropy(logits, labels, self.maps.ignore_index, weights)
+            losses["cross entropy"] = cross_entropy(logits, labels, self.maps.ignore_index, weights).mean()
+            loss = loss + self.cross_entropy_weight * losses["cross entropy"]
         if self.dice_weight:
-            losses["Dice loss"] = soft_dice_loss(logits, labels, self.maps.ignore_index, weights)
-        numbers = {"cross entropy": self.cross_entropy_weight, "Dice loss": self.dice_weight}
-        return {"loss": sum(numbers[name] * loss for name, loss in losses.items()), **losses}
+            losses["Dice loss"] = soft_dice_loss(logits, labels, self.maps.ignore_index, weights).mean()
+            loss = loss + self.dice_weight * losses["Dice loss"]
+        return {"loss": loss, **losses}
 
     # what it is made of ----------------------------------------------------------------------------------------------
 
@@ -77,7 +78,7 @@ class LabelMapObjective(Pix2PixObjective):
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> LabelMapPipeline:  # type: ignore[override]
+    def pipeline(self, networks: dict[str, ModelMixin]) -> LabelMapPipeline:
         return LabelMapPipeline(
             networks["generator"],
             id2label=dict(enumerate(self.maps.names or ())),
@@ -96,9 +97,8 @@ class LabelMapObjective(Pix2PixObjective):
     def evaluate(self, networks: dict[str, Any], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         labels, ignored = batch["target_image"][:, 0], self.maps.ignore_index
         logits = networks["generator"](batch["conditioning_image"]).sample
-        each = [cross_entropy(*row, ignored) for row in zip(logits.split(1), labels.split(1), strict=True)]
         counts = overlaps(logits.argmax(1), labels, self.maps.num_classes, ignored)
-        return {"cross entropy": torch.stack(each), "overlaps": counts}
+        return {"cross entropy": cross_entropy(logits, labels, ignored), "overlaps": counts}
 
     def summarize(self, gathered: dict[str, Tensor]) -> dict[str, float]:
         found = agreement(gathered["overlaps"])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hf_genmodels.data.builtin import edges, load_builtin
-from hf_genmodels.data.builtin.polarimetric_scenes import Body, Material, Scene, draw_scene, fresnel, render
+from hf_genmodels.data.builtin.polarimetric_scenes import KINDS, Body, Material, Scene, draw_scene, fresnel, render
 from tests.testing_utils.refusals import refused
 
 WHITE = np.ones(3)
@@ -88,11 +88,14 @@ def test_rendered_images_are_admissible_in_range_and_agree(scenes):
     for scene in scenes:
         images = render(scene, 32)
         assert {name: image.shape[0] for name, image in images.items()} == {
-            "rgb": 3, "angles": 4, "intensity": 1, "depth": 1, "masks": 4
+            "rgb": 3, "angles": 4, "intensity": 1, "depth": 1, "masks": 4, "labels": 1
         }  # fmt: skip
         assert {name: image.dtype for name, image in images.items() if image.dtype != np.float32} == {
-            "masks": np.uint8
-        }
+            "masks": np.uint8, "labels": np.uint8
+        }  # fmt: skip
+        labels = images.pop("labels")
+        assert (images["depth"][labels == KINDS.index("sky")] == 1).all()
+        assert {KINDS[label] for label in np.unique(labels)} <= {"sky", "ground", *(b.kind for b in scene.bodies)}
         for image in images.values():
             assert image.min() >= 0 and image.max() <= 1
         i0, i45, i90, i135 = images["angles"].astype(np.float64)
@@ -108,7 +111,7 @@ def test_a_mirrored_scene_is_the_mirrored_image_with_two_angles_exchanged(scenes
     tilted = 0
     for scene in scenes:
         one, other = render(scene, 32), render(scene.mirrored(), 32)
-        for name in ("rgb", "intensity", "depth"):
+        for name in ("rgb", "intensity", "depth", "labels"):
             np.testing.assert_allclose(other[name], one[name][..., ::-1], atol=1e-6)
         np.testing.assert_allclose(other["angles"], one["angles"][list(order)][..., ::-1], atol=1e-6)
         tilted += np.abs(one["angles"][1] - one["angles"][3]).max() > 0.05

@@ -21,6 +21,7 @@ class Equal:
         options: The family's.
         dataset_name: Of 96 training examples.
         resolution: Of the images.
+        data: Further options of the data.
         change: Called with the objective that the options give, returns the one to train.
         float64: Train in double precision. Instance norms make networks blind to the scale of their weights, and
             rounding grows tenfold in a step or two.
@@ -31,6 +32,7 @@ class Equal:
     options: dict[str, Any] = field(default_factory=dict)
     dataset_name: str = "builtin:toy2d"
     resolution: int | None = None
+    data: dict[str, Any] = field(default_factory=dict)
     change: Callable[[Any], Any] | None = None
     float64: bool = False
     of_one_process: frozenset[str] = frozenset()

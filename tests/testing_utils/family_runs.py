@@ -54,7 +54,7 @@ SHARED_STATES = ("idle head", "avae", "ddpm", "clipped")
 def load(name: str) -> LoadedData:
     """96 training examples."""
     family, case = RUNS[name]
-    args = DataArguments(dataset_name=case.dataset_name, max_train_samples=96, resolution=case.resolution)
+    args = DataArguments(dataset_name=case.dataset_name, max_train_samples=96, resolution=case.resolution, **case.data)
     data = load_data(args, 0, FAMILIES[family].layout(FAMILIES[family].arguments(**case.options)))
     return dataclasses.replace(data, train=InFloat64(data.train), validation=None) if case.float64 else data
 
