@@ -66,7 +66,7 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
   reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances \
-  reference-formulations reference-formulations-digits
+  reference-formulations reference-formulations-digits reference-segmentation
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -153,6 +153,11 @@ reference-texture: $(STAMP)
 reference-pix2pix: $(STAMP)
 	@test -n "$(NUCLEI)" || { echo "set NUCLEI to a data set with the columns image and mask"; exit 1; }
 	$(BIN)/python benchmarks/reference_pix2pix.py --nuclei $(NUCLEI) --output_dir runs/reference-pix2pix
+
+# NUCLEI: a data set with columns image and instances
+reference-segmentation: $(STAMP)
+	@test -n "$(NUCLEI)" || { echo "set NUCLEI to a data set with the columns image and instances"; exit 1; }
+	$(BIN)/python benchmarks/reference_segmentation.py --nuclei $(NUCLEI) --output_dir runs/reference-segmentation
 
 reference-polarimetric: $(STAMP)
 	$(BIN)/python benchmarks/reference_polarimetric.py $(if $(CAPTURES),--captures $(CAPTURES)) \

@@ -17,11 +17,11 @@ from torch import Tensor
 from tqdm import tqdm
 
 from .applied_files import ImageFiles, ScoreFile, carry_metadata, read_metadata
+from .applied_inputs import Inputs, find_inputs
 from .checks import check_seed
 from .data.conversion import AS_STORED, Conversion, Kind
-from .data.decoding import BadImage, Encoded, Header, Reader, opened
+from .data.decoding import BadImage, Header, Reader, opened
 from .data.folders import tell_passed_over
-from .data.glances import GLANCE, digest, glance
 from .data.listing import OF_A_RUN, Listing, list_folder
 from .data.resizing import ResizeMode
 from .errors import UserError
@@ -71,7 +71,8 @@ def apply_pipeline(
 
     Args:
         pipeline: Its class says what it can do to images (`tasks`).
-        folder: PNG, JPEG, TIFF, `.npy` ... as for training.
+        folder: PNG, JPEG, TIFF, `.npy` ... as for training. For a network of several images it holds a folder for each
+            of them, by its name, with files of equal names.
         output_dir: Outside `folder`; absent, empty, or of an interrupted call with the same arguments.
         task: One of `pipeline.tasks`, the first by default.
         batch_size: Images at a time; of several sizes, those of one size together.
@@ -93,6 +94,8 @@ def apply_pipeline(
     methods = _methods(pipeline, chosen)
     given = _options(pipeline, chosen, methods, options or {})
     listing = _listing(folder, output_dir, on_bad_image)
+    parts = [str(name) for name, *_ in pipeline.config.get("source_parts") or ()]
+    inputs = find_inputs(listing, parts)
     settings: dict[str, Any] = {
         "pipeline": type(pipeline).__name__,
         "weights": _fingerprint(pipeline),
@@ -110,17 +113,17 @@ def apply_pipeline(
     settings |= {} if resize_mode == "cover" else {"resize_mode": resize_mode}
     scale = _value_scale(pipeline, given)
     reading = _Reading(resolution, conversion, on_bad_image, scale, center_fraction, resize_mode)
-    headers = _headers(pipeline, listing, reading)
+    headers = _headers(pipeline, inputs, reading)
     names = list(headers)
-    metadata = {} if chosen == "score" else read_metadata(listing)
-    check_seed("--seed", seed, len(listing.images))
+    metadata = {} if chosen == "score" or parts else read_metadata(listing)
+    check_seed("--seed", seed, len(inputs.files))
     _check_output(output_dir, settings)
     output: ScoreFile | ImageFiles
     if chosen == "score":
         output = ScoreFile(output_dir, scores_format, list(methods))
     else:
         output = ImageFiles(output_dir, names)
-    images = {name: digest(np.array([glance(Encoded(None, str(folder / name)))], GLANCE)) for name in names}
+    images = {name: inputs.digest(name) for name in names}
     _check_images(output_dir, output, images)
     settings["images"] = images
     pipeline.set_progress_bar_config(disable=True)
@@ -131,12 +134,12 @@ def apply_pipeline(
             missing = {name for name in chunk if not output.has(name)}
             if not missing:
                 continue
-            for batch_names, batch in _batches(folder, chunk, headers, reading):
+            for batch_names, batch in _batches(inputs, chunk, headers, reading):
                 first = start + chunk.index(batch_names[0])
                 try:
                     results = _run(methods, batch, given, seed + first)
                 except UserError as error:
-                    raise UserError(f"{folder / batch_names[0]}: {error}") from error
+                    raise UserError(f"{inputs.path(batch_names[0])}: {error}") from error
                 if not written:
                     _save_settings(output_dir, settings)
                 for name, result in zip(batch_names, results, strict=True):
@@ -147,7 +150,7 @@ def apply_pipeline(
     output.finish(names)
     if isinstance(output, ImageFiles):
         carry_metadata(metadata, output)
-    return Applied(written, present, len(listing.images) - written - present)
+    return Applied(written, present, len(inputs.files) - written - present)
 
 
 # what is to be done --------------------------------------------------------------------------------------------------
@@ -261,17 +264,16 @@ class _Reading:
             logger.warning("left out: %s %s", path, error)
 
 
-def _headers(pipeline: GenerativePipeline, listing: Listing, reading: _Reading) -> dict[str, Header]:
+def _headers(pipeline: GenerativePipeline, inputs: Inputs, reading: _Reading) -> dict[str, Header]:
     """What the images are, in order, without those that are to be left out; decodes none of them."""
     found: dict[str, Header] = {}
-    for name in listing.images:
-        path = listing.folder / name
-        with reading.trying(path), opened(Encoded(None, str(path)), reading.conversion) as (header, _):
+    for name in inputs.files:
+        with reading.trying(inputs.path(name)), opened(inputs.record(name), reading.conversion) as (header, _):
             if "translate" not in pipeline.tasks:
                 _check_shape(reading.reader(header).target_shape(header), tuple(pipeline.sample_shape))
             found[name] = header
     if not found:
-        raise UserError(f"none of the {len(listing.images)} images of {listing.folder} can be used")
+        raise UserError(f"none of the {len(inputs.files)} images of {inputs.folder} can be used")
     return found
 
 
@@ -286,14 +288,14 @@ def _check_shape(shape: tuple[int, ...], wanted: tuple[int, ...]) -> None:
 
 
 def _batches(
-    folder: Path, names: list[str], headers: Mapping[str, Header], reading: _Reading
+    inputs: Inputs, names: list[str], headers: Mapping[str, Header], reading: _Reading
 ) -> Iterator[tuple[list[str], Tensor]]:
     """Images of one shape together: their names, and (batch, channels, height, width) in [0, 1] or (batch, dim)."""
     images: dict[tuple[int, ...], dict[str, Tensor]] = {}
     for name in names:
-        with reading.trying(folder / name):
+        with reading.trying(inputs.path(name)):
             kind = headers[name].kind
-            pixels = reading.reader(headers[name]).read(Encoded(None, str(folder / name))).astype(np.float32)
+            pixels = reading.reader(headers[name]).read(inputs.record(name)).astype(np.float32)
             image = torch.from_numpy(pixels)
             image = image if kind.vector else (image / reading.white(kind)).clamp(max=1)
             images.setdefault(tuple(image.shape), {})[name] = image

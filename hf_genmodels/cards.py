@@ -109,6 +109,7 @@ def make_card(folder: str | os.PathLike[str], *, repo_id: str | None = None, lic
         "networks": {name: _config(path) for name, path in component_folders(folder).items()},
         "own_classes": _own_classes(folder),
         "class_names": _class_names(folder),
+        "class_colors": _class_colors(folder),
         "own_pipeline": family.pipeline is not None and find_family(family.pipelines[0]) is None,
         "pictures": [(caption, path.relative_to(folder).as_posix()) for caption, path in newest_pictures(folder)],
         "has_losses": (folder / "losses.png").is_file(),
@@ -284,6 +285,13 @@ def _class_names(folder: Path) -> list[str]:
     """The names of the classes that a pipeline tells apart, by number."""
     names = _optional_json(folder / "model_index.json").get("id2label")
     return [one_line(str(name)) for name in names.values()] if isinstance(names, dict) else []
+
+
+def _class_colors(folder: Path) -> list[str]:
+    """The colours by which a pipeline shows classes, such as "#ff0000", by number."""
+    colors = _optional_json(folder / "model_index.json").get("label_colors")
+    is_listed = isinstance(colors, list) and all(isinstance(c, list) and len(c) == 3 for c in colors)
+    return ["#" + "".join(f"{value:02x}" for value in color) for color in colors or ()] if is_listed else []
 
 
 def _own_classes(folder: Path) -> dict[str, str]:

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 else:
     Size = list[int]
 
+# The option whose columns may be of several kinds.
+STACKED_INPUTS = "conditioning_image_columns"
+
 
 @dataclass
 class DataArguments:

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import UserError
 from ..sizes import height_width
 from . import builtin
-from .arguments import DataArguments
+from .arguments import STACKED_INPUTS, DataArguments
 from .conversion import Conversion, warn_of_dark
 from .decoding import BadImage, Encoded, Reader, Stack, opened, stored_file
 from .features import (
@@ -44,8 +44,6 @@ from .survey import Expected, Headers, Survey, preview
 
 # Sets whose decoded size is at most this are held in memory.
 IN_MEMORY_BYTES = 2 * 1024**3
-# The option whose columns may be of several kinds.
-STACKED_INPUTS = "conditioning_image_columns"
 # "training" is augmented and cut to max_train_samples; neither it nor "validation" holds the excluded label.
 Role = Literal["training", "validation", "evaluation"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..errors import UserError
-from .arguments import DataArguments
-from .columns import STACKED_INPUTS, Choice, Loaded, Origin, Role, is_builtin, open_origin
+from .arguments import STACKED_INPUTS, DataArguments
+from .columns import Choice, Loaded, Origin, Role, is_builtin, open_origin
 from .label_maps import check_names
 from .layouts import RESERVED_EVERY, TwoImageDataset
 from .sets import RESERVED, generator

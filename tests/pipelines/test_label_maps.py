@@ -184,3 +184,22 @@ def test_applied_label_maps_are_a_data_set(tmp_path):
     (batch,) = evaluation_batches(dataset, batch_size=2)
     assert torch.equal(batch["target_image"][:, 0], pipeline(sample, output_type="pt").images)
     assert dataset.second.spec.label_maps.colors == default_colors(5)
+
+
+def test_several_images_are_applied_by_their_folders(tmp_path):
+    folder, pipeline = tmp_path / "scenes", tiny(4, source_parts=PARTS)
+    rgb = (images()[0].movedim(0, 2) * 255).round().byte().numpy()
+    depth = np.random.default_rng(0).integers(0, 65536, (8, 12), dtype=np.uint16)
+    (folder / "rgb").mkdir(parents=True)
+    Image.fromarray(rgb).save(folder / "rgb" / "a.png")
+    with refused(r"must hold a folder for each \(rgb, depth\) with files of equal names, and depth holds no images"):
+        apply_pipeline(pipeline, folder, tmp_path / "out", progress=False)
+    (folder / "depth").mkdir()
+    np.save(folder / "depth" / "a.npy", depth)
+    assert apply_pipeline(pipeline, folder, tmp_path / "out", progress=False).written == 1
+    with Image.open(tmp_path / "out" / "a.png") as made:
+        expected = pipeline({"rgb": rgb, "depth": depth}, output_type="np").images[0]
+        assert made.mode == "P" and np.array_equal(np.asarray(made), expected)
+    Image.fromarray(rgb).save(folder / "rgb" / "b.png")
+    with refused("b is not in both rgb and depth"):
+        apply_pipeline(pipeline, folder, tmp_path / "other", progress=False)
