@@ -5,8 +5,8 @@
 nuclei   microscope images -> background, nucleus and border (2018 Data Science Bowl, `--nuclei`, made smaller to
          128x128), by cross-entropy, Dice's coefficient and both, with and without balanced class weights; beside them
          the mask by L1, cut at 0.5
-scenes   `builtin:polarimetric` -> sky, ground, spheres and boxes, from colours, colours and polariser angles, colours
-         and depth
+scenes   `builtin:polarimetric` -> sky, ground, spheres, boxes and walls, from colours, colours and
+         polariser angles, colours and depth
 depth    the same scenes -> depth, from one grey image, four polariser angles, colours, colours and angles
 
 The border is what a nucleus has of pixels beside another nucleus or the background. All figures are of held-out
@@ -38,6 +38,7 @@ from hf_genmodels.pipelines.label_maps import palette_picture
 from hf_genmodels.plots import image_grid, stack_pictures
 
 NUCLEI = LabelMaps(("background", "nucleus", "border"))
+SCENE = ("sky", "ground", "sphere", "box", "wall")
 COLORS = ((0, 0, 0), (0, 160, 255), (255, 200, 0))
 SIZE, SHOWN = 128, 6
 NUCLEUS, BORDER = 1, 2
@@ -220,7 +221,7 @@ COLUMNS = {
         "IoU of the mask, per image",
         "seconds",
     ),
-    "scenes": ("mean IoU", "IoU sky", "IoU ground", "IoU sphere", "IoU box", "pixel accuracy", "seconds"),
+    "scenes": ("mean IoU", *(f"IoU {name}" for name in SCENE), "pixel accuracy", "seconds"),
     "depth": ("abs rel", "RMSE", "log RMSE", "delta 1.25^1", "delta 1.25^2", "delta 1.25^3", "seconds"),
 }
 

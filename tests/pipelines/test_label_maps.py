@@ -17,7 +17,7 @@ from hf_genmodels.metrics.segmentation import agreement, overlaps
 from tests.testing_utils.refusals import refused
 from tests.testing_utils.translators import shaken
 
-NAMES = {0: "sky", 1: "ground", 2: "sphere", 3: "box", 4: "cone"}
+NAMES = {0: "sky", 1: "ground", 2: "sphere", 3: "box", 4: "cone", 5: "wall"}
 PARTS = [["rgb", 3, 255.0], ["depth", 1, 65535.0]]
 SCENES = DataArguments(
     dataset_name="builtin:polarimetric",
@@ -29,7 +29,7 @@ SCENES = DataArguments(
 
 def tiny(channels=3, **options) -> LabelMapPipeline:
     torch.manual_seed(0)
-    network = UNetTranslator(channels, 5, 8, width=2, num_downs=2, norm="none", dropout=0.0, head="logits")
+    network = UNetTranslator(channels, 6, 8, width=2, num_downs=2, norm="none", dropout=0.0, head="logits")
     pipeline = LabelMapPipeline(shaken(network), NAMES, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -63,7 +63,7 @@ def test_pictures_have_palettes(tmp_path):
         with Image.open(tmp_path / "labels.png") as read:
             assert read.mode == "P" and np.array_equal(np.asarray(read), expected)
             colors = np.asarray(read.convert("RGB"))
-        assert np.array_equal(colors, np.asarray(default_colors(5), np.uint8)[expected])
+        assert np.array_equal(colors, np.asarray(default_colors(6), np.uint8)[expected])
 
 
 def test_tiles_blend_probabilities():
@@ -79,7 +79,7 @@ def test_tiles_blend_probabilities():
 
 
 def test_saved_pipelines_know_names_colours_and_parts(tmp_path):
-    colors = [[0, 0, i] for i in range(5)]
+    colors = [[0, 0, i] for i in range(6)]
     tiny(4, label_colors=colors, ignore_index=9, source_parts=PARTS).save_pretrained(tmp_path)
     loaded = AutoPipeline.from_pretrained(tmp_path)
     assert isinstance(loaded, LabelMapPipeline) and loaded.id2label == NAMES
@@ -90,12 +90,12 @@ def test_saved_pipelines_know_names_colours_and_parts(tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"id2label": {0: "a"}}, "id2label must name the 5 classes"),
+        ({"id2label": {0: "a"}}, "id2label must name the 6 classes"),
         (
             {"label_colors": [[0, 0, 0]]},
-            "label_colors must be red, green and blue, 0 to 255, of each of the 5 classes",
+            "label_colors must be red, green and blue, 0 to 255, of 6 classes",
         ),
-        ({"label_colors": [[0, 0, 300]] * 5}, "label_colors must be red, green and blue"),
+        ({"label_colors": [[0, 0, 300]] * 6}, "label_colors must be red, green and blue"),
         ({"source_parts": PARTS}, "source_parts have 4 channels together, and the network takes 3"),
     ],
 )
@@ -146,7 +146,7 @@ def test_label_maps_are_measured():
     layout = Layout("pair", label_maps=LabelMaps(tuple(NAMES.values())))
     batch = next(evaluation_batches(load_split(SCENES, "test", layout), batch_size=20))
     made = pipeline((batch["conditioning_image"] + 1) / 2, output_type="pt").images
-    expected = agreement(overlaps(made, batch["target_image"][:, 0], 5))
+    expected = agreement(overlaps(made, batch["target_image"][:, 0], 6))
     assert found["mean IoU"] == pytest.approx(expected.mean_iou)
     assert found["mean Dice"] == pytest.approx(expected.mean_dice)
     assert found["pixel accuracy"] == pytest.approx(expected.pixel_accuracy)
@@ -183,7 +183,7 @@ def test_applied_label_maps_are_a_data_set(tmp_path):
     dataset = load_split(data, "train", layout)
     (batch,) = evaluation_batches(dataset, batch_size=2)
     assert torch.equal(batch["target_image"][:, 0], pipeline(sample, output_type="pt").images)
-    assert dataset.second.spec.label_maps.colors == default_colors(5)
+    assert dataset.second.spec.label_maps.colors == default_colors(6)
 
 
 def test_several_images_are_applied_by_their_folders(tmp_path):

@@ -41,7 +41,7 @@ def load_polarimetric(config: str | None, split: str) -> BuiltinSplit:
     "depth", `(examples, 1, size, size)`, the distance from the camera's plane, 1 for the sky; "masks", `(examples, 4,
     size, size)` of 0 and 1: where a sphere, a box, a cone (walls and ground are none of them), and where a glossy
     surface of any kind is seen; "labels", `(examples, 1, size, size)` of uint8: what is seen, a label map with the
-    classes `KINDS` (walls are boxes) to learn with --target_kind labels.
+    classes `KINDS`, to learn with --target_kind labels.
 
     Raises:
         UserError: There is no such variant.

@@ -33,7 +33,7 @@ AMBIENT, LAMP = 0.4, 0.6
 GLARE, SHARPNESS = 4.0, 40.0
 TILE = 1.0
 # What a pixel can show, by class number.
-KINDS = ("sky", "ground", "sphere", "box", "cone")
+KINDS = ("sky", "ground", "sphere", "box", "cone", "wall")
 
 
 @dataclass(frozen=True)
