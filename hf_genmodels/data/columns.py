@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import math
 import zlib
@@ -19,7 +18,7 @@ from ..sizes import height_width
 from . import builtin
 from .arguments import STACKED_INPUTS, DataArguments
 from .conversion import Conversion, warn_of_dark
-from .decoding import BadImage, Encoded, Reader, Stack, opened, stored_file
+from .decoding import Reader
 from .features import (
     HalvedColumn,
     ImageColumn,
@@ -31,9 +30,10 @@ from .features import (
     reading,
     unlabelled,
 )
+from .first_image import completed
 from .folders import Domain
 from .glances import digest
-from .label_maps import count_pixels, default_colors, nearest, palette_colors, read_names
+from .label_maps import count_pixels, described, nearest, read_names
 from .resizing import middle, resize, resized_shape
 from .sets import HELD_OUT, SUBSET, ArrayDataset, LazyDataset, generator
 from .sharing import Share
@@ -270,7 +270,7 @@ class BuiltinOrigin:
             parts = (Part(c, each.shape[1], scale) for c, each in zip(choice.columns, chosen, strict=True))
             spec = dataclasses.replace(spec, parts=tuple(parts))
         if maps is not None:
-            spec = dataclasses.replace(spec, label_maps=_described(maps, count_pixels(pixels, maps.num_classes)))
+            spec = dataclasses.replace(spec, label_maps=described(maps, count_pixels(pixels, maps.num_classes)))
         labels = None if content.labels is None else content.labels[rows]
         extras = {name: values[rows] for name, values in content.extras.items()}
         return Loaded(ArrayDataset(pixels, spec, labels, args.random_flip and role == "training", extras), rows)
@@ -316,14 +316,6 @@ def _mirrored(content: builtin.BuiltinSplit, columns: Sequence[str]) -> tuple[in
         own = content.mirrored_channels.get(column, tuple(range(pixels.shape[1])))
         order += [len(order) + channel for channel in own]
     return None if order == sorted(order) else tuple(order)
-
-
-def _described(
-    maps: LabelMaps, pixels: np.ndarray, colors: tuple[tuple[int, int, int], ...] | None = None
-) -> LabelMaps:
-    """Label maps of a split whose pixels have been counted."""
-    colors = maps.colors or colors or default_colors(maps.num_classes)
-    return dataclasses.replace(maps, colors=colors, pixels=tuple(map(int, pixels)))
 
 
 class SourceOrigin:
@@ -394,7 +386,7 @@ class SourceOrigin:
             survey.report()
             spec = _spec(*described, reader.shape, expected.kind.value_scale, names, pixels, shape)
             counts = None if maps is None else count_pixels(pixels, maps.num_classes)
-            spec = self._completed(spec, choice, images, rows, counts)
+            spec = completed(spec, choice.columns, images.fetch(rows[:1])[0], conversion, counts)
             if role == "training":
                 warn_of_dark(pixels, expected.kind, self._place(split))
             dataset: ImageDataset = ArrayDataset(pixels, spec, None if labels is None else labels[rows], flip)
@@ -413,29 +405,9 @@ class SourceOrigin:
         # Of all images, bad ones as well: a run that stopped at one may go on without it.
         known_by = fingerprint(*described, spec.shape, len(listed))
         spec = dataclasses.replace(spec, fingerprint=known_by, files=digest(glances))
-        spec = self._completed(spec, choice, images, rows, counts)
+        spec = completed(spec, choice.columns, images.fetch(rows[:1])[0], conversion, counts)
         dataset = LazyDataset(images, rows, reader, spec, None if labels is None else labels[rows], flip)
         return Loaded(dataset, rows, expected, headers, images)
-
-    @staticmethod
-    def _completed(
-        spec: DataSpec, choice: Choice, images: Images, rows: np.ndarray, counts: np.ndarray | None
-    ) -> DataSpec:
-        """With what the first image tells of all: the parts of a stack, the colours of label maps."""
-        (record,) = images.fetch(rows[:1])
-        if isinstance(record, Stack) and record.mixed:
-            parts = []
-            for column, part in zip(choice.columns, record.parts, strict=True):
-                with opened(part, choice.conversion(DataArguments())) as (header, _):
-                    parts.append(Part(column, header.kind.channels, header.kind.value_scale))
-            spec = dataclasses.replace(spec, parts=tuple(parts))
-        if choice.label_maps is not None and counts is not None:
-            colors = None
-            if isinstance(record, Encoded):
-                with contextlib.suppress(BadImage, OSError), stored_file(record) as file:
-                    colors = palette_colors(file, choice.label_maps.num_classes)
-            spec = dataclasses.replace(spec, label_maps=_described(choice.label_maps, counts, colors))
-        return spec
 
     def _streamed(
         self, images: ImageColumn, split: str, role: Role, labels: LabelColumn | None, expected: Expected | None

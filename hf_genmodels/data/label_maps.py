@@ -7,6 +7,7 @@ or an array of integers, holds the numbers alone. Nothing is ever interpolated b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -172,6 +173,18 @@ def default_colors(num_classes: int) -> tuple[Color, ...]:
     numbers = np.arange(num_classes)
     channels = [sum(((numbers >> (3 * bit + c)) & 1) << (7 - bit) for bit in range(8)) for c in range(3)]
     return tuple((int(r), int(g), int(b)) for r, g, b in zip(*channels, strict=True))
+
+
+def described(maps: LabelMaps, pixels: np.ndarray, colors: tuple[Color, ...] | None = None) -> LabelMaps:
+    """Label maps of a split.
+
+    Args:
+        maps: With names.
+        pixels: How many of the split's pixels have each class, `(num_classes,)`.
+        colors: Of a palette; None for the default ones.
+    """
+    colors = maps.colors or colors or default_colors(maps.num_classes)
+    return replace(maps, colors=colors, pixels=tuple(map(int, pixels)))
 
 
 def flat_palette(colors: Sequence[Sequence[int]]) -> list[int]:

@@ -179,7 +179,7 @@ def test_builtin_label_maps_are_no_images(arguments):
         load_split(args, "test", Layout("pair"))
     args.target_image_column = "depth"
     with refused(
-        re.escape("column 'depth' of builtin:polarimetric holds images; choose another --target_image_column")
+        re.escape("column 'depth' of builtin:polarimetric holds images, no label maps; choose another --target_image_column")
     ):
         load_split(args, "test", LABELS)
 
