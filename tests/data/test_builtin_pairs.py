@@ -234,6 +234,7 @@ def test_polarimetric_splits():
             "intensity": (200, 1, 32, 32),
             "depth": (200, 1, 32, 32),
             "masks": (200, 4, 32, 32),
+            "labels": (200, 1, 32, 32),
         }
         s0, s1, s2 = stokes_of(split.columns["target_image"].transpose(1, 0, 2, 3))
         degree, matter = np.hypot(s1, s2) / s0, split.columns["depth"][:, 0] < 1
