@@ -34,7 +34,7 @@ from hf_genmodels import AutoPipeline, LabelMaps, Layout
 from hf_genmodels.data import DataArguments, evaluation_batches, load_split
 from hf_genmodels.evaluation import evaluate_pipeline
 from hf_genmodels.objectives.pictures import in_colors, side_by_side
-from hf_genmodels.pipelines.label_maps import palette_picture
+from hf_genmodels.pipelines.label_map import palette_picture
 from hf_genmodels.plots import image_grid, stack_pictures
 
 NUCLEI = LabelMaps(("background", "nucleus", "border"))

@@ -69,10 +69,10 @@ _PUBLIC = {
     "GenerativePipeline": "hf_genmodels.pipelines.base",
     "InverseProblemPipeline": "hf_genmodels.pipelines.inverse_problem",
     "LatentDDPMPipeline": "hf_genmodels.pipelines.latent_ddpm",
+    "LabelMapPipeline": "hf_genmodels.pipelines.label_map",
     "LatentEDMPipeline": "hf_genmodels.pipelines.latent_edm",
     "LatentFlowMatchingPipeline": "hf_genmodels.pipelines.latent_flow_matching",
     "LatentScorePipeline": "hf_genmodels.pipelines.latent_score",
-    "LabelMapPipeline": "hf_genmodels.pipelines.label_maps",
     "Pix2PixPipeline": "hf_genmodels.pipelines.pix2pix",
     "PixelwisePipeline": "hf_genmodels.pipelines.pixelwise",
     "PolarimetricPipeline": "hf_genmodels.pipelines.polarimetric",
@@ -194,7 +194,7 @@ if TYPE_CHECKING:
     from .pipelines.gaussian import GaussianPipeline
     from .pipelines.gaussian_mixture import GaussianMixturePipeline
     from .pipelines.inverse_problem import InverseProblemPipeline
-    from .pipelines.label_maps import LabelMapPipeline
+    from .pipelines.label_map import LabelMapPipeline
     from .pipelines.latent_ddpm import LatentDDPMPipeline
     from .pipelines.latent_edm import LatentEDMPipeline
     from .pipelines.latent_flow_matching import LatentFlowMatchingPipeline

@@ -11,7 +11,7 @@ from ..data.spec import DataSpec, LabelMaps
 from ..errors import UserError
 from ..losses.segmentation import cross_entropy, soft_dice_loss
 from ..metrics.segmentation import agreement, overlaps
-from ..pipelines.label_maps import LabelMapPipeline
+from ..pipelines.label_map import LabelMapPipeline
 from .base import Batch, Noise, Phase
 from .pictures import in_colors, in_unit_range, parts_of_input, side_by_side, source_parts
 from .pix2pix import Pix2PixObjective

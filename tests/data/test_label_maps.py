@@ -14,7 +14,7 @@ from PIL import Image
 from hf_genmodels import LabelMaps
 from hf_genmodels.data import Layout, TrainingBatches, columns, evaluation_batches, load_data, load_split
 from hf_genmodels.data.label_maps import default_colors, nearest
-from hf_genmodels.pipelines.label_maps import palette_picture
+from hf_genmodels.pipelines.label_map import palette_picture
 from tests.testing_utils.refusals import refused
 
 NAMES = ("background", "nucleus", "border")
