@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from hf_genmodels.control.latent_search import best_of_restarts, search_latents
 from hf_genmodels.errors import UserError
 from hf_genmodels.roles import Generator
 from hf_genmodels.sizes import sample_shape
@@ -194,9 +194,8 @@ class GANPipeline(IterativePipeline):
         """Latents whose samples are like given images: argmin over ||z|| <= sqrt(latent_dim) of ||G(z) - x||^2.
 
         By Adam from random latents, put back into the ball after every step (Plumerault et al. 2020, arXiv
-        2001.10238, algorithm 1). It finds a local minimum; more restarts find better ones. What differs: on the
-        sphere Adam sees no gradient that leads out of the ball, because it would turn it, and settle elsewhere than
-        at the minimum. The generator's weights are left alone.
+        2001.10238, algorithm 1), see `search_latents`. It finds a local minimum; more restarts find better ones. The
+        generator's weights are left alone.
 
         Args:
             images: PIL images, arrays or tensors, see `images.to_network`.
@@ -218,32 +217,24 @@ class GANPipeline(IterativePipeline):
         target = self.prepare_images(images, torch.float32)
         labels = match_labels(self._require_labels(class_labels), len(target))
         labels = None if labels is None else labels.repeat_interleave(num_restarts)
-        shape = (len(target), num_restarts, self.latent_dim)
         starts = self.random_latents(num_restarts, (self.latent_dim,), generator, None, torch.float32)
-        latents = starts.repeat(len(target), 1)
         repeated = target.repeat_interleave(num_restarts, dim=0)
 
-        def errors() -> Tensor:
+        def errors(latents: Tensor) -> Tensor:
             samples = self._generate(latents.to(self.dtype), labels)
             return (samples.float() - repeated).square().flatten(1).sum(1)
 
-        _into_ball(latents.requires_grad_())
-        optimizer = torch.optim.Adam([latents], lr=learning_rate)
         names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
-        for step in self.progress_bar(range(num_steps)):
-            with torch.enable_grad():
-                # not backward(), which would leave gradients on the weights
-                (gradient,) = torch.autograd.grad(errors().sum(), latents)
-            latents.grad = _without_way_out(gradient, latents)
-            optimizer.step()
-            _into_ball(latents)
+
+        def after_step(step: int, latents: Tensor) -> bool:
             if callback_on_step_end is not None:
                 seen = {"latents": latents.detach().clone()}
                 latents.copy_(self.end_step(callback_on_step_end, names, step, step, seen)["latents"])
-            if self.interrupt:
-                break
-        best = errors().view(shape[:2]).argmin(1)
-        return latents.detach().view(shape)[torch.arange(len(target)), best]
+            return self.interrupt
+
+        rates = self.progress_bar([learning_rate] * num_steps)
+        found = search_latents(errors, starts.repeat(len(target), 1), rates, in_ball=True, after_step=after_step)
+        return best_of_restarts(errors, found, num_restarts)
 
     # latents and labels ----------------------------------------------------------------------------------------------
 
@@ -267,16 +258,3 @@ class GANPipeline(IterativePipeline):
 
     def _require_labels(self, class_labels: ClassLabels) -> Tensor | None:
         return require_labels(class_labels, self.num_classes, self._execution_device)
-
-
-def _without_way_out(gradient: Tensor, latents: Tensor) -> Tensor:
-    """Gradient (batch, dim), less its radial part where descent would leave the ball of `_into_ball`."""
-    radial = (gradient * latents).sum(1, keepdim=True) / latents.square().sum(1, keepdim=True)
-    on_sphere = latents.norm(dim=1, keepdim=True) > 0.9999 * math.sqrt(latents.shape[1])
-    return torch.where(on_sphere & (radial < 0), gradient - radial * latents, gradient)
-
-
-def _into_ball(latents: Tensor) -> None:
-    """Shorten latents (batch, dim) that are longer than sqrt(dim), in place."""
-    norms = latents.norm(dim=1, keepdim=True)
-    latents.mul_((math.sqrt(latents.shape[1]) / norms).clamp(max=1.0))

@@ -270,7 +270,7 @@ def test_from_pipe_shares_components_and_keeps_the_scale():
     second = InverseProblemPipeline.from_pipe(first)
     assert second.unet is first.unet and second.scheduler is first.scheduler and second.config.value_scale == 16.0
     assert InverseProblemPipeline.from_pipe(first, value_scale=1.0).config.value_scale == 1.0
-    with pytest.raises(UserError, match="is made from a DDPMPipeline or DDIMPipeline, not a GANPipeline"):
+    with pytest.raises(UserError, match="ConditionalDDPMPipeline or LatentDDPMPipeline, not a GANPipeline"):
         InverseProblemPipeline.from_pipe(tiny_pipeline("GANPipeline"))
 
 
@@ -304,11 +304,14 @@ def test_the_solver_makes_no_difference_and_the_scheduler_is_left_alone():
 @pytest.mark.parametrize(
     ("unet", "scheduler", "message"),
     [
-        ({"num_class_embeds": 3}, DDPMScheduler(), "needs an unconditional UNet, this one is class-conditional"),
-        ({"class_embed_type": "timestep"}, DDPMScheduler(), "needs an unconditional UNet"),
+        ({"class_embed_type": "timestep"}, DDPMScheduler(), "this one has class_embed_type 'timestep'"),
         ({"sample_size": 1}, DDPMScheduler(), "needs a UNet of images, this one has sample_size 1"),
         ({"sample_size": None}, DDPMScheduler(), "needs a UNet of images, this one has sample_size None"),
-        ({"out_channels": 2}, DDPMScheduler(), "as many output as input channels, this one has 2 and 1"),
+        (
+            {"out_channels": 3},
+            DDPMScheduler(),
+            "as many output as input channels, or twice as many, this one has 3 and 1",
+        ),
         ({}, EDMEulerScheduler(), "a EDMEulerScheduler has other noise levels than a DDPM; give a DDPMScheduler"),
     ],
 )
@@ -339,7 +342,7 @@ def test_impossible_components(unet, scheduler, message):
             {"method": "pigdm", "operator": Saturation(2.0)},
             "method 'pigdm' needs a linear operator, Saturation is none; use 'dps'",
         ),
-        ({"method": "ddrm"}, "method must be 'dps' or 'pigdm', got 'ddrm'"),
+        ({"method": "ddrm"}, "method must be 'dps', 'pigdm' or 'repaint', got 'ddrm'"),
         ({"num_samples": 0}, "num_samples must be at least 1, got 0"),
         ({"num_inference_steps": 0}, "num_inference_steps must be 1 to 1000 (num_train_timesteps), got 0"),
         ({"num_inference_steps": 1001}, "num_inference_steps must be 1 to 1000 (num_train_timesteps), got 1001"),

@@ -20,13 +20,14 @@ class GaussianUNet(UNet2DModel):
         alpha_bar = self.scheduler.alphas_cumprod[timestep].item()
         return alpha_bar**0.5 * self.std**2 / (alpha_bar * self.std**2 + 1 - alpha_bar)
 
-    def forward(self, sample, timestep):
+    def forward(self, sample, timestep, return_dict=True):
         alpha_bar = self.scheduler.alphas_cumprod[timestep].item()
         denoised = self.mean + self.gain(timestep) * (sample - alpha_bar**0.5 * self.mean)
         epsilon = (sample - alpha_bar**0.5 * denoised) / (1 - alpha_bar) ** 0.5
         velocity = alpha_bar**0.5 * epsilon - (1 - alpha_bar) ** 0.5 * denoised
         predictions = {"epsilon": epsilon, "sample": denoised, "v_prediction": velocity}
-        return SimpleNamespace(sample=predictions[self.scheduler.config.prediction_type])
+        predicted = predictions[self.scheduler.config.prediction_type]
+        return SimpleNamespace(sample=predicted) if return_dict else (predicted,)
 
 
 class Reference:

@@ -1,0 +1,1 @@
+"""Control of trained models through their latents: searches, and images that explain measurements."""
