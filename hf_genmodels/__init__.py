@@ -80,6 +80,9 @@ _PUBLIC = {
     "TexturePipeline": "hf_genmodels.pipelines.texture",
     "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
     "VAEPipeline": "hf_genmodels.pipelines.vae",
+    # control of trained models
+    "InverseProblemOutput": "hf_genmodels.pipelines.measurements",
+    "solve_inverse_problem": "hf_genmodels.control.inverse_problems",
     # objectives, and training with them
     "AAEObjective": "hf_genmodels.objectives.aae",
     "AVAEObjective": "hf_genmodels.objectives.avae",
@@ -130,6 +133,8 @@ if TYPE_CHECKING:
     from diffusers import ModelMixin, SchedulerMixin
 
     from .data import DataArguments, DataSpec, LabelMaps, Layout, load_data
+    from .control.inverse_problems import solve_inverse_problem
+    from .data import DataArguments, DataSpec, Layout, load_data
     from .errors import UserError
     from .families import FAMILIES, Family
     from .losses.gan import GANLoss
@@ -199,6 +204,7 @@ if TYPE_CHECKING:
     from .pipelines.latent_edm import LatentEDMPipeline
     from .pipelines.latent_flow_matching import LatentFlowMatchingPipeline
     from .pipelines.latent_score import LatentScorePipeline
+    from .pipelines.measurements import InverseProblemOutput
     from .pipelines.pix2pix import Pix2PixPipeline
     from .pipelines.pixelwise import PixelwisePipeline
     from .pipelines.polarimetric import PolarimetricPipeline

@@ -156,9 +156,10 @@ class Range:
 
 RANGES = {
     **dict.fromkeys(("batch_size", "max_batch_size"), Range(1)),
-    **dict.fromkeys(("num_samples", "num_restarts", "num_rows", "num_steps", "tile_size"), Range(1)),
+    **dict.fromkeys(("num_samples", "num_restarts", "num_rows", "num_steps", "tile_size", "jump_length"), Range(1)),
+    "num_resamples": Range(1),
     **dict.fromkeys(("learning_rate", "step_size", "prior_std", "truncation"), Range(0, is_open=True)),
-    **dict.fromkeys(("temperature", "noise_std", "tile_overlap"), Range(0)),
+    **dict.fromkeys(("temperature", "noise_std", "prior_weight", "tile_overlap"), Range(0)),
     **dict.fromkeys(("eta", "quantile"), Range(0, 1)),
 }
 BY_NAME: dict[str, Check] = {
