@@ -66,7 +66,7 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
   reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances \
-  reference-formulations reference-formulations-digits reference-segmentation
+  reference-formulations reference-formulations-digits reference-segmentation reference-priors
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -142,6 +142,12 @@ reference-formulations-digits: $(STAMP)
 	  --network "--block_out_channels 32 64 --layers_per_block 1" --steps 600 \
 	  --tasks ddpm edm flow_matching score --extractor runs/reference-classifier-digits \
 	  --output_dir runs/reference-formulations-digits
+
+# PRIORS_OPTIONS="--ddpm FOLDER --vae FOLDER" takes models that are trained already
+PRIORS_OPTIONS ?=
+reference-priors: $(STAMP)
+	$(BIN)/python benchmarks/reference_priors.py --dataset_name $(FASHION_MNIST) --output_dir runs/reference-priors \
+	  $(PRIORS_OPTIONS)
 
 reference-ddpm-digits: $(STAMP)
 	$(BIN)/python benchmarks/reference_ddpm_digits.py --output_dir runs/reference-ddpm-digits

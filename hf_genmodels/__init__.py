@@ -134,7 +134,6 @@ if TYPE_CHECKING:
 
     from .data import DataArguments, DataSpec, LabelMaps, Layout, load_data
     from .control.inverse_problems import solve_inverse_problem
-    from .data import DataArguments, DataSpec, Layout, load_data
     from .errors import UserError
     from .families import FAMILIES, Family
     from .losses.gan import GANLoss
