@@ -32,6 +32,7 @@ from .penalties import (
 
 if TYPE_CHECKING:
     from ..objectives.gan import GANObjective
+    from ..random_measurements import RandomMeasurement
 
 SNGAN_SIZES = (32, 64, 128)
 
@@ -64,6 +65,16 @@ class GANArguments(GeneratorArguments):
         default="none", metadata={"help": "How classes are used; all need labels."}
     )
     class_weight: float = field(default=1.0, metadata={"help": "acgan: weight of the classification losses."})
+    measurement: str | None = field(
+        default=None,
+        metadata={
+            "help": "AmbientGAN: the discriminator sees measurements, 'drop SHARE' of the pixels, 'patch PIXELS' that "
+            "are lost, or 'blur SIGMA STD'."
+        },
+    )
+    measured_data: bool = field(
+        default=False, metadata={"help": "The data are measured already (black where nothing is known)."}
+    )
 
 
 # building and reloading ----------------------------------------------------------------------------------------------
@@ -78,6 +89,7 @@ def build(args: GANArguments, data: DataSpec) -> "GANObjective":
             "use --resolution 32"
         )
     check_combination(args)
+    measurement_of(args, data)
     for_generator, for_discriminator = conditioning_of(args, data)
     generator = build_generator(args, data, args.latent_dim, **for_generator)
     packing = {} if args.packing == 1 else {"packing": args.packing}
@@ -119,7 +131,26 @@ def objective(args: GANArguments, generator: Any, discriminator: Any, data: Data
         share_fakes=args.share_fakes,
         class_weight=args.class_weight,
         discriminator_learning_rate=args.discriminator_learning_rate,
+        measurement=measurement_of(args, data),
+        measured_data=args.measured_data,
     )
+
+
+def measurement_of(args: GANArguments, data: DataSpec) -> "RandomMeasurement | None":
+    """What `--measurement` says, None without it.
+
+    Raises:
+        UserError: It is impossible, or not for these data.
+    """
+    if args.measurement is None:
+        if args.measured_data:
+            raise UserError("--measured_data says that the data are measured: give --measurement, too")
+        return None
+    from ..random_measurements import RandomMeasurement
+
+    measurement = RandomMeasurement.parse(args.measurement)
+    measurement.check_size(data.size)
+    return measurement
 
 
 def conditioning_of(args: GANArguments, data: DataSpec) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The GAN's objective: adversarial losses, gradient penalties, class conditioning."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -28,6 +29,9 @@ class GANObjective(Objective):
     A generator that knows classes (`num_classes` in its configuration) gets the labels of the data that its fakes are
     compared with; so does a discriminator, unless it predicts them: "cgan" (Mirza & Osindero 2014), "projection"
     (Miyato & Koyama 2018) and "acgan" (Odena et al. 2017).
+
+    With a `measurement` the discriminator compares measured fakes with measured data, so that the generator learns
+    whole images from incomplete ones (AmbientGAN, Bora et al. 2018, eq. 1).
     """
 
     pipeline_class = GANPipeline
@@ -47,7 +51,7 @@ class GANObjective(Objective):
         fake = self.generate(networks["generator"], batch, noise)
         if self.share_fakes:
             cache["fake"] = fake.detach()
-        judged = networks["discriminator"](fake, **self.discriminator_labels(batch))
+        judged = networks["discriminator"](self.seen(fake, noise), **self.discriminator_labels(batch))
         losses = {"loss": generator_loss(self.gan_loss, judged.logits)}
         if getattr(judged, "class_logits", None) is not None:
             losses["class"] = F.cross_entropy(judged.class_logits.float(), batch["label"])
@@ -64,6 +68,7 @@ class GANObjective(Objective):
         else:
             with torch.no_grad():
                 fake = self.generate(networks["generator"], batch, noise).to(real.dtype)
+        real, fake = real if self.measured_data else self.seen(real, noise), self.seen(fake, noise)
         real, fake = self.penalty.samples(real, fake)
         discriminator = networks["discriminator"]
         on_real, on_fake = discriminator(real, **labels), discriminator(fake, **labels)
@@ -91,6 +96,10 @@ class GANObjective(Objective):
         fake: Tensor = generator(latents, **labels).sample
         return fake
 
+    def seen(self, images: Tensor, noise: Noise) -> Tensor:
+        """What the discriminator is shown of images."""
+        return images if self.measurement is None else self.measurement(images, noise)
+
     def discriminator_labels(self, batch: Batch) -> dict[str, Tensor]:
         """The labels, where the discriminator reads them."""
         return {"labels": batch["label"]} if self.discriminator_reads_labels else {}
@@ -116,6 +125,8 @@ class GANObjective(Objective):
         share_fakes: bool = False,
         class_weight: float = 1.0,
         discriminator_learning_rate: float | None = None,
+        measurement: Callable[[Tensor, Noise], Tensor] | None = None,
+        measured_data: bool = False,
     ) -> None:
         """Put the parts together.
 
@@ -133,6 +144,8 @@ class GANObjective(Objective):
             share_fakes: See above.
             class_weight: "acgan": weight of the classification losses.
             discriminator_learning_rate: Of the discriminator; the loop's by default.
+            measurement: What the discriminator is shown of images, see `random_measurements`.
+            measured_data: The data are shown as they are, measured already.
 
         Raises:
             UserError: There is no such penalty, or loss, penalty and discriminator exclude each other, see
@@ -145,6 +158,7 @@ class GANObjective(Objective):
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss, self.gradient_penalty, self.weight_clip = gan_loss, gradient_penalty, weight_clip
         self.share_fakes, self.class_weight = share_fakes, class_weight
+        self.measurement, self.measured_data = measurement, measured_data
         self.penalty = GradientPenalty(gradient_penalty, gradient_penalty_weight)
         self.penalty_weight = self.penalty.weight
         config: Any = generator.config

@@ -38,6 +38,7 @@ CASE = FamilyCase(
         ),
         "classes": Equal(MLP | {"conditioning": "cgan", "gan_loss": "least_squares"}, "builtin:digits"),
         "spectral": Equal(MLP, "builtin:digits", change=spectral),
+        "ambient": Equal(MLP | {"measurement": "drop 0.5"}, "builtin:digits"),
     },
     resumed={
         "gan": DIGITS | {"lr_scheduler": "cosine", "random_flip": True},
@@ -46,6 +47,7 @@ CASE = FamilyCase(
         "accumulated": TOY | {"gradient_penalty": "r1", "gradient_accumulation_steps": 2},
         "shared": DIGITS | {"share_fakes": True, "gradient_accumulation_steps": 2},
         "classes": DIGITS | {"conditioning": "projection", "gradient_penalty": "r2"},
+        "ambient": DIGITS | {"measurement": "blur 0.5 0.1", "share_fakes": True},
         "optimizers": TOY | {"optimizer": "rmsprop"},
     },
 )
