@@ -324,7 +324,7 @@ class InverseProblemPipeline(GuidedPipeline):
 
         def denoise(sample: Tensor) -> Tensor:
             time = torch.tensor(timestep, device=sample.device)
-            prediction = self.predict(sample, time, labels, scale).float()
+            prediction = self._predict(sample.to(self.unet.dtype), labels, time, scale)[0].float()
             return _clip(predicted_sample(config.prediction_type, prediction, sample, alpha_bar), config)
 
         if problem.method == "repaint":
