@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import typing
 from typing import Any
 
 import torch
@@ -55,7 +56,7 @@ def solve_inverse_problem(
         _check_options(InverseProblemPipeline.__call__, options, f"method {method!r}")
         if solver is not pipe:
             solver.set_progress_bar_config(**getattr(pipe, "_progress_bar_config", {}))
-        return solver(measurement, operator, method, **options)
+        return typing.cast(InverseProblemOutput, solver(measurement, operator, method, **options))
     if not isinstance(pipe, GenerativePipeline):
         raise UserError(f"pipe must be a pipeline of a trained model, got {type(pipe).__name__}")
     if method not in (None, LATENT_METHOD):
