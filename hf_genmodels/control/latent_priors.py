@@ -101,8 +101,8 @@ def _flow(pipe: FlowPipeline) -> LatentPrior:
         raise UserError("a flow with a context is no prior for inverse problems; use one without")
 
     def decode(latents: Tensor, labels: Tensor | None) -> Tensor:
-        given = latents.to(pipe.dtype), labels
-        sample: Tensor = network.generate(*given) if hasattr(network, "generate") else network.inverse(*given)[0]
+        # not `generate`, which keeps nothing for gradients
+        sample: Tensor = network.inverse(latents.to(pipe.dtype), labels)[0]
         # as `losses.dequantization.quantize`, without its rounding: the middle of a level becomes the level
         return sample if levels is None else ((sample.float() + 0.5) * levels - 0.5) / (levels - 1) * 2 - 1
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+from itertools import pairwise
 
 import pytest
 import torch
@@ -11,6 +11,7 @@ from hf_genmodels.operators import Inpainting, SuperResolution
 from hf_genmodels.pipelines.inverse_problem import InverseProblemPipeline
 from hf_genmodels.pipelines.repaint import resampling_path
 from tests.pipelines.test_inverse_problem import MASK, draw, gaussian_pipeline, generator, prior_mean, tiny
+from tests.testing_utils.gaussian_diffusion import Reference
 from tests.testing_utils.pipelines import tiny_pipeline
 from tests.testing_utils.refusals import refused
 
@@ -40,7 +41,7 @@ def schedule_of_the_paper(num_steps: int, jump_length: int, num_resamples: int) 
 def test_the_path_is_the_papers_with_jumps_in_one_move(num_steps, jump_length, num_resamples):
     path = resampling_path(num_steps, jump_length, num_resamples)
     single = [path[0]]
-    for left, right in itertools.pairwise(path):
+    for left, right in pairwise(path):
         single += range(left + 1, right + 1) if right > left else [right]
     assert single == schedule_of_the_paper(num_steps, jump_length, num_resamples)
 
@@ -57,14 +58,27 @@ def test_repaint_keeps_known_pixels_exactly():
 
 
 def test_repaint_draws_unknown_pixels_from_a_gaussian_prior():
-    """Its pixels are independent: what is known says nothing of the others."""
-    count, std = 400, 0.2
+    """Its pixels are independent: what is known says nothing of the others, whose variance each move maps."""
+    count, std, steps = 400, 0.2, 30
+    pipe = gaussian_pipeline(std)
     truth = (prior_mean() + std * torch.randn(1, 1, 8, 8, generator=generator(3)) + 1) / 2
-    options = {"method": "repaint", "num_samples": count, "num_inference_steps": 30}
-    output = draw(gaussian_pipeline(std), truth, jump_length=5, num_resamples=2, **options)
+    options = {"method": "repaint", "num_samples": count, "num_inference_steps": steps}
+    output = draw(pipe, truth, jump_length=5, num_resamples=2, **options)
+    levels = Reference(pipe, Inpainting(MASK), Inpainting(MASK)(truth), steps)
+    variance, path = 1.0, schedule_of_the_paper(steps, 5, 2)
+    for left, right in pairwise(path):
+        now, after = levels.alpha_bars[steps - left], levels.alpha_bars[steps - right]
+        if right > left:
+            variance = after / now * variance + 1 - after / now
+            continue
+        kept = now / after
+        gain = pipe.unet.gain(levels.timesteps[steps - left])
+        factor = (after**0.5 * (1 - kept) * gain + kept**0.5 * (1 - after)) / (1 - now)
+        variance = factor**2 * variance + (1 - after) * (1 - kept) / (1 - now)
+    expected = variance**0.5 / 2
     unknown = (output.images - (prior_mean() + 1) / 2)[:, 0, ~MASK[0].bool()]
-    assert unknown.mean(0).abs().max() < 5 * std / 2 / count**0.5
-    assert 0.75 * std / 2 < unknown.std().item() < 1.05 * std / 2
+    assert unknown.mean(0).abs().max() < 4 * expected / count**0.5
+    assert unknown.std().item() == pytest.approx(expected, rel=4 / (2 * 6400) ** 0.5)
 
 
 def test_repaint_repeats_alone():
@@ -91,10 +105,8 @@ def test_dps_of_a_latent_ddpm_goes_through_the_decoder():
     images = draw(pipe, measurement, operator, **options, **inputs).images
     noise = torch.randn(1, 2, generator=generator()).requires_grad_()
     alpha_bar = pipe.scheduler.alphas_cumprod[seen["timestep"]]
-    epsilon = pipe.unet(noise.view(1, 2, 1, 1), seen["timestep"]).sample.view(1, 2)
-    denoised = (noise - (1 - alpha_bar).sqrt() * epsilon) / alpha_bar.sqrt()
-    if pipe.scheduler.config.clip_sample:
-        denoised = denoised.clamp(-1, 1)
+    velocity = pipe.unet(noise.view(1, 2, 1, 1), seen["timestep"]).sample.view(1, 2)
+    denoised = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * velocity  # v prediction, unclipped
     decoded = pipe.vae.decode(denoised / pipe.config.scaling_factor)
     misfit = torch.nn.functional.avg_pool2d(decoded, 2) - (2 * measurement - 1)
     (gradient,) = torch.autograd.grad(misfit.square().sum(), noise)
@@ -109,12 +121,14 @@ def test_dps_of_a_latent_ddpm_goes_through_the_decoder():
 def test_classes_guide_a_conditional_prior():
     pipe = inverse("ConditionalDDPMPipeline")
     measurement = torch.rand(2, 1, 8, 8, generator=generator(3))
-    anything = draw(pipe, measurement).images
-    of_classes = draw(pipe, measurement, class_labels=[0, 2]).images
-    assert not torch.allclose(anything, of_classes)
-    plain = draw(pipe, measurement, class_labels=[0, 2], guidance_scale=1.0).images
-    assert not torch.allclose(plain, of_classes)
-    assert torch.equal(draw(pipe, measurement, class_labels=[0, 2], guidance_scale=2.0).images, of_classes)
+
+    def images(**options) -> torch.Tensor:
+        return draw(pipe, measurement, num_inference_steps=2, **options).images
+
+    of_classes = images(class_labels=[0, 2])
+    assert not torch.allclose(images(), of_classes)
+    assert not torch.allclose(images(class_labels=[0, 2], guidance_scale=1.0), of_classes)
+    assert torch.equal(images(class_labels=[0, 2], guidance_scale=2.0), of_classes)
 
 
 @pytest.mark.parametrize("name", ["ConditionalDDPMPipeline", "LatentDDPMPipeline"])
@@ -125,7 +139,8 @@ def test_priors_are_saved_and_reload(name, tmp_path):
     for folder in ("ours", "theirs"):
         again = InverseProblemPipeline.from_pretrained(tmp_path / folder)
         again.set_progress_bar_config(disable=True)
-        torch.testing.assert_close(draw(again).images, draw(pipe).images, rtol=0, atol=1e-4)
+        images = [draw(each, num_inference_steps=2).images for each in (again, pipe)]
+        torch.testing.assert_close(*images, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(
