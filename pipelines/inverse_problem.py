@@ -162,7 +162,7 @@ class InverseProblemPipeline(GuidedPipeline):
     def __call__(
         self,
         measurement: Any,
-        operator: Any,
+        operator: MeasurementOperator,
         method: str = "dps",
         num_samples: int = 1,
         num_inference_steps: int | None = None,
@@ -213,7 +213,7 @@ class InverseProblemPipeline(GuidedPipeline):
         Raises:
             UserError: The measurement does not fit the operator, or that the model; or another argument is impossible.
         """
-        problem = _Problem(operator, method, step_size, noise_std, prior_std, jump_length, num_resamples)
+        problem = GuidanceProblem(operator, method, step_size, noise_std, prior_std, jump_length, num_resamples)
         target = prepare_measurement(measurement, operator, self.sample_shape, self.config.value_scale)
         problem.check_prior(self.vae)
         target = target.to(self._execution_device)
@@ -287,11 +287,11 @@ class InverseProblemPipeline(GuidedPipeline):
                 break
         return sample
 
-    def _repaint(self, run: _Run, problem: _Problem) -> Tensor:
+    def _repaint(self, run: _Run, problem: GuidanceProblem) -> Tensor:
         """The sampler that puts the known pixels back after each step, and goes to and fro between noise levels."""
         count, mask, known = len(run.noise_levels), problem.operator.mask, 2 * run.target - 1
         path = resampling_path(count, problem.jump_length or JUMP_LENGTH, problem.num_resamples or NUM_RESAMPLES)
-        moves = list(zip(path, path[1:], strict=False))
+        moves = list(pairwise(path))
         sample = denoised = run.draw()
         for step, (left, next_left) in enumerate(self.progress_bar(moves)):
             if next_left > left:
@@ -318,13 +318,13 @@ class InverseProblemPipeline(GuidedPipeline):
         alpha_bar: Tensor,
         scale: float,
         config: Any,
-        problem: _Problem,
+        problem: GuidanceProblem,
     ) -> tuple[Tensor, Tensor]:
         """The denoised image that a step goes to, and what to add after the step; `config` is the scheduler's."""
 
         def denoise(sample: Tensor) -> Tensor:
             time = torch.tensor(timestep, device=sample.device)
-            prediction = self.predict(sample, time, labels, scale).float()
+            prediction = self._predict(sample.to(self.unet.dtype), labels, time, scale)[0].float()
             return _clip(predicted_sample(config.prediction_type, prediction, sample, alpha_bar), config)
 
         if problem.method == "repaint":
@@ -363,53 +363,6 @@ class _Run:
     draw: Callable[[], Tensor]
     look: Callable[[int, int, Tensor, Tensor], Tensor]
     max_batch_size: int | None
-
-
-@dataclass(frozen=True)
-class _Problem:
-    """How to guide, checked."""
-
-    operator: Any
-    method: str
-    step_size: float
-    noise_std: float
-    prior_std: float | None
-    jump_length: int | None = None
-    num_resamples: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.method not in METHODS:
-            raise UserError(f"method must be 'dps', 'pigdm' or 'repaint', got {self.method!r}")
-        if self.method == "pigdm" and not isinstance(self.operator, LinearOperator):
-            raise UserError(
-                f"method 'pigdm' needs a linear operator, {type(self.operator).__name__} is none; use 'dps'"
-            )
-        if self.method == "repaint" and not isinstance(self.operator, Inpainting):
-            raise UserError(f"method 'repaint' is for Inpainting, not {type(self.operator).__name__}; use 'dps'")
-        if self.method != "pigdm" and (self.noise_std or self.prior_std is not None):
-            instead = "of 'dps' choose step_size" if self.method == "dps" else "'repaint' keeps known pixels exactly"
-            raise UserError(f"noise_std and prior_std are for method 'pigdm'; {instead}")
-        if self.method == "repaint" and self.step_size != 1:
-            raise UserError("step_size is for methods 'dps' and 'pigdm'; leave it out")
-        for name in ("jump_length", "num_resamples"):
-            if getattr(self, name) is not None and self.method != "repaint":
-                raise UserError(f"{name} is for method 'repaint'; leave it out")
-        if not self.noise_std >= 0:
-            raise UserError(f"noise_std must be at least 0, got {self.noise_std}")
-        for name in ("step_size", "prior_std"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"{name} must be above 0, got {value}")
-
-    def check_prior(self, vae: Any) -> None:
-        """Refuse methods that work on pixels where a DDPM of latents is the prior."""
-        if vae is not None and self.method != "dps":
-            raise UserError(f"method {self.method!r} works on pixels, and this DDPM is of a VAE's latents; use 'dps'")
-
-    def denoised_variance(self, alpha_bar: float) -> float:
-        """r_t^2 of "pigdm"."""
-        variance = (self.prior_std or PRIOR_STD) ** 2
-        return variance * (1 - alpha_bar) / (variance * alpha_bar + 1 - alpha_bar)
 
 
 def _clip(denoised: Tensor, config: Any) -> Tensor:
@@ -454,8 +407,8 @@ def _check_unet(unet: Denoiser, vae: Any) -> None:
     is_flat = config.sample_size is None or height_width(config.sample_size) == (1, 1)
     if vae is None and is_flat:
         raise UserError(
-            f"InverseProblemPipeline needs a UNet of images, this one has sample_size {config.sample_size}; of latents "
-            "it needs their vae, too"
+            f"InverseProblemPipeline needs a UNet of images, this one has sample_size {config.sample_size}; one of "
+            "latents needs their vae, too"
         )
     if vae is not None and (not is_flat or config.in_channels != vae.config.latent_dim):
         raise UserError(
