@@ -22,7 +22,7 @@ from hf_genmodels.sizes import height_width, sample_shape
 from .base import Generators
 from .chunks import in_chunks
 from .guidance_problem import GuidanceProblem
-from .guided import GUIDANCE_SCALE, GuidedPipeline
+from .guided import GUIDANCE_SCALE, GuidedPipeline, Predict, Step
 from .images import SampleShape
 from .iterative import StepCallback
 from .labels import ClassLabels, match_labels
@@ -157,6 +157,14 @@ class InverseProblemPipeline(GuidedPipeline):
             return diffused
         decoded: Tensor = self.vae.decode((diffused / self.config.scaling_factor).to(self.vae.dtype))
         return decoded.float()
+
+    def take_step(self, sample: Tensor, step: int, time: Tensor, predict: Predict, options: dict[str, Any]) -> Step:
+        """Refused: a step needs the measurement, which a call has.
+
+        Raises:
+            UserError: In any case.
+        """
+        raise UserError("an InverseProblemPipeline takes no step without a measurement: call it with one")
 
     @torch.no_grad()
     def __call__(
