@@ -132,8 +132,8 @@ __all__ = ["__version__", *_PUBLIC]
 if TYPE_CHECKING:
     from diffusers import ModelMixin, SchedulerMixin
 
-    from .data import DataArguments, DataSpec, LabelMaps, Layout, load_data
     from .control.inverse_problems import solve_inverse_problem
+    from .data import DataArguments, DataSpec, LabelMaps, Layout, load_data
     from .errors import UserError
     from .families import FAMILIES, Family
     from .losses.gan import GANLoss

@@ -39,8 +39,8 @@ DiscriminatorNorm = Literal["batch", "instance", "layer", "none", "spectral"]
 NormStatistics = Literal["running", "batch"]
 TranslatorNorm = Literal["batch", "instance", "none"]
 TranslatorStatistics = Literal["running", "image"]
-# what a translator's last layer makes: each channel by itself in [-1, 1], polarimetric images of light that exists, or for
-# each pixel the unnormalised log probability of each class
+# what a translator's last layer makes: each channel by itself in [-1, 1], polarimetric images of light that exists, or
+# for each pixel the unnormalised log probability of each class
 OutputHead = Literal["tanh", "cone", "logits"]
 PolarimetricHead = Literal["tanh", "cone"]
 IntensitySource = Literal["learned", "input"]

@@ -14,8 +14,8 @@ from diffusers.configuration_utils import register_to_config
 from torch import Tensor, nn
 
 from ..blocks.adversarial import initialise_normal
-from ..blocks.norms import RowsApart
 from ..blocks.heads import output_head as head_of
+from ..blocks.norms import RowsApart
 from ..blocks.recomputation import call_block
 from ..blocks.translation import TranslatorOutput, check_image, check_translator, image_norm
 from ..choices import IntensitySource, OutputHead, TranslatorNorm, TranslatorStatistics
@@ -47,8 +47,8 @@ class UNetTranslator(ModelMixin, ConfigMixin):
         dropout: Probability with which an activation is 0 in training; the authors have 0.5, or none.
         norm_statistics: What batch norms use in eval mode: "running" averages, or each "image"'s own statistics, as in
             the paper's batches of one image (section 3.4).
-        output_head: "tanh" of each channel; "cone": the four intensities of a polarimetric camera, of light that exists,
-            see `blocks.polarimetry.ConeHead`; "logits": the last layer as it is, one channel for each class.
+        output_head: "tanh" of each channel; "cone": the four intensities of a polarimetric camera, of light that
+            exists, see `blocks.polarimetry.ConeHead`; "logits": the last layer as it is, one channel for each class.
         intensity_source: With "cone", how bright they are: "learned", or as the "input" up to a gain.
         calibration: With "cone", A of the camera, four rows of three numbers; None for an ideal one's.
 
