@@ -30,7 +30,7 @@ CASE = FamilyCase(
             UNetTranslator(shape[0], shape[0], shape[1], width=2, num_downs=2), value_scale=scale
         ),
         "LabelMapPipeline": lambda shape, scale: LabelMapPipeline(
-            UNetTranslator(shape[0], 3, shape[1], width=2, num_downs=2, head="logits"), source_value_scale=scale
+            UNetTranslator(shape[0], 3, shape[1], width=2, num_downs=2, output_head="logits"), source_value_scale=scale
         ),
     },
     images_only=frozenset({"LabelMapPipeline", "Pix2PixPipeline"}),

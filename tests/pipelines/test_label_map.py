@@ -29,7 +29,7 @@ SCENES = DataArguments(
 
 def tiny(channels=3, **options) -> LabelMapPipeline:
     torch.manual_seed(0)
-    network = UNetTranslator(channels, 6, 8, width=2, num_downs=2, norm="none", dropout=0.0, head="logits")
+    network = UNetTranslator(channels, 6, 8, width=2, num_downs=2, norm="none", dropout=0.0, output_head="logits")
     pipeline = LabelMapPipeline(shaken(network), NAMES, **options)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -111,7 +111,7 @@ def test_configurations_that_do_not_fit(options, message):
 def test_inputs_of_several_images(kind):
     torch.manual_seed(0)
     head = "logits" if kind is LabelMapPipeline else "tanh"
-    network = shaken(UNetTranslator(4, 2, 8, width=2, num_downs=2, norm="none", dropout=0.0, head=head))
+    network = shaken(UNetTranslator(4, 2, 8, width=2, num_downs=2, norm="none", dropout=0.0, output_head=head))
     pipeline = kind(network, source_parts=PARTS)
     rgb = (images()[0].movedim(0, 2) * 255).round().byte().numpy()
     depth = np.random.default_rng(0).integers(0, 65536, (8, 12), dtype=np.uint16)
