@@ -30,7 +30,7 @@ def check_parts(parts: Sequence[Sequence[Any]] | None, network: Any) -> list[lis
         found = [[str(name), int(channels), float(scale)] for name, channels, scale in parts]
     except (TypeError, ValueError):
         raise UserError("source_parts must be a list of (name, channels, value scale)") from None
-    total, taken = sum(channels for _, channels, _ in found), network.config.in_channels
+    total, taken = sum(int(channels) for _, channels, _ in parts), network.config.in_channels
     if total != taken:
         raise UserError(f"source_parts have {total} channels together, and the network takes {taken}")
     return found

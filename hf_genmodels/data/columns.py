@@ -301,7 +301,8 @@ def _resized(pixels: np.ndarray, args: DataArguments, value_scale: float, are_la
     if args.center_crop_fraction is not None:
         images = [middle(each, args.center_crop_fraction) for each in images]
     if are_labels:
-        shape = resized_shape(*images[0].shape[:2], resolution, mode)
+        height, width = images[0].shape[:2]
+        shape = resized_shape(height, width, resolution, mode)
         resized = [nearest(each, shape) for each in images]
     else:
         resized = [resize(each, resolution, value_scale, mode) for each in images]
