@@ -178,7 +178,7 @@ def made_channels(target: DataSpec) -> int:
 
 
 def made_head(target: DataSpec) -> str:
-    """`head` of a translator: label maps are logits, images values."""
+    """`output_head` of a translator: label maps are logits, images values."""
     return "tanh" if target.label_maps is None else "logits"
 
 
@@ -288,8 +288,9 @@ def adopt_data(translator: Any, source: DataSpec, target: DataSpec) -> None:
         UserError: It has other channels, or cannot halve images of this size.
     """
     config = translator.config
-    if config.output_head != made_head(target):
-        makes = "images" if config.output_head == "tanh" else "label maps"
+    makes_labels = config.output_head == "logits"
+    if makes_labels is (target.label_maps is None):
+        makes = "label maps" if makes_labels else "images"
         raise UserError(f"the pretrained network makes {makes}: choose --target_kind accordingly, or start without it")
     if (config.in_channels, config.out_channels) != (source.channels, made_channels(target)):
         raise UserError(

@@ -35,7 +35,9 @@ class LabelMapObjective(Pix2PixObjective):
 
     def label_losses(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """The weighted losses of logits (batch, classes, height, width) and labels (batch, height, width)."""
-        weights = None if self.class_weights is None else torch.tensor(self.class_weights, device=logits.device)
+        if self.class_weights is not None:  # kept where they are needed: a copy in each step would make the host wait
+            self.class_weights = self.class_weights.to(logits.device)
+        weights = self.class_weights
         losses, loss = {}, logits.new_zeros(())
         if self.cross_entropy_weight:
             losses["cross entropy"] = cross_entropy(logits, labels, self.maps.ignore_index, weights).mean()
@@ -74,7 +76,7 @@ class LabelMapObjective(Pix2PixObjective):
         if class_weights is not None and len(class_weights) != self.maps.num_classes:
             raise UserError(f"class_weights: {len(class_weights)} weights for {self.maps.num_classes} classes")
         self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
-        self.class_weights = None if class_weights is None else list(class_weights)
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
