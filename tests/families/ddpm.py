@@ -42,7 +42,7 @@ CASE = FamilyCase(
     images_only=frozenset({"InverseProblemPipeline"}),
     equal={
         "ddpm": Equal(SMALL | {"class_conditional": True, "snr_gamma": 5.0}, "builtin:digits"),
-        "variances": Equal(SMALL | {"ddpm_variance_type": "learned_range"}, "builtin:digits"),
+        "variances": Equal(SMALL | {"ddpm_variance_type": "learned_range"}, "builtin:digits", float64=True),
         "latent": Equal(SMALL, "builtin:digits", change=latent),
     },
     resumed={

@@ -26,7 +26,7 @@ CASE = FamilyCase(
             8,
             float64=True,
         ),
-        "cone": Equal(SMALL | CONE | {"num_blocks": 1}, "builtin:polarimetric", 8, float64=True),
+        "cone": Equal(SMALL | CONE | {"num_blocks": 1, "pool_size": 0}, "builtin:polarimetric", 8, float64=True),
     },
     resumed={
         "polarimetric": RUN | {"num_blocks": 1, "dataset_config_name": "32"},
