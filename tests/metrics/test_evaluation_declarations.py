@@ -18,7 +18,7 @@ OURS = {name for name in hf_genmodels.__all__ if name.endswith("Pipeline")} - {"
 USUAL = {
     *("self", "batch_size", "generator", "latents", "xi", "image", "values", "mask", "num_samples", "output_type"),
     *("callback_on_step_end", "callback_on_step_end_tensor_inputs", "context", "max_batch_size"),
-    "num_intermediates",
+    *("num_intermediates", "return_probabilities"),
 }
 
 
@@ -31,7 +31,7 @@ def test_a_class_says_what_it_has(name: str) -> None:
     kind = getattr(hf_genmodels, name)
     call = parameters(kind.__call__)
     assert ("samples" in kind.measures) == ("batch_size" in call)
-    assert ("translations" in kind.measures) == (kind.data_layout != "image")
+    assert kind.measures.isdisjoint({"translations", "label_maps"}) == (kind.data_layout == "image")
     assert "image" in call or "translations" not in kind.measures
     assert ("completions" in kind.measures) == ("mask" in call)
     methods = {"reconstructions": "reconstruct", "likelihood": "log_likelihood", "violations": "violations"}
