@@ -278,7 +278,10 @@ def component_folders(folder: Path) -> dict[str, Path]:
 
 def _config(folder: Path) -> dict[str, Any]:
     found = _optional_json(folder / "config.json") or _optional_json(folder / "scheduler_config.json")
-    return {name: value for name, value in tidy(found).items() if not name.startswith("_") and value is not None}
+    shown = {name: value for name, value in tidy(found).items() if not name.startswith("_") and value is not None}
+    if shown.get("output_head") != "cone":
+        shown.pop("intensity_source", None)  # says nothing about another head
+    return shown
 
 
 def _class_names(folder: Path) -> list[str]:

@@ -235,6 +235,32 @@ def test_card_names_both_domains(
         assert about in text and bool(about) is ("Domain A" in text)
 
 
+def test_card_of_label_maps_shows_the_classes_with_their_colours(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "pix2pix")
+    index = {"id2label": {"0": "back_ground", "1": "sea"}, "label_colors": [[0, 0, 0], [255, 16, 0]]}
+    write_json(folder / "model_index.json", {"_class_name": "LabelMapPipeline", **index})
+    told = "Its classes, by number: 0 `back_ground` `#000000`, 1 `sea` `#ff1000`."
+    assert told in make_card(folder).text.splitlines()
+
+
+@pytest.mark.parametrize(("head", "told"), [("tanh", False), ("cone", True)])
+def test_card_tells_the_intensity_source_of_cones_alone(head: str, told: bool, tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "polarimetric")
+    config = {"_class_name": "Network", "output_head": head, "intensity_source": "learned"}
+    write_json(folder / "polarimetric" / "config.json", config)
+    text = make_card(folder).text
+    assert ("intensity source: learned" in text) is told and f"output head: {head}" in text
+
+
+@pytest.mark.parametrize(
+    "options", [{}, {"output_head": "cone"}, {"calibration_weight": 0, "cone_weight": 0}], ids=str
+)
+def test_limits_of_a_polarimetric_card_are_sentences(options: dict[str, Any], tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "polarimetric")
+    write_json(folder / "training_args.json", {"family": "polarimetric", "arguments": options})
+    assert ". It assumes an ideal camera.\n" in make_card(folder).text
+
+
 def test_usual_columns_are_the_defaults() -> None:
     assert {name: getattr(DataArguments(), name) for name in USUAL_COLUMNS} == USUAL_COLUMNS
 

@@ -150,11 +150,12 @@ def residual_blocks(args: PixelwiseArguments) -> int:
 
 
 def discriminator_strides(size: SampleSize) -> tuple[int, ...] | None:
-    """Of the discriminator's convolutions; None, its own rule, where the shorter side is a power of two."""
+    """Of the discriminator's convolutions; None, its own rule, where that can halve both sides down to 4 pixels."""
     from ..blocks.adversarial import most_halvings
 
-    short = min(height_width(size))
-    return None if short & (short - 1) == 0 else (2,) * most_halvings(size)
+    short, long = sorted(height_width(size))
+    has_own_rule = short & (short - 1) == 0 and long % (short // 4) == 0
+    return None if has_own_rule else (2,) * most_halvings(size)
 
 
 def judged_channels(conditioning: str, channels: int) -> int:

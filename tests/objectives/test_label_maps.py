@@ -129,7 +129,7 @@ def test_pictures_have_the_colours_of_the_classes():
 def test_saved_networks_are_trained_on(tmp_path):
     save_run(objective(), tmp_path / "run", "output")
     again = reload(tmp_path / "run", arguments(), DATA)
-    assert again.networks["generator"].config.head == "logits" and not again.notes
+    assert again.networks["generator"].config.output_head == "logits" and not again.notes
     renamed = dataclasses.replace(MAPS, names=("air", "water", "earth"))
     data = dataclasses.replace(DATA, other=dataclasses.replace(TARGET, label_maps=renamed))
     (note,) = reload(tmp_path / "run", arguments(), data).notes

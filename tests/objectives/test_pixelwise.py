@@ -277,7 +277,7 @@ def test_other_noise_takes_its_parameter(options, loss):
     assert losses["loss"].item() == pytest.approx((losses["adversarial"] + 2 * expected).item())
 
 
-@pytest.mark.parametrize("size", [(12, 12), (20, 28), (36, 44), (160, 160)])
+@pytest.mark.parametrize("size", [(12, 12), (20, 28), (32, 36), (36, 44), (64, 68), (160, 160)])
 def test_any_multiple_of_4_will_do(size):
     data = dataclasses.replace(DATA, size=size)
     objective = build(data, architecture="up_dil", num_residual_blocks=None)
