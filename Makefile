@@ -125,7 +125,7 @@ reference-ddpm: reference-classifier-32 reference-vae-32
 
 reference-trilemma: reference-ddpm
 	$(BIN)/python benchmarks/reference_trilemma.py --dataset_name $(FASHION_MNIST) \
-	  --extractor runs/reference-classifier-32 --ddpm runs/reference-ddpm/ddpm --output_dir runs/reference-trilemma
+	  --extractor runs/reference-classifier-32 --ddpm runs/reference-ddpm/ddpm-steps3000 --output_dir runs/reference-trilemma
 
 reference-variances: reference-ddpm
 	$(BIN)/python benchmarks/reference_variances.py --dataset_name $(FASHION_MNIST) --extractor runs/reference-classifier-32 \

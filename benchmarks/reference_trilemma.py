@@ -1,7 +1,7 @@
 """Quality, diversity and seconds a sample of a VAE, a GAN and a DDPM on Fashion-MNIST at 32x32.
 
     python benchmarks/reference_trilemma.py --dataset_name FASHION_MNIST --extractor runs/reference-classifier-32 \
-        --ddpm runs/reference-ddpm/ddpm --output_dir runs/reference-trilemma
+        --ddpm runs/reference-ddpm/ddpm-steps3000 --output_dir runs/reference-trilemma
 
 The VAE and the GAN are trained here, each for --steps; the DDPM is that of `make reference-ddpm`, or
 left out. A run that was stopped goes on. The table is `comparison.md` of the output folder.
@@ -30,6 +30,8 @@ def main() -> None:
     parser.add_argument("--num_samples", type=int, default=2000)
     parser.add_argument("--output_dir", type=Path, required=True)
     args = parser.parse_args()
+    if args.ddpm and not (Path(args.ddpm) / "model_index.json").is_file():
+        parser.error(f"--ddpm {args.ddpm} holds no model; `make reference-ddpm` makes one, see above")
     data, folder, steps = ["--dataset_name", args.dataset_name], args.output_dir, f"--max_train_steps {args.steps}"
     models = [
         train_once("vae", folder / "vae", data, ON, steps, VAE),

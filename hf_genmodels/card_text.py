@@ -90,6 +90,11 @@ def facts(values: Mapping[str, Any]) -> str:
     )
 
 
+def rounded(values: Mapping[str, float]) -> dict[str, str]:
+    """Figures by name, four digits of each."""
+    return {name: f"{value:.4g}" for name, value in values.items()}
+
+
 def number(value: float | None) -> Markdown:
     """A number of a table, five digits of it."""
     return Markdown("" if value is None else f"{value:.5g}")
@@ -133,6 +138,6 @@ def _environment() -> Any:
         keep_trailing_newline=True,
         autoescape=False,
     )
-    filters = {"number": number, "facts": facts, "cell": cell, "code": code, "link_target": link_target}
-    environment.filters.update(filters)
+    filters = {"number": number, "rounded": rounded, "facts": facts, "cell": cell, "code": code}
+    environment.filters.update(filters, link_target=link_target)
     return environment

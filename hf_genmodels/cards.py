@@ -351,6 +351,8 @@ def _data_options(options: Mapping[str, Any]) -> dict[str, Any]:
         value = options.get(name)
         if value not in (None, False, USUAL_COLUMNS.get(name)):
             shown[name] = " ".join(map(str, value)) if isinstance(value, list) else value
+            if isinstance(value, float):
+                shown[name] = f"{value:g}"
     return shown
 
 

@@ -48,7 +48,7 @@ class ClassifierGuide:
         """
         with torch.enable_grad():
             seen = noisy.detach().float().requires_grad_()
-            log_probabilities = self.classifier(seen, time).logits.float().log_softmax(1)
+            log_probabilities = self.classifier(seen, timestep=time).logits.float().log_softmax(1)
             (gradient,) = torch.autograd.grad(log_probabilities.gather(1, labels[:, None]).sum(), seen)
         kind = self.trained.config.prediction_type
         return guided_prediction(kind, prediction.float(), self.scale * gradient, self.alpha_bar(time))

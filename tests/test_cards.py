@@ -355,3 +355,17 @@ def test_card_of_a_bad_folder(name: str, content: str | None, message: str, trai
         (trained / name).write_text(content)
     with refused(message):
         make_card(trained)
+
+
+def test_card_rounds_what_the_best_networks_were_chosen_by(trained: Path) -> None:
+    for name, change in (
+        ("metrics.json", {"best": {"step": 2, "by": {"mse": 0.0123456789, "nll": 123.0}, "evaluations": 3}}),
+        ("training_args.json", {}),
+    ):
+        known = json.loads((trained / name).read_text()) | change
+        if name == "training_args.json":
+            known["arguments"]["validation_size"] = 200.0
+        (trained / name).write_text(json.dumps(known))
+    text = str(make_card(trained))
+    assert "by mse: 0.01235, nll: 123." in text
+    assert "200" in text and "200.0" not in text

@@ -13,6 +13,7 @@ from PIL import Image
 from hf_genmodels import FAMILIES, VAE, Pix2PixPipeline, UNetTranslator, VAEPipeline, __version__
 from hf_genmodels.cli import main, missing_launch_options
 from tests.testing_utils.fresh import run_python
+from tests.testing_utils.pipelines import tiny_pipeline
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -316,3 +317,15 @@ def test_a_translator_is_evaluated_on_images_side_by_side(tmp_path: Path) -> Non
 
     swapped, told = error("ab", "--direction", "b_to_a")
     assert told == "b_to_a" and swapped == error("ba")[0] != error("ab")[0]
+
+
+def test_chains_of_few_steps_and_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_pipeline("ConditionalDDPMPipeline").save_pretrained(tmp_path / "model")
+    words = ["sample", str(tmp_path / "model"), "--num_samples", "3", "--chains", "--overwrite"]
+    words += ["--output_dir", str(tmp_path / "out"), "--num_inference_steps"]
+    for options in (["1"], ["2", "--class_labels", "1"], ["2", "--class_labels", "0", "1"]):
+        assert main([*words, *options]) == 0
+        assert Image.open(tmp_path / "out" / "chains.png").width > 100
+    capsys.readouterr()
+    assert main([*words, "2", "--class_labels", "0", "99"]) == 1
+    assert capsys.readouterr().err.strip().endswith("got 0 99")

@@ -19,9 +19,9 @@ from hf_genmodels.data import evaluation_batches
 from hf_genmodels.data.layouts import TwoImageDataset
 from hf_genmodels.errors import UserError
 from hf_genmodels.evaluation.evaluate import KNOWN_PIXELS, measure
-from hf_genmodels.evaluation.kinds import KINDS
+from hf_genmodels.evaluation.kinds import KINDS, MORE_IS_BETTER
 from hf_genmodels.evaluation.processes import Processes
-from hf_genmodels.evaluation.request import Request, check_request, check_shape, find_extractor
+from hf_genmodels.evaluation.request import SMALLEST, Request, check_request, check_shape, find_extractor
 from hf_genmodels.keyed import noise_seed
 from hf_genmodels.loading import load_network
 
@@ -35,11 +35,10 @@ if TYPE_CHECKING:
 
 
 class Measured(NamedTuple):
-    """A figure that `hf-genmodels evaluate` makes: of which metric, by which name, and whether more is better."""
+    """A figure that `hf-genmodels evaluate` makes: of which metric, and by which name."""
 
     metric: str
     figure: str
-    higher_is_better: bool = False
 
 
 # Names for --save_best beside those of the objective's own held-out figures.
@@ -47,15 +46,15 @@ MEASURED = {
     "fid": Measured("fid", "FID"),
     "kid": Measured("kid", "KID"),
     "swd": Measured("swd", "SWD"),
-    "precision": Measured("precision_recall", "precision", True),
-    "recall": Measured("precision_recall", "recall", True),
-    "inception_score": Measured("inception_score", "inception score", True),
+    "precision": Measured("precision_recall", "precision"),
+    "recall": Measured("precision_recall", "recall"),
+    "inception_score": Measured("inception_score", "inception score"),
     "hog": Measured("hog", "HOG"),
     "lbp": Measured("lbp", "LBP radius 1"),
-    "parzen": Measured("parzen", "Parzen log-likelihood", True),
+    "parzen": Measured("parzen", "Parzen log-likelihood"),
     "mse": Measured("mse", "MSE"),
-    "psnr": Measured("psnr", "PSNR", True),
-    "ssim": Measured("ssim", "SSIM", True),
+    "psnr": Measured("psnr", "PSNR"),
+    "ssim": Measured("ssim", "SSIM"),
     "lpips": Measured("lpips", "LPIPS"),
     "nll": Measured("nll", "negative log-likelihood"),
 }
@@ -68,7 +67,7 @@ class BestNetworks:
         loop: The run, whose options say by what and how often.
 
     Raises:
-        UserError: There are no validation images, or those at hand are the test images.
+        UserError: A figure is named twice, there are no validation images, or those at hand are the test images.
 
     Attributes:
         evaluations: All so far, in order.
@@ -83,6 +82,9 @@ class BestNetworks:
         self.request: Request | None = None
         self.real_features: Tensor | None = None
         self.come_from: Path | None = None  # the folder of the checkpoint that the run goes on from
+        twice = [name for name in self.names if self.names.count(name) > 1]
+        if twice:
+            raise UserError(f"--save_best names {twice[0]} twice; name each figure once")
         if loop.data.validation is None:
             raise UserError(
                 "--save_best needs validation images: name their split with --validation_split, or hold some of the "
@@ -114,12 +116,17 @@ class BestNetworks:
             elif len(parts) == 1:
                 self.held_out[name] = parts[0]
             else:
-                known = [*figures, *(each for each, of in MEASURED.items() if of.metric in served)]
+                known = dict.fromkeys([*figures, *(each for each, of in MEASURED.items() if of.metric in served)])
                 raise UserError(f"--save_best {name} is no figure of this family; choose from {', '.join(known)}")
         if metrics:
             self.request = self._request(pipeline, list(dict.fromkeys(metrics)))
         elif self.loop.args.extractor is not None:
             raise UserError("--extractor has no effect here: no name of --save_best looks at features; leave it out")
+        elif self.loop.args.save_best_samples != type(self.loop.args).save_best_samples:
+            raise UserError(
+                "--save_best_samples has no effect here: all names of --save_best are held-out figures of the whole "
+                "split; leave it out"
+            )
 
     def _held_out_figures(self) -> list[str]:
         """Names of the figures of the objective's own, as a batch shows them."""
@@ -136,6 +143,8 @@ class BestNetworks:
         """What is asked of `evaluate`'s measuring at every evaluation."""
         args, accelerator = self.loop.args, self.loop.accelerator
         batch_size = args.eval_batch_size or args.train_batch_size
+        if args.save_best_samples < SMALLEST:
+            raise UserError(f"--save_best_samples must be at least {SMALLEST}, got {args.save_best_samples}")
         check_request(pipeline, metrics, args.save_best_samples, batch_size, None)
         extractor = find_extractor(args.extractor, metrics, accelerator.device)
         if extractor is None and args.extractor is not None:
@@ -146,6 +155,7 @@ class BestNetworks:
         request = Request(
             *(pipeline, metrics, args.save_best_samples, batch_size, extractor, seed, False, sampling),
             *(getattr(self.loop.objective, "known_pixels", KNOWN_PIXELS), processes),
+            is_likelihood_whole=True,
         )
         spec = self.loop.data.spec
         shape = (spec.other or spec).shape if "translations" in pipeline.measures else spec.shape
@@ -178,7 +188,7 @@ class BestNetworks:
             figures: The objective's own, of the networks as they are.
 
         Raises:
-            UserError: A figure is not finite, or the networks cannot be written.
+            UserError: The networks cannot be written.
         """
         loop = self.loop
         measured = self._measure()
@@ -187,11 +197,11 @@ class BestNetworks:
         }
         for name, value in values.items():
             if not math.isfinite(value):
-                raise UserError(
-                    f"--save_best {name} is no finite number after step {loop.step}: it cannot be chosen by"
+                loop.accelerator.print(
+                    f"warning: --save_best {name} is no finite number after step {loop.step}: it counts as the worst"
                 )
         loop.log({f"validation/{name}": value for name, value in measured.items()})
-        costs = tuple(-value if self._is_turned(name) else value for name, value in values.items())
+        costs = tuple(self._cost(name, value) for name, value in values.items())
         evaluation = Evaluation(loop.step, costs)
         self.evaluations = [*(each for each in self.evaluations if each.step < loop.step), evaluation]
         if evaluation in front(self.evaluations):
@@ -218,10 +228,15 @@ class BestNetworks:
         values = request.processes.of_main({figure.name: figure.value for figure in found})
         return {name: values[MEASURED[name].figure] for name in self.names if name not in self.held_out}
 
+    def _cost(self, name: str, value: float) -> float:
+        if not math.isfinite(value):
+            return math.inf
+        return -value if self._is_turned(name) else value
+
     def _is_turned(self, name: str) -> bool:
         if name in self.held_out:
             return self.held_out[name] in self.loop.objective.higher_is_better
-        return MEASURED[name].higher_is_better
+        return MEASURED[name].figure in MORE_IS_BETTER
 
     def _write(self) -> None:
         folder = self._folder(self.loop.step)
@@ -291,12 +306,21 @@ class BestNetworks:
     # the end ---------------------------------------------------------------------------------------------------------
 
     def conclude(self) -> None:
-        """Put the best networks in the place of the last ones, which the last checkpoint has."""
+        """Put the best networks in the place of the last ones, which the last checkpoint has.
+
+        Raises:
+            UserError: After no step were all figures finite.
+        """
         loop = self.loop
         if not self.evaluations or self.evaluations[-1].step != loop.step:
             figures = loop.evaluate()
             loop.log({f"validation/{name}": value for name, value in figures.items()})
             self.consider(figures)
+        if not any(each.is_finite for each in self.evaluations):
+            raise UserError(
+                f"--save_best {' '.join(self.names)}: after no step were all of these finite numbers, so none is the "
+                "best; see why the run diverged, or choose by other figures"
+            )
         chosen = best(self.evaluations)
         if chosen.step != loop.step:
             with together(loop.accelerator):

@@ -9,6 +9,7 @@ nearer, whatever the ranges become; the others, the front, may all become the ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -19,11 +20,17 @@ class Evaluation:
 
     Attributes:
         step: Steps taken.
-        costs: A number for each figure, the smaller the better, the same figures in every evaluation.
+        costs: A number for each figure, the smaller the better, the same figures in every evaluation; infinite where
+            it was no finite number.
     """
 
     step: int
     costs: tuple[float, ...]
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether all costs are finite: others are never chosen."""
+        return all(map(math.isfinite, self.costs))
 
     def makes_idle(self, other: Evaluation) -> bool:
         """Whether `other` can be nowhere chosen: this one is as good in all, and in one better or the earlier one."""
@@ -39,10 +46,14 @@ def front(evaluations: Sequence[Evaluation]) -> list[Evaluation]:
 def best(evaluations: Sequence[Evaluation]) -> Evaluation:
     """The nearest to the origin once every cost is scaled to [0, 1] over all evaluations; the earliest of equal ones.
 
-    A cost that is the same in all evaluations counts 0.
+    A cost that is the same in all evaluations counts 0; infinite ones are outside of the ranges, and never nearest.
+
+    Args:
+        evaluations: At least one has finite costs.
     """
-    columns = list(zip(*(each.costs for each in evaluations), strict=True))
-    ranges = [(min(column), max(column) - min(column)) for column in columns]
+    columns = zip(*(each.costs for each in evaluations), strict=True)
+    finite = [[cost for cost in column if math.isfinite(cost)] for column in columns]
+    ranges = [(min(column), max(column) - min(column)) for column in finite]
 
     def distance(evaluation: Evaluation) -> float:
         scaled = [
@@ -51,7 +62,7 @@ def best(evaluations: Sequence[Evaluation]) -> Evaluation:
         ]
         return sum(each**2 for each in scaled)
 
-    return min(front(evaluations), key=distance)
+    return min((each for each in front(evaluations) if each.is_finite), key=distance)
 
 
 def needed(evaluations: Sequence[Evaluation], checkpoints: Collection[int]) -> set[int]:

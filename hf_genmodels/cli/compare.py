@@ -4,11 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
-from .options import DATA_OPTIONS, SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline
+from .options import (
+    DATA_OPTIONS,
+    SAMPLING_OPTIONS,
+    add_options,
+    check_output_dir,
+    load_pipeline,
+    options_of_training,
+    take_from_training,
+)
+
+if TYPE_CHECKING:
+    from ..data import DataArguments
+    from ..evaluation.comparison import Contestant
 
 # The options of `evaluate` that say which data, without those that belong to translators and anomalies.
 OF_OTHERS = ("dataset_name_b", "train_data_dir_b", "conditioning_image_column", "target_image_column", "side_by_side")
@@ -56,6 +69,7 @@ def compare(args: argparse.Namespace) -> None:
         name += word[len(model) :]  # with its options
         contestants.append(Contestant(name, pipeline, pipeline.check_sampling_options(options)))
     check(contestants, args.repeats)
+    read_as_in_training(data, contestants)
     found = compare_contestants(
         contestants,
         data,
@@ -76,6 +90,38 @@ def compare(args: argparse.Namespace) -> None:
             with replacing(folder / name) as temporary:
                 temporary.write_text(text, encoding="utf-8")
         print(f"written to {' and '.join(str(folder / name) for name in FILES)}")
+
+
+def read_as_in_training(data: DataArguments, contestants: Sequence[Contestant]) -> None:
+    """Read data as the models' training did, where the user does not say how.
+
+    Raises:
+        UserError: Two of them read their data differently.
+    """
+    from ..cards import training_arguments
+
+    found = {each.name: training_arguments(each.pipeline._source) for each in contestants if each.pipeline._source}
+    saved = {name: record["arguments"] for name, record in found.items() if "arguments" in record}
+    names = options_of_training(data)
+    for option in names:
+        if getattr(data, option) is not None:
+            continue
+        for name, options in saved.items():
+            first = next(iter(saved))
+            mine, other = options.get(option), saved[first].get(option)
+            if mine != other:
+                raise UserError(
+                    f"--{option}: {first} was trained with {_shown(other)}, {name} with {_shown(mine)}; say which "
+                    "holds for all, or compare models of the same data"
+                )
+    for options in list(saved.values())[:1]:
+        take_from_training(data, options, names)
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "the default"
+    return " ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def split_model(word: str) -> tuple[str, dict[str, Any]]:

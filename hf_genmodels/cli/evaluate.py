@@ -16,6 +16,7 @@ from .options import (
     add_options,
     check_output_dir,
     load_pipeline,
+    options_of_training,
     print_table,
     take_from_training,
 )
@@ -167,14 +168,9 @@ def _print_results(results: list[dict[str, Any]]) -> None:
 
 def _read_as_in_training(data: DataArguments, saved: dict[str, Any], with_anomaly: bool) -> None:
     """Take what the user does not say of the data from the model's training: other units or halves are not its own."""
-    from ..data.columns import is_builtin
     from ..data.sources import has_domain_folders
 
-    names = ["exclude_label"] if with_anomaly else []
-    if not is_builtin(data.dataset_name):
-        names += ["convert", "value_range"]
-    if data.resolution is not None:
-        names += ["center_crop_fraction", "resize_mode"]
+    names = (["exclude_label"] if with_anomaly else []) + options_of_training(data)
     if saved.get("direction") == "b_to_a" and (data.side_by_side or has_domain_folders(data)):
         data.direction = "b_to_a"
         print("as in the model's training: --direction b_to_a")

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import UserError
 from .compare import OPTIONS
-from .options import SAMPLING_OPTIONS, add_options, check_output_dir, load_pipeline
+from .options import (
+    SAMPLING_OPTIONS,
+    add_options,
+    check_output_dir,
+    load_pipeline,
+    options_of_training,
+    take_from_training,
+)
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -48,6 +55,7 @@ def inspect(args: argparse.Namespace) -> None:
 
     They go into `samples/` of --output_dir, by default of the model's folder, whose card then shows them.
     """
+    from ..cards import training_arguments
     from ..data import DataArguments
     from ..files import replacing
     from ..hub import write_card
@@ -65,6 +73,8 @@ def inspect(args: argparse.Namespace) -> None:
     check_output_dir(target)
     data = DataArguments(**{name: getattr(args, name) for name in OPTIONS})
     pipeline = load_pipeline(args.model)
+    if pipeline._source is not None:
+        take_from_training(data, training_arguments(pipeline._source).get("arguments", {}), options_of_training(data))
     has_card = is_local and args.output_dir is None
     step = read_metrics(target).get("step", 0) if has_card else 0
     pictures: dict[str, Image.Image] = {}

@@ -94,6 +94,14 @@ def load_pipeline(model: str, is_compiled: bool = False) -> GenerativePipeline:
     return pipeline
 
 
+def options_of_training(data: DataArguments) -> list[str]:
+    """The options that say how images are read, as in the model's training where the user does not give them."""
+    from ..data.columns import is_builtin
+
+    names = [] if is_builtin(data.dataset_name) else ["convert", "value_range"]
+    return names if data.resolution is None else [*names, "center_crop_fraction", "resize_mode"]
+
+
 def take_from_training(data: DataArguments, saved: Mapping[str, Any], names: Iterable[str]) -> None:
     """Read data as the model's training did, where the user does not say how.
 

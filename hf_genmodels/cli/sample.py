@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 # What `sample` writes, and what its --overwrite therefore removes.
 SAMPLE_FILE = re.compile(r"\d{5,}\.png|grid\.png|chains\.png|samples\.npy")
+
+MOST_CHAINS, MOST_IMAGES = 4, 8  # of chains.png
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
@@ -60,6 +63,8 @@ def sample(args: argparse.Namespace) -> None:
     import torch
     from tqdm import tqdm
 
+    from ..pipelines.labels import find_labels
+
     pipeline = load_pipeline(args.model, args.compile)
     if "samples" not in pipeline.measures:
         raise UserError(f"{args.model}: {type(pipeline).__name__} has nothing to sample from: it takes images")
@@ -72,13 +77,19 @@ def sample(args: argparse.Namespace) -> None:
         raise UserError(f"--chains: a {type(pipeline).__name__} of {args.model} is no DDPM of images; leave it out")
     words = options.pop("class_labels", None)
     labels = None if words is None else pipeline.class_numbers([class_label(pipeline, word) for word in words])
+    if labels is not None:
+        is_guided = pipeline.num_classes is None and "classifier" in options
+        number = options["classifier"].config.num_classes if is_guided else pipeline.num_classes
+        find_labels(labels, number, torch.device("cpu"))  # the message shows them as they were given
+    num_chains = min(MOST_CHAINS, args.num_samples)
+    num_images = _images_of_chains(pipeline, options) if args.chains else 0
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
         for start in range(0, args.num_samples, args.batch_size):
             indices = range(start, min(start + args.batch_size, args.num_samples))
             generators = [torch.Generator().manual_seed(args.seed + index) for index in indices]
             if labels is not None:
-                options["class_labels"] = [labels[index % len(labels)] for index in indices]
+                options["class_labels"] = in_turn(labels, indices)
             output = pipeline(batch_size=len(generators), generator=generators, output_type=None, **options)
             batches.append(output.images)
             progress.update(len(generators))
@@ -99,12 +110,18 @@ def sample(args: argparse.Namespace) -> None:
             overview.save(new / "grid.png")
             written += " and grid.png"
         if args.chains:
-            chosen = options if labels is None else {**options, "class_labels": labels[: min(4, args.num_samples)]}
-            _chains(pipeline, min(4, args.num_samples), args.seed, chosen).save(new / "chains.png")
+            if labels is not None:
+                options["class_labels"] = in_turn(labels, range(num_chains))
+            _chains(pipeline, num_chains, args.seed, options, num_images).save(new / "chains.png")
             written += ", and chains.png"
         for path in earlier:
             path.unlink()
     print(f"{folder}: {written}")
+
+
+def in_turn(labels: Sequence[Any], indices: Iterable[int]) -> list[Any]:
+    """The labels of the samples with these numbers."""
+    return [labels[index % len(labels)] for index in indices]
 
 
 def _overview(pipeline: GenerativePipeline, samples: list[Image] | np.ndarray) -> Image | None:
@@ -127,7 +144,13 @@ def load_classifier(name_or_path: str) -> Any:
     return load_network(Classifier, resolve_folder(name_or_path)).eval()
 
 
-def _chains(pipeline: Any, count: int, seed: int, options: dict[str, Any], num_images: int = 8) -> Image:
+def _images_of_chains(pipeline: Any, options: dict[str, Any]) -> int:
+    """How many images show a chain: between few steps there are no more."""
+    steps = options.get("num_inference_steps", len(pipeline.trained_schedule().betas))
+    return min(MOST_IMAGES, int(steps) + 1)
+
+
+def _chains(pipeline: Any, count: int, seed: int, options: dict[str, Any], num_images: int) -> Image:
     """How noise became the first samples, and these become noise."""
     import torch
 

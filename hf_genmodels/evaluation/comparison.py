@@ -18,13 +18,9 @@ from ..errors import UserError
 from ..metrics.extractors import Extractor
 from ..pipelines.base import GenerativePipeline
 from .evaluate import evaluate_pipeline
-from .request import find_extractor
+from .kinds import MORE_IS_BETTER
+from .request import check_request, find_extractor, named_metrics
 
-# Of these the largest is the best; of all others the smallest.
-MORE_IS_BETTER = (
-    *("precision", "recall", "inception score", "label entropy", "Parzen log-likelihood"),
-    *("label accuracy", "label AUROC", "AUROC", "PSNR", "SSIM"),
-)
 SECONDS, PARAMETERS = "seconds a sample", "parameters"
 
 
@@ -75,11 +71,18 @@ def compare(
         what all the figures share, "timing": how the seconds were measured}.
 
     Raises:
-        UserError: Fewer than two models, one that does not sample, two of one name, or see `evaluate_pipeline`.
+        UserError: Fewer than two models, one that does not sample, two of one name, a metric that stands for different
+            figures of two models, or see `evaluate_pipeline`; all before anything is sampled.
     """
     check(contestants, repeats)
     device = contestants[0].pipeline.device
-    found = find_extractor(extractor, metrics, device)
+    meant = [named_metrics(each.pipeline, metrics) for each in contestants]
+    for each, names in zip(contestants, meant, strict=True):
+        check_request(each.pipeline, names, num_samples, batch_size, None)
+        if names != meant[0]:
+            kinds = f"of labels for one of {contestants[0].name} and {each.name}, of anomalies for the other"
+            raise UserError(f"--metrics auroc is {kinds}; leave it out")
+    found = find_extractor(extractor, meant[0], device)
     models: list[dict[str, Any]] = []
     settings: dict[str, Any] = {}
     for each in contestants:

@@ -71,3 +71,8 @@ KINDS = {
     for metric in kind.metrics
 }
 METRICS = tuple(KINDS)
+# Figures of which the largest is the best; of all others the smallest.
+MORE_IS_BETTER = (
+    *("precision", "recall", "inception score", "label entropy", "Parzen log-likelihood"),
+    *("label accuracy", "label AUROC", "AUROC", "PSNR", "SSIM"),
+)

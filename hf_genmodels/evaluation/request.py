@@ -15,7 +15,7 @@ from ..pipelines.base import GenerativePipeline
 from .kinds import ANOMALY, FEATURES, KINDS, LABELS, LIKELIHOOD, METRICS, TEXTURES, Kind
 from .processes import Processes, Turns
 
-_SMALLEST = 4  # precision and recall look at the third neighbour
+SMALLEST = 4  # precision and recall look at the third neighbour
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,8 @@ class Request:
     """What `evaluate_pipeline` was asked for, once it is known that the pipeline can serve it.
 
     `anomaly` is the label of the examples that are the anomalies, known once the data are; `has_real_features` says
-    that an earlier evaluation has left those of the real data.
+    that an earlier evaluation has left those of the real data, `is_likelihood_whole` that `sampling` is of the samples
+    alone.
     """
 
     pipeline: GenerativePipeline
@@ -38,6 +39,7 @@ class Request:
     processes: Processes
     anomaly: int | None = None
     has_real_features: bool = False
+    is_likelihood_whole: bool = False
 
     def of(self, *kinds: Kind) -> list[str]:
         """The metrics asked for that are of these kinds."""
@@ -50,6 +52,8 @@ class Request:
     @property
     def likelihood_options(self) -> dict[str, Any]:
         """The options of a call that the pipeline's likelihood takes, too."""
+        if self.is_likelihood_whole:
+            return {}
         return {name: value for name, value in self.sampling.items() if name in self.pipeline.likelihood_options}
 
     def turns(self, generator: torch.Generator | None = None) -> Turns:
@@ -104,8 +108,8 @@ def check_request(
             require_lpips()
     if known_pixels is not None and "completions" not in pipeline.measures:
         raise UserError(f"--known_pixels: a {name} takes no known pixels; leave it out")
-    if num_samples < _SMALLEST:
-        raise UserError(f"num_samples must be at least {_SMALLEST}, got {num_samples}")
+    if num_samples < SMALLEST:
+        raise UserError(f"num_samples must be at least {SMALLEST}, got {num_samples}")
     if batch_size < 1:
         raise UserError(f"batch_size must be at least 1, got {batch_size}")
 

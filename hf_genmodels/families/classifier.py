@@ -59,7 +59,10 @@ def noise_of(name_or_path: str, data: DataSpec) -> dict[str, Any]:
     from ..pipelines.auto import AutoPipeline
     from ..pipelines.ddpm import LikelihoodPipeline
 
-    pipeline = AutoPipeline.from_pretrained(name_or_path)
+    try:
+        pipeline = AutoPipeline.from_pretrained(name_or_path)
+    except UserError as error:
+        raise UserError(f"--diffusion_model_name_or_path: {error}") from None
     if not isinstance(pipeline, LikelihoodPipeline):
         raise UserError(
             f"--diffusion_model_name_or_path {name_or_path}: a {type(pipeline).__name__} is no DDPM of the data "

@@ -61,7 +61,8 @@ class DDPMArguments(DenoiserArguments):
         default=None,
         metadata={
             "help": "simple: mean squared error of the prediction; hybrid: plus 0.001 times the variational bound, "
-            "which teaches the variances alone; vlb: the bound. Default: simple, or hybrid for learned variances."
+            "to which the prediction itself is a constant; vlb: the bound. Default: simple, or hybrid for learned "
+            "variances."
         },
     )
 

@@ -119,7 +119,10 @@ def load_extractor(spec: str, device: torch.device | str = "cpu") -> Extractor:
 
 
 def _classifier_folder(spec: str) -> Path:
-    folder = resolve_folder(spec)
+    try:
+        folder = resolve_folder(spec)
+    except UserError as error:
+        raise UserError(f"--extractor: {error}") from None
     if not (folder / "config.json").is_file() and (folder / "classifier" / "config.json").is_file():
         return folder / "classifier"
     return folder

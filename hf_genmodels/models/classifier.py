@@ -93,15 +93,15 @@ class Classifier(ModelMixin, ConfigMixin):
         self.head = nn.Linear(feature_dim, num_classes)
 
     def forward(
-        self, sample: Tensor, timestep: Tensor | None = None, return_dict: bool = True
+        self, sample: Tensor, return_dict: bool = True, *, timestep: Tensor | None = None
     ) -> ClassifierOutput | tuple[Tensor, ...]:
         """Classify.
 
         Args:
             sample: (batch, channels, height, width) in [-1, 1], or x_t of such images.
+            return_dict: Return a `ClassifierOutput` instead of a tuple.
             timestep: How noisy they are, one number or (batch,); None for clean ones, and where nothing else was
                 learnt.
-            return_dict: Return a `ClassifierOutput` instead of a tuple.
 
         Raises:
             UserError: The sample has another shape than the network was built for, or a time step means nothing to it.

@@ -40,7 +40,7 @@ class ClassifierObjective(Objective):
         """What the network says of images with noise of time steps (batch,), (batch, classes)."""
         assert self.alpha_bar is not None
         self.alpha_bar = self.alpha_bar.to(image.device)
-        logits: Tensor = classifier(q_sample(image, noise, self.alpha_bar[timesteps]), timesteps).logits
+        logits: Tensor = classifier(q_sample(image, noise, self.alpha_bar[timesteps]), timestep=timesteps).logits
         return logits
 
     # what it is made of ----------------------------------------------------------------------------------------------

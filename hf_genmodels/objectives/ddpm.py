@@ -42,7 +42,8 @@ class DDPMObjective(DenoisingObjective):
     That is loss "simple". "vlb" is the variational bound of -log p(x_0) itself (eq. 5) in bits a dimension, of which
     the term of a sample's time step, times their number, is an estimate. "hybrid" is simple + 0.001 vlb (Nichol &
     Dhariwal 2021, arXiv 2102.09672, eq. 16): the bound teaches the variances, which the network then gives in as many
-    channels more, and its gradient does not reach the mean. With "vlb" variances may be learned or fixed. Time steps
+    channels more, and its gradient reaches them and the layers that they share with the mean, but not the mean's own
+    output. With "vlb" variances may be learned or fixed. Time steps
     are uniform, also where the paper draws those of a large bound more often.
 
     Classes and a VAE's latents are as in `objectives/denoising.py`.
@@ -138,8 +139,11 @@ class DDPMObjective(DenoisingObjective):
             loss: "simple", "hybrid" or "vlb".
 
         Raises:
-            UserError: The network makes other channels than the loss and the scheduler's `variance_type` ask for.
+            UserError: The network makes other channels than the loss and the scheduler's `variance_type` ask for, or
+                `snr_gamma` is given with loss "vlb".
         """
+        if loss == "vlb" and snr_gamma is not None:
+            raise UserError("DDPMObjective: snr_gamma has no meaning with loss 'vlb', which weighs by itself; drop it")
         self.learns_variances = check_variances(unet, scheduler, loss)
         steps = min(num_inference_steps, len(scheduler.alphas_cumprod))
         super().__init__(unet, scheduler, data, class_conditional, label_dropout, steps, vae, scaling_factor)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from hf_genmodels import VAE, Classifier, DCGANGenerator, GANPipeline, VAEPipeline
 from hf_genmodels.cli import main
@@ -85,6 +87,37 @@ def test_what_cannot_be_compared() -> None:
             compare(contestants, DATA, metrics=["fid"], **OF_ALL)
 
 
+def test_what_cannot_be_measured_is_refused_before_anything_is_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(VAEPipeline, "__call__", None)
+    pair = [Contestant("a", vae(0)), Contestant("b", conditional())]
+    with refused("unknown metric 'nosuch'; choose from fid"):
+        compare(pair, DATA, metrics=["nosuch"], **OF_ALL)
+    with refused("mse needs reconstructions, and GANPipeline has no"):
+        compare(pair, DATA, metrics=["mse"], **OF_ALL)
+    with refused("--metrics auroc is of labels for one of a and b, of anomalies for the other"):
+        compare(pair, DATA, metrics=["auroc"], **OF_ALL)
+
+
+def test_models_that_read_their_data_differently(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    images = tmp_path / "images"
+    images.mkdir()
+    for index in range(6):
+        image = np.random.default_rng(index).integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(image).save(images / f"{index}.png")
+    for seed, (name, convert) in enumerate({"a": "grey", "b": "grey", "c": None}.items()):
+        vae(seed).save_pretrained(tmp_path / name)
+        (tmp_path / name / "training_args.json").write_text(json.dumps({"arguments": {"convert": convert}}))
+    a, b, c = (str(tmp_path / name) for name in "abc")
+    words = ["--train_data_dir", str(images), "--extractor", "pixels", "--num_samples", "6", "--repeats", "1"]
+    assert main(["compare", a, b, *words, "--metrics", "swd"]) == 0
+    assert "as in the model's training: --convert grey" in capsys.readouterr().out
+    assert main(["compare", a, c, *words, "--metrics", "swd"]) == 1
+    assert "--convert: a was trained with grey, c with the default" in capsys.readouterr().err
+    assert main(["compare", a, c, *words, "--metrics", "swd", "--convert", "grey"]) == 0
+    assert main(["inspect", a, "--train_data_dir", str(images), "--nearest", "2"]) == 0
+    assert "as in the model's training: --convert grey" in capsys.readouterr().out
+
+
 # labels --------------------------------------------------------------------------------------------------------------
 
 
@@ -104,6 +137,10 @@ def test_accuracy_and_auroc_of_labels() -> None:
 
     judge = Extractor("judge", network, has_probabilities=True)
     options = {**OF_ALL, "extractor": judge}
+    found = compare(
+        [Contestant("a", pipeline), Contestant("b", conditional())], DATA, metrics=["auroc"], repeats=1, **options
+    )
+    assert found["models"][0]["figures"].keys() == {"label AUROC"}
     alone = evaluate_pipeline(pipeline, DATA, metrics=["fid"], **options)
     fid, accuracy, area = evaluate_pipeline(pipeline, DATA, metrics=["fid", "accuracy", "auroc"], **options)
     assert fid == alone[0]  # whatever else was asked for

@@ -49,12 +49,13 @@ def test_noisy_images_are_classified_by_their_time_step():
     torch.manual_seed(0)
     network = Classifier(sample_size=8, noise_schedule={"num_train_timesteps": 9}).eval()
     sample = torch.randn(2, 1, 8, 8)
-    late, early = (network(sample, torch.tensor(step)).logits for step in (8, 0))
+    late, early = (network(sample, timestep=torch.tensor(step)).logits for step in (8, 0))
     assert not torch.allclose(late, early, atol=1e-3)
     torch.testing.assert_close(network(sample).logits, early)
-    torch.testing.assert_close(network(sample, torch.tensor([8, 8])).logits, late)
+    torch.testing.assert_close(network(sample, False)[0], early)
+    torch.testing.assert_close(network(sample, timestep=torch.tensor([8, 8])).logits, late)
     with pytest.raises(UserError, match="it was trained on clean images"):
-        Classifier(sample_size=8)(sample, torch.tensor(8))
+        Classifier(sample_size=8)(sample, timestep=torch.tensor(8))
 
 
 def test_another_shape_is_a_one_line_error():

@@ -53,7 +53,7 @@ def test_noisy_images_of_a_diffusion_model(ddpm, tmp_path):
     noisy = scheduler.add_noise(batch["image"], noise.normal(batch["image"].shape, like=batch["image"]), timesteps)
     expected = []
     for row, step in enumerate(timesteps):
-        probability = network(noisy[row : row + 1], step).logits.softmax(1)[0, batch["label"][row]]
+        probability = network(noisy[row : row + 1], timestep=step).logits.softmax(1)[0, batch["label"][row]]
         expected.append(-math.log(probability.item()))
     assert losses_of(objective, batch)["loss"].item() == pytest.approx(sum(expected) / 12, rel=1e-4)
     figures = objective.evaluate(objective.networks, batch, torch.Generator().manual_seed(0))
@@ -71,6 +71,8 @@ def test_models_whose_noise_does_not_fit(ddpm, tmp_path):
     tiny_pipeline("LatentDDPMPipeline").save_pretrained(tmp_path / "latent")
     with refused("a LatentDDPMPipeline is no DDPM of the data themselves, which a classifier can guide"):
         build(ClassifierArguments(diffusion_model_name_or_path=str(tmp_path / "latent")), IMAGES)
+    with refused("--diffusion_model_name_or_path: "):
+        build(ClassifierArguments(diffusion_model_name_or_path=str(tmp_path / "nosuch")), IMAGES)
 
 
 def test_options_shape_the_network(objective):

@@ -567,6 +567,12 @@ def test_options_of_the_bound_that_do_not_go_together(options, told):
         objective_of(**options)
 
 
+def test_the_bound_has_weights_of_its_own_in_python():
+    built = objective_of(ddpm_loss="vlb")
+    with refused("snr_gamma has no meaning with loss 'vlb'"):
+        DDPMObjective(built.networks["unet"], built.scheduler, IMAGES, snr_gamma=5.0, loss="vlb")
+
+
 def test_a_swapped_sampler_does_not_change_the_noise_of_further_training(tmp_path):
     first = objective_of()
     pipeline = first.pipeline(first.networks)

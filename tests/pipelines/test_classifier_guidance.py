@@ -54,7 +54,9 @@ def test_a_guided_prediction_has_the_guided_noise_and_its_sample(kind):
 def test_gradients_are_those_of_differences():
     _, scheduler = tiny_denoiser((1, 8, 8), steps=9)
     classifier, labels, time = tiny_classifier(scheduler).double(), torch.tensor([2, 0]), torch.tensor(4)
-    classifier.forward = lambda sample, time, forward=classifier.forward: forward(sample.double(), time)
+    classifier.forward = lambda sample, timestep, forward=classifier.forward: forward(
+        sample.double(), timestep=timestep
+    )
     guide = ClassifierGuide(classifier, 3.0, labels, scheduler)
     noisy = torch.randn(2, 1, 8, 8, generator=generator())
     shift = guide(torch.zeros(2, 1, 8, 8), noisy, labels, time) / -(1 - scheduler.alphas_cumprod[4]).sqrt()
@@ -74,7 +76,7 @@ class TwoClasses(Classifier):
         self.bars, self.std = bars, std
         return self
 
-    def forward(self, sample: Tensor, timestep: Tensor | None = None, return_dict: bool = True) -> Any:
+    def forward(self, sample: Tensor, return_dict: bool = True, *, timestep: Tensor | None = None) -> Any:
         bar = self.bars[timestep.round().long()]
         variance = bar * self.std**2 + 1 - bar
         means = bar.sqrt() * torch.tensor([-0.5, 0.5])

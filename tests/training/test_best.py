@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 
-from hf_genmodels import Classifier
+from hf_genmodels import Classifier, DDPMPipeline
+from hf_genmodels.training.loop import TrainingLoop
 from hf_genmodels.training.train_autoencoder import main as train_autoencoder
+from hf_genmodels.training.train_ddpm import main as train_ddpm
 from hf_genmodels.training.train_pixelwise import main as train_pixelwise
 from hf_genmodels.training.train_vae import main
 from tests.testing_utils.refusals import refused
@@ -137,7 +140,7 @@ def test_more_may_be_better(tmp_path: Path) -> None:
         metrics["validation"]["constraints_satisfied"]
     ]
     assert metrics["best"]["evaluations"] == 3  # at 4 and 8, and at the end
-    assert metrics["best"]["by"]["satisfied"] == max(shares)
+    assert min(shares) < metrics["best"]["by"]["satisfied"] == max(shares)
 
 
 def test_a_psnr_of_evaluate_is_turned_round(tmp_path: Path) -> None:
@@ -149,6 +152,40 @@ def test_a_psnr_of_evaluate_is_turned_round(tmp_path: Path) -> None:
     assert weights(tmp_path / "run" / "autoencoder").keys()
 
 
+def test_figures_that_are_not_finite_count_as_the_worst(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    honest, bad = TrainingLoop.evaluate, {8, 20}
+
+    def evaluate(loop: TrainingLoop) -> dict[str, float]:
+        return honest(loop) | ({"mse": math.nan} if loop.step in bad else {})
+
+    monkeypatch.setattr(TrainingLoop, "evaluate", evaluate)
+    changes = {**CHANGES, "save_best": "mse", "save_best_steps": 4, "max_train_steps": 20}
+    main(options(tmp_path / "run", **changes))
+    assert "warning: --save_best mse is no finite number after step 8" in capsys.readouterr().out
+    assert told(tmp_path / "run")["step"] in (4, 12, 16)
+    bad |= {4, 12, 16}
+    with refused("--save_best mse: after no step were all of these finite numbers"):
+        main(options(tmp_path / "bad", **changes))
+
+
+def test_the_likelihood_of_a_ddpm_has_all_its_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+    honest = DDPMPipeline.log_likelihood
+
+    def log_likelihood(self: DDPMPipeline, *inputs: Any, **others: Any) -> Any:
+        asked.append(others)
+        return honest(self, *inputs, **others)
+
+    monkeypatch.setattr(DDPMPipeline, "log_likelihood", log_likelihood)
+    changes = {**CHANGES, "save_best": "nll", "save_best_samples": 4, "save_best_steps": 2, "max_train_steps": 2}
+    changes |= dict.fromkeys(("block_out_channels", "norm", "latent_dim"))
+    changes |= {"ddpm_num_steps": 30, "ddpm_num_inference_steps": 2, "block_out_channels": 8, "layers_per_block": 1}
+    train_ddpm(options(tmp_path / "run", **changes))
+    assert asked and not any("num_inference_steps" in each for each in asked)
+
+
 @pytest.mark.parametrize(
     ("changes", "match"),
     [
@@ -156,6 +193,11 @@ def test_a_psnr_of_evaluate_is_turned_round(tmp_path: Path) -> None:
         ({"validation_size": None, "validation_split": "test"}, "would choose the networks by the test images"),
         ({"save_best": "fid"}, "fid needs --extractor"),
         ({"save_best": "fidd"}, "--save_best fidd is no figure of this family; choose from negative_elbo, .*, fid, "),
+        ({"save_best": "mse mse"}, "--save_best names mse twice"),
+        ({"save_best": "fidd"}, "choose from negative_elbo, (?!.*mse.* mse)"),
+        ({"save_best": "fid", "extractor": "nosuch/nosuch/nosuch"}, "--extractor: there is no folder nosuch/"),
+        ({"save_best": "psnr", "save_best_samples": 1}, "--save_best_samples must be at least 4"),
+        ({"save_best_samples": 50}, "--save_best_samples has no effect here"),
         ({"extractor": "pixels"}, "--extractor has no effect here"),
         (
             {"save_best": None, "save_best_steps": None, "extractor": "pixels"},

@@ -25,6 +25,13 @@ def draw(seed: int, figures: int) -> list[Evaluation]:
     return [Evaluation(10 * (index + 1), tuple(map(float, row))) for index, row in enumerate(costs)]
 
 
+def test_infinite_costs_are_outside_of_the_ranges() -> None:
+    costs = [(1.0, 4.0), (math.inf, 0.0), (2.0, math.inf), (3.0, 2.0), (1.8, 2.5)]
+    evaluations = [Evaluation(index, each) for index, each in enumerate(costs)]
+    assert best(evaluations).step == 4 and not evaluations[1].is_finite
+    assert best(evaluations[:3]).step == 0
+
+
 @pytest.mark.parametrize("figures", [1, 2, 3])
 @pytest.mark.parametrize("seed", range(30))
 def test_what_is_kept_holds_the_best_of_the_whole_run(seed: int, figures: int) -> None:
