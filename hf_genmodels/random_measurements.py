@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -52,6 +53,8 @@ class RandomMeasurement:
             numbers = ()
         if kind not in KINDS or len(numbers) != len(KINDS[kind]):
             raise UserError(f"--measurement must be {FORMS}, got {text!r}")
+        if not all(map(math.isfinite, numbers)):
+            raise UserError(f"--measurement must have finite numbers, got {text!r}")
         first = numbers[0]
         if kind == "drop" and not 0 < first < 1:
             raise UserError(f"--measurement drop: the share must lie between 0 and 1, got {first:g}")

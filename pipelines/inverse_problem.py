@@ -298,7 +298,13 @@ class InverseProblemPipeline(GuidedPipeline):
     def _repaint(self, run: _Run, problem: GuidanceProblem) -> Tensor:
         """The sampler that puts the known pixels back after each step, and goes to and fro between noise levels."""
         count, mask, known = len(run.noise_levels), problem.operator.mask, 2 * run.target - 1
-        path = resampling_path(count, problem.jump_length or JUMP_LENGTH, problem.num_resamples or NUM_RESAMPLES)
+        jump_length, num_resamples = problem.jump_length or JUMP_LENGTH, problem.num_resamples or NUM_RESAMPLES
+        if num_resamples > 1 and jump_length >= count:
+            raise UserError(
+                f"jump_length {jump_length} must be below the {count} steps of method 'repaint', which would resample "
+                "nothing; take more steps, a shorter jump, or num_resamples=1"
+            )
+        path = resampling_path(count, jump_length, num_resamples)
         moves = list(pairwise(path))
         sample = denoised = run.draw()
         for step, (left, next_left) in enumerate(self.progress_bar(moves)):

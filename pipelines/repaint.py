@@ -9,8 +9,8 @@ from torch import Tensor
 def resampling_path(num_steps: int, jump_length: int, num_resamples: int) -> list[int]:
     """How many steps are left after each move of a sampler that jumps back to noisier samples (appendix B).
 
-    From each multiple of `jump_length` that is below num_steps - jump_length, on the way down, the sampler jumps up by
-    `jump_length` steps, `num_resamples` - 1 times.
+    On the way down, from where one step is left, and every `jump_length` steps above that, the sampler jumps up by
+    `jump_length` steps, `num_resamples` - 1 times, as the authors' code does.
 
     Args:
         num_steps: Of the sampler.
@@ -20,7 +20,7 @@ def resampling_path(num_steps: int, jump_length: int, num_resamples: int) -> lis
     Returns:
         From `num_steps` to 0. Where a number is greater than the one before, noise is added.
     """
-    jumps = dict.fromkeys(range(0, num_steps - jump_length, jump_length), num_resamples - 1)
+    jumps = dict.fromkeys(range(1, num_steps - jump_length + 1, jump_length), num_resamples - 1)
     path = [num_steps]
     while path[-1] > 0:
         path.append(path[-1] - 1)

@@ -77,6 +77,8 @@ def test_the_discriminator_sees_measurements_alone(measured_data):
         ("drop 1.5", "the share must lie between 0 and 1, got 1.5"),
         ("patch 2.5", "the side must be a whole number of pixels, got 2.5"),
         ("blur 0 0.1", "sigma must be above 0 and std at least 0"),
+        ("patch inf", "--measurement must have finite numbers"),
+        ("blur 1 inf", "--measurement must have finite numbers"),
     ],
 )
 def test_impossible_measurements(text, message):

@@ -37,7 +37,7 @@ def solve_inverse_problem(
     Args:
         pipe: A pipeline: of a DDPM (also class-conditional, or of a VAE's latents), which gives posterior samples; or
             of a GAN, a model with encoder and prior (VAE, AVAE, BiGAN, VAE/GAN, AAE, Gaussian) or a flow, whose
-            latents are searched for the most probable image.
+            latents are searched for the most probable ones.
         measurement: y, see `InverseProblemPipeline`.
         operator: A, of images in [0, 1], see `hf_genmodels.operators`.
         method: "dps" (default of a DDPM), "pigdm" or "repaint", see `InverseProblemPipeline`; or "latents" (default
@@ -62,9 +62,7 @@ def solve_inverse_problem(
     if method not in (None, LATENT_METHOD):
         raise UserError(f"method {method!r} needs a DDPM; a {type(pipe).__name__} has method 'latents' alone")
     if options.get("num_samples", 1) != 1:
-        raise UserError(
-            "num_samples: a search in latents finds one image, the most probable; leave it out, or use a DDPM"
-        )
+        raise UserError("num_samples: a search in latents finds one image, the best; leave it out, or use a DDPM")
     options.pop("num_samples", None)
     _check_options(search_for_measurement, options, "method 'latents'")
     return search_for_measurement(pipe, measurement, operator, **options)
@@ -106,7 +104,8 @@ def search_for_measurement(
         class_labels: Of a conditional model, one for all or one for each measurement.
         generator: For the starting points.
         output_type: "pil", "np" or "pt"; by default "pil" where that exists.
-        max_batch_size: Most images that go through the network at once; the images are the same to rounding.
+        max_batch_size: Most images that go through the network at once, but at least the restarts of one; the
+            images are the same to rounding.
 
     Returns:
         One image for each measurement, and its consistency error.
@@ -149,8 +148,10 @@ def search_for_measurement(
 
 
 def _starts(prior: LatentPrior, drawn: Tensor, target: Tensor, operator: MeasurementOperator) -> Tensor:
-    """(n * restarts, dim): those drawn, for each measurement, and the encoder's in place of the first of them."""
+    """(n * restarts, dim): those drawn, for each measurement, and the encoder's or z = 0 in place of the first."""
     starts = drawn.repeat(len(target), 1, 1)
+    if prior.begins_at_zero:
+        starts[:, 0] = 0
     if prior.encode is not None and isinstance(operator, LinearOperator):
         simple = operator.pseudo_inverse(target).clamp(0, 1)
         starts[:, 0] = prior.encode(simple * 2 - 1)

@@ -28,6 +28,7 @@ class LatentPrior:
         encode: Images in [-1, 1] -> z to begin a search at; None without an encoder.
         draw: (count, generator) -> z drawn from the prior, float32.
         is_normal: See above.
+        begins_at_zero: Whether one start of a search is z = 0.
     """
 
     dim: int
@@ -35,6 +36,7 @@ class LatentPrior:
     encode: Callable[[Tensor], Tensor] | None
     draw: Callable[[int, torch.Generator | None], Tensor]
     is_normal: bool = True
+    begins_at_zero: bool = False
 
 
 def latent_prior(pipe: GenerativePipeline) -> LatentPrior:
@@ -106,7 +108,4 @@ def _flow(pipe: FlowPipeline) -> LatentPrior:
         # as `losses.dequantization.quantize`, without its rounding: the middle of a level becomes the level
         return sample if levels is None else ((sample.float() + 0.5) * levels - 0.5) / (levels - 1) * 2 - 1
 
-    def encode(images: Tensor) -> Tensor:
-        return images.new_zeros(len(images), pipe.latent_dim)
-
-    return LatentPrior(pipe.latent_dim, decode, encode, _normal(pipe, pipe.latent_dim))
+    return LatentPrior(pipe.latent_dim, decode, None, _normal(pipe, pipe.latent_dim), begins_at_zero=True)

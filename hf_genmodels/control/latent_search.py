@@ -58,7 +58,8 @@ def search_latents(
 def best_of_restarts(energy: Energy, latents: Tensor, num_restarts: int) -> Tensor:
     """Of each group of `num_restarts` rows the one of the least energy, (rows / num_restarts, dim)."""
     with torch.no_grad():
-        best = energy(latents).view(-1, num_restarts).argmin(1)
+        energies = energy(latents).nan_to_num(nan=torch.inf)  # argmin would prefer a restart that went astray
+        best = energies.view(-1, num_restarts).argmin(1)
     return latents.view(-1, num_restarts, latents.shape[1])[torch.arange(len(best), device=best.device), best]
 
 

@@ -7,6 +7,7 @@ from diffusers import ModelMixin, ScoreSdeVeScheduler
 from torch import Tensor
 
 from ..data.spec import DataSpec
+from ..errors import UserError
 from ..losses.noise_levels import furthest, geometric_sigma, over, score_input, score_of
 from ..pipelines.latent_score import LatentScorePipeline
 from ..pipelines.score import ScorePipeline
@@ -55,7 +56,17 @@ class ScoreObjective(DenoisingObjective):
             self.set_sigma_max(float(furthest(gather(sample.float()))))
 
     def set_sigma_max(self, sigma_max: float) -> None:
-        """Take a greatest noise for the losses and the sampler."""
+        """Take a greatest noise for the losses and the sampler.
+
+        Raises:
+            UserError: It is not above the least one.
+        """
+        sigma_min = self.scheduler.config.sigma_min
+        if not sigma_max > sigma_min:
+            raise UserError(
+                f"--sigma_max, as measured in the first batch {sigma_max:.4g}, must be above --sigma_min "
+                f"{sigma_min:g}: give both, or a larger batch"
+            )
         self.scheduler = type(self.scheduler).from_config(self.scheduler.config, sigma_max=sigma_max)
 
     def state_dict(self) -> dict[str, Any]:

@@ -51,6 +51,8 @@ def test_greatest_noise_is_the_greatest_distance_in_the_first_batch_and_kept(tmp
     pipeline.save_pretrained(tmp_path)
     again = reload(tmp_path, ScoreArguments(), VECTORS)
     again.initialize(make_batch(VECTORS), seeded_noise(), lambda tensor: tensor)
+    with refused("as measured in the first batch 0, must be above --sigma_min 0.01"):
+        objective_of(VECTORS).initialize(make_batch(VECTORS, 1), seeded_noise(), lambda tensor: tensor)
     assert again.scheduler.config.sigma_max == objective.scheduler.config.sigma_max
     resumed = objective_of(VECTORS)
     resumed.load_state_dict(objective.state_dict())

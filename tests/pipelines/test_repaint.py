@@ -23,9 +23,9 @@ def inverse(name: str) -> InverseProblemPipeline:
 
 
 def schedule_of_the_paper(num_steps: int, jump_length: int, num_resamples: int) -> list[int]:
-    """By single steps, as the paper's appendix B lists them."""
+    """By single steps, as the paper's appendix B lists them: x_t, of which t + 1 steps are left."""
     jumps = dict.fromkeys(range(0, num_steps - jump_length, jump_length), num_resamples - 1)
-    time, times = num_steps, [num_steps]
+    time, times = num_steps - 1, [num_steps - 1]
     while time >= 1:
         time -= 1
         times.append(time)
@@ -34,7 +34,7 @@ def schedule_of_the_paper(num_steps: int, jump_length: int, num_resamples: int) 
             for _ in range(jump_length):
                 time += 1
                 times.append(time)
-    return times
+    return [time + 1 for time in [*times, -1]]
 
 
 @pytest.mark.parametrize(("num_steps", "jump_length", "num_resamples"), [(25, 5, 3), (10, 1, 2), (7, 3, 4), (5, 9, 9)])
@@ -55,6 +55,11 @@ def test_repaint_keeps_known_pixels_exactly():
     torch.testing.assert_close(output.images[known], expected[known], rtol=0, atol=1e-6)
     assert output.consistency_error.max() < 1e-6
     assert (output.images[~known] - expected[~known]).abs().max() > 0.01
+
+
+def test_a_jump_as_long_as_the_way_is_refused():
+    with refused("jump_length 10 must be below the 3 steps"):
+        draw(tiny(), Inpainting(MASK)(torch.rand(1, 1, 8, 8)), method="repaint", num_inference_steps=3)
 
 
 def test_repaint_draws_unknown_pixels_from_a_gaussian_prior():
