@@ -27,6 +27,8 @@ class LabelMapObjective(Pix2PixObjective):
     pipeline_class = LabelMapPipeline  # type: ignore[assignment]
     whole = ("overlaps",)
 
+    class_weights: Tensor | None
+
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
@@ -76,7 +78,7 @@ class LabelMapObjective(Pix2PixObjective):
         if class_weights is not None and len(class_weights) != self.maps.num_classes:
             raise UserError(f"class_weights: {len(class_weights)} weights for {self.maps.num_classes} classes")
         self.cross_entropy_weight, self.dice_weight = cross_entropy_weight, dice_weight
-        self.class_weights: Tensor | None = None if class_weights is None else torch.tensor(class_weights)
+        self.class_weights = None if class_weights is None else torch.tensor(class_weights)
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
