@@ -12,7 +12,7 @@ from hf_genmodels.roles import Translator
 
 from .base import Direction, GenerativePipelineOutput
 from .images import from_network
-from .translation import TranslationPipeline
+from .translation import TranslationPipeline, check_head
 
 
 class CycleGANPipeline(TranslationPipeline):
@@ -41,6 +41,8 @@ class CycleGANPipeline(TranslationPipeline):
         source_value_scale: float = 255.0,
     ) -> None:
         super().__init__()
+        check_head("generator_ab", generator_ab)
+        check_head("generator_ba", generator_ba)
         self.register_modules(generator_ab=generator_ab, generator_ba=generator_ba)
         self.register_to_config(value_scale=value_scale, source_value_scale=source_value_scale)
 

@@ -20,7 +20,7 @@ from hf_genmodels.roles import Translator
 from .fusion import check_parts
 from .images import SampleShape
 from .labels import find_names
-from .translation import TranslationPipeline
+from .translation import TranslationPipeline, check_head
 
 # Indices that a palette picture can hold.
 PALETTE_SIZE = 256
@@ -54,7 +54,7 @@ class LabelMapPipeline(TranslationPipeline):
             one image.
 
     Raises:
-        UserError: The names or the colours are not as many as the channels of `generator`.
+        UserError: The names or the colours are not as many as the channels of `generator`, or these are no logits.
     """
 
     measures = frozenset({"label_maps"})
@@ -73,6 +73,7 @@ class LabelMapPipeline(TranslationPipeline):
         source_parts: list[list[Any]] | None = None,
     ) -> None:
         super().__init__()
+        check_head("generator", generator, makes_labels=True)
         num_classes = generator.config.out_channels
         numbers = {number: str(number) for number in range(num_classes)}
         names = numbers if id2label is None else find_names(id2label, num_classes)

@@ -10,7 +10,7 @@ from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput, Generators
 from .fusion import check_parts
-from .translation import TranslationPipeline
+from .translation import TranslationPipeline, check_head
 
 
 class Pix2PixPipeline(TranslationPipeline):
@@ -37,6 +37,7 @@ class Pix2PixPipeline(TranslationPipeline):
         source_parts: list[list[Any]] | None = None,
     ) -> None:
         super().__init__()
+        check_head("generator", generator)
         self.register_modules(generator=generator)
         self.register_to_config(
             value_scale=value_scale,

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
-from hf_genmodels.metrics.constraints import constraint_errors, constraint_map, satisfied_share
+from hf_genmodels.metrics.constraints import constraint_errors, constraint_map, kept_share
 from hf_genmodels.roles import PixelwiseNetwork
 
 from .base import GenerativePipeline, GenerativePipelineOutput, Generators
@@ -102,9 +102,9 @@ class PixelwisePipeline(GenerativePipeline):
         """What a call returns for maps of known pixels, (batch, ...), and z of each."""
         samples = self.generator(known_values.to(self.dtype), known.to(self.dtype), latents).sample.float()
         (images,) = self.finish(samples, output_type, False)
-        satisfied = satisfied_share(samples, known_values, known)
         mse = constraint_errors(samples, known_values, known)
         kept = constraint_map(samples, known_values, known)
+        satisfied = kept_share(kept)
         if not return_dict:
             return images, satisfied, mse, kept
         return PixelwisePipelineOutput(images=images, satisfied=satisfied, mse=mse, constraint_map=kept)

@@ -26,7 +26,7 @@ from hf_genmodels.roles import Translator
 
 from .base import GenerativePipelineOutput
 from .images import from_network, to_network
-from .translation import TranslationPipeline, image_size
+from .translation import TranslationPipeline, check_head, image_size
 
 
 @dataclass
@@ -98,6 +98,8 @@ class PolarimetricPipeline(TranslationPipeline):
                 f"the head of generator_ab was made for calibration={head.get('calibration')}, the pipeline has "
                 f"calibration={calibration}: give it the same"
             )
+        check_head("generator_ab", generator_ab)
+        check_head("generator_ba", generator_ba)
         self.register_modules(generator_ab=generator_ab, generator_ba=generator_ba)
         self.register_to_config(
             calibration=calibration,

@@ -107,6 +107,27 @@ class TranslationPipeline(GenerativePipeline):
             return in_chunks(lambda part: finish(translate(part)), max_batch_size, sample)
 
 
+def check_head(name: str, network: Any, makes_labels: bool = False) -> None:
+    """Refuse a translator whose last layer makes something else; networks that do not tell are taken as they are.
+
+    Args:
+        name: The argument, for the message.
+        network: A translator, or None where there is none.
+        makes_labels: It shall make logits of classes rather than images.
+
+    Raises:
+        UserError: One line that tells its last layer and what would do.
+    """
+    head = None if network is None else network.config.get("output_head")
+    if head is not None and (head == "logits") is not makes_labels:
+        wanted, instead = (
+            ('logits of classes: output_head "logits"', "Pix2PixPipeline")
+            if makes_labels
+            else ("images", "LabelMapPipeline")
+        )
+        raise UserError(f"{name} has output_head {head!r}, and this pipeline needs {wanted}; {instead} takes it")
+
+
 def check_tile(network: Any, tile_size: int) -> None:
     """Refuse tiles that the network cannot take.
 

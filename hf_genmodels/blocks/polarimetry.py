@@ -36,8 +36,9 @@ class ConeHead(nn.Module):
     it reaches 2 where nothing is polarised and 1 where everything is. So what is predicted is the brightest of the
     four intensities, (1 + tanh) / 2, and S0 follows: every admissible pixel in [0, 1] can be had, and no other. With
     `intensity_source="input"` the mean of the four is the source's luminance, the mean of its channels, times a gain
-    in [1/4, 4]; a pixel that would have an intensity above 1 is dimmed as a whole. The gain is averaged over 9x9
-    pixels: it makes up for exposure and colour filters, and leaves edges to the source.
+    in [1/4, 4] where, as of an ideal camera, the four rows' a1 and a2 sum to 0; a pixel that would have an intensity
+    above 1 is dimmed as a whole. The gain is averaged over 9x9 pixels: it makes up for exposure and colour filters,
+    and leaves edges to the source.
 
     Args:
         calibration: A, four rows of three numbers; None for an ideal camera's.

@@ -35,7 +35,8 @@ class PixelwiseArguments:
         default=64, metadata={"help": "Channels of the maps next to the image; the others have multiples of it."}
     )
     latent_channels: int = field(
-        default=1, metadata={"help": "Channels of the noise z, a map of a quarter of the image's height and width."}
+        default=1,
+        metadata={"help": "Channels of the noise z, a map of the image's height and width after --num_halvings."},
     )
     num_halvings: int | None = field(
         default=None,
@@ -53,7 +54,10 @@ class PixelwiseArguments:
         },
     )
     constraint_weight: float | None = field(
-        default=None, metadata={"help": "map: lambda, weight of the error at known pixels (1)."}
+        default=None,
+        metadata={
+            "help": "map: lambda, weight of the error at known pixels (1); poisson and beta have theirs in nats."
+        },
     )
     constraint_noise: ConstraintNoise = field(
         default="gaussian",

@@ -127,6 +127,8 @@ def reload(folder: Path, args: PolarimetricArguments, data: DataSpec) -> "Polari
     adopt_camera(args, folder)
     saved = cyclegan.saved_networks(folder, args)
     adopt_saved_options(args, saved_polarimetric_options(args, saved))
+    if args.output_head != "cone":
+        args.project_translations = args.project_translations or was_projected(folder)
     check_options(args, data, saved)
     networks = all_networks(args, data, saved)
     built = objective(args, networks, data)
@@ -224,6 +226,14 @@ def adopt_camera(args: PolarimetricArguments, folder: Path) -> None:
         args.calibration = saved.get("calibration")
     if args.left_inverse == PolarimetricArguments.left_inverse:
         args.left_inverse = saved.get("left_inverse", args.left_inverse)
+
+
+def was_projected(folder: Path) -> bool:
+    """Whether the model in `folder`, or the run of a checkpoint's networks, projects its translations."""
+    index, run = folder / "model_index.json", folder.parent.parent / "training_args.json"
+    if index.is_file():
+        return bool(read_json(index).get("project", False))
+    return run.is_file() and bool(read_json(run)["arguments"].get("project_translations", False))
 
 
 def saved_polarimetric_options(args: PolarimetricArguments, saved: Mapping[str, Any]) -> dict[str, Any]:

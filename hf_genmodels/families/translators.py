@@ -178,7 +178,7 @@ def made_channels(target: DataSpec) -> int:
 
 
 def made_head(target: DataSpec) -> str:
-    """`output_head` of a translator: label maps are logits, images values."""
+    """`output_head` of a translator: logits for label maps, tanh for images."""
     return "tanh" if target.label_maps is None else "logits"
 
 

@@ -7,7 +7,7 @@ numbers are such a measurement if and only if
 
 C1  y lies in the range of A; for the ideal A this says I0 + I90 = I45 + I135
 C2  S0^2 >= S1^2 + S2^2: no more light is polarised than there is
-C3  S0 > 0
+C3  S0 >= 0; darkness, S0 = 0, is admissible
 
 Images are `(batch, 4, height, width)` in the order I0, I45, I90, I135, in any unit of intensity; S has the same unit.
 Everything is computed in float32 or better, also under autocast: in bfloat16 nothing would be admissible.

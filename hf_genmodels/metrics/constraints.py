@@ -47,7 +47,11 @@ def satisfied_share(samples: Tensor, values: Tensor, mask: Tensor, epsilon: floa
     Raises:
         UserError: Shapes that do not belong together, or a mask without a known pixel.
     """
-    satisfied = constraint_map(samples, values, mask, epsilon)
+    return kept_share(constraint_map(samples, values, mask, epsilon))
+
+
+def kept_share(satisfied: Tensor) -> Tensor:
+    """`satisfied_share` of a `constraint_map`, (batch,), float64."""
     return (satisfied > 0).double().sum((1, 2)) / (satisfied != 0).double().sum((1, 2))
 
 

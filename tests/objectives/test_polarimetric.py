@@ -323,6 +323,19 @@ def test_training_goes_on_with_the_camera_of_a_checkpoint(tmp_path):
     assert again.left_inverse == given.left_inverse == "orthogonal"
 
 
+@pytest.mark.parametrize("project", [True, False])
+def test_training_goes_on_with_projected_translations(project, tmp_path):
+    save_run(polarimetric(project_translations=project), tmp_path / "run", "output")
+    given = PolarimetricArguments()
+    again = reload(tmp_path / "run", given, SCENES)
+    assert again.project_translations is given.project_translations is project
+    (tmp_path / "training_args.json").write_text(json.dumps({"arguments": {"project_translations": project}}))
+    networks = tmp_path / "checkpoint-4" / "networks"
+    for name, network in again.networks.items():
+        network.save_pretrained(str(networks / name))
+    assert reload(networks, PolarimetricArguments(), SCENES).project_translations is project
+
+
 def test_the_authors_generator():
     objective = polarimetric(architecture="polarcycle")
     assert objective.networks["generator_ab"].config.layout == "polarcycle"
