@@ -10,11 +10,11 @@ from ..data.spec import DataSpec
 from ..losses.noise_levels import edm_target, log_normal_sigma, over, precondition
 from ..pipelines.edm import EDMPipeline
 from ..pipelines.latent_edm import LatentEDMPipeline
-from .base import Batch, Gather, Noise, Phase
-from .denoising import DenoisingObjective
+from .base import Batch, Gather, Noise
+from .noise_levels import NoiseLevelObjective
 
 
-class EDMObjective(DenoisingObjective):
+class EDMObjective(NoiseLevelObjective):
     """lambda(sigma) ||D(x + sigma epsilon; sigma) - x||^2, ln sigma ~ N(P_mean, P_std^2) (arXiv 2206.00364, eq. 2, 8).
 
     D is the network with the preconditioning of table 1, and lambda = 1 / c_out^2: the loss is the plain squared error
@@ -23,16 +23,10 @@ class EDMObjective(DenoisingObjective):
     Classes and a VAE's latents are as in `objectives/denoising.py`.
     """
 
-    sigma_data: float
+    plain_pipeline, latent_pipeline = EDMPipeline, LatentEDMPipeline
+    figure = "weighted_mse"
 
-    def losses(
-        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
-    ) -> dict[str, Tensor]:
-        image = batch["image"]
-        places, labels = noise.uniform((len(image),), like=image), self.told(batch, noise)
-        sample = self.clean(networks, image, lambda shape: noise.normal(shape, like=image))
-        epsilon = noise.normal(tuple(sample.shape), like=sample)
-        return {"loss": self.errors(networks["unet"], sample, places, epsilon, labels).mean()}
+    sigma_data: float
 
     def errors(self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Lambda ||D - x||^2 of each sample, (batch,) float32; arguments as of `held_out`."""
@@ -93,18 +87,3 @@ class EDMObjective(DenoisingObjective):
         super().__init__(unet, scheduler, data, **options)
         self.p_mean, self.p_std, self.measures_data = p_mean, p_std, measures_data
         self.sigma_data = scheduler.config.sigma_data
-
-    # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def pipeline_with(self, scheduler: Any, networks: dict[str, Any]) -> EDMPipeline:
-        """The pipeline around `networks`, with any sampler."""
-        parts = {"unet": networks["unet"], "scheduler": scheduler, "value_scale": self.data.value_scale}
-        if "vae" in networks:
-            return LatentEDMPipeline(vae=networks["vae"], scaling_factor=self.scaling_factor, **parts)
-        return EDMPipeline(**parts)
-
-    def held_out(
-        self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The loss; see `DenoisingObjective`."""
-        return {"weighted_mse": self.errors(unet, sample, places, noise, labels)}

@@ -11,11 +11,10 @@ from ..data.spec import DataSpec
 from ..losses.noise_levels import logit_normal_time, path_velocity, shifted_time, straight_path
 from ..pipelines.flow_matching import FlowMatchingPipeline
 from ..pipelines.latent_flow_matching import LatentFlowMatchingPipeline
-from .base import Batch, Noise, Phase
-from .denoising import DenoisingObjective
+from .noise_levels import NoiseLevelObjective
 
 
-class FlowMatchingObjective(DenoisingObjective):
+class FlowMatchingObjective(NoiseLevelObjective):
     """||v(x_t, t) - (epsilon - x_0)||^2 for x_t = (1 - t) x_0 + t epsilon: conditional flow matching, rectified flow.
 
     Lipman et al. 2023 (arXiv 2210.02747, eq. 9 with the optimal-transport path and its smallest sigma 0), Liu et al.
@@ -27,14 +26,8 @@ class FlowMatchingObjective(DenoisingObjective):
     Classes and a VAE's latents are as in `objectives/denoising.py`.
     """
 
-    def losses(
-        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
-    ) -> dict[str, Tensor]:
-        image = batch["image"]
-        places, labels = noise.uniform((len(image),), like=image), self.told(batch, noise)
-        sample = self.clean(networks, image, lambda shape: noise.normal(shape, like=image))
-        epsilon = noise.normal(tuple(sample.shape), like=sample)
-        return {"loss": self.errors(networks["unet"], sample, places, epsilon, labels).mean()}
+    plain_pipeline, latent_pipeline = FlowMatchingPipeline, LatentFlowMatchingPipeline
+    figure = "velocity_mse"
 
     def errors(self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Mean squared error of each sample's velocity, (batch,) float32; arguments as of `held_out`."""
@@ -83,18 +76,3 @@ class FlowMatchingObjective(DenoisingObjective):
         super().__init__(unet, scheduler, data, **options)
         self.time_distribution = time_distribution
         self.logit_mean, self.logit_std = logit_mean, logit_std
-
-    # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def pipeline_with(self, scheduler: Any, networks: dict[str, Any]) -> FlowMatchingPipeline:
-        """The pipeline around `networks`, with any sampler."""
-        parts = {"unet": networks["unet"], "scheduler": scheduler, "value_scale": self.data.value_scale}
-        if "vae" in networks:
-            return LatentFlowMatchingPipeline(vae=networks["vae"], scaling_factor=self.scaling_factor, **parts)
-        return FlowMatchingPipeline(**parts)
-
-    def held_out(
-        self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The loss; see `DenoisingObjective`."""
-        return {"velocity_mse": self.errors(unet, sample, places, noise, labels)}

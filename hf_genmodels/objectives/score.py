@@ -11,11 +11,11 @@ from ..errors import UserError
 from ..losses.noise_levels import furthest, geometric_sigma, over, score_input, score_of
 from ..pipelines.latent_score import LatentScorePipeline
 from ..pipelines.score import ScorePipeline
-from .base import Batch, Gather, Noise, Phase
-from .denoising import DenoisingObjective
+from .base import Batch, Gather, Noise
+from .noise_levels import NoiseLevelObjective
 
 
-class ScoreObjective(DenoisingObjective):
+class ScoreObjective(NoiseLevelObjective):
     """sigma^2 ||s(x + sigma epsilon, sigma) + epsilon / sigma||^2, sigma geometric (Song & Ermon 2019, eq. 5 and 6).
 
     ln sigma is uniform between those of `sigma_min` and `sigma_max`, as of the continuous levels of Song et al. 2021
@@ -24,14 +24,8 @@ class ScoreObjective(DenoisingObjective):
     Classes and a VAE's latents are as in `objectives/denoising.py`.
     """
 
-    def losses(
-        self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
-    ) -> dict[str, Tensor]:
-        image = batch["image"]
-        places, labels = noise.uniform((len(image),), like=image), self.told(batch, noise)
-        sample = self.clean(networks, image, lambda shape: noise.normal(shape, like=image))
-        epsilon = noise.normal(tuple(sample.shape), like=sample)
-        return {"loss": self.errors(networks["unet"], sample, places, epsilon, labels).mean()}
+    plain_pipeline, latent_pipeline = ScorePipeline, LatentScorePipeline
+    figure = "weighted_mse"
 
     def errors(self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None) -> Tensor:
         """Weighted squared error of each sample's score, (batch,) float32; arguments as of `held_out`."""
@@ -97,18 +91,3 @@ class ScoreObjective(DenoisingObjective):
         """
         super().__init__(unet, scheduler, data, **options)
         self.measures_data = measures_data
-
-    # pictures and held-out figures -----------------------------------------------------------------------------------
-
-    def pipeline_with(self, scheduler: Any, networks: dict[str, Any]) -> ScorePipeline:
-        """The pipeline around `networks`, with any sampler."""
-        parts = {"unet": networks["unet"], "scheduler": scheduler, "value_scale": self.data.value_scale}
-        if "vae" in networks:
-            return LatentScorePipeline(vae=networks["vae"], scaling_factor=self.scaling_factor, **parts)
-        return ScorePipeline(**parts)
-
-    def held_out(
-        self, unet: Any, sample: Tensor, places: Tensor, noise: Tensor, labels: Tensor | None
-    ) -> dict[str, Tensor]:
-        """The loss; see `DenoisingObjective`."""
-        return {"weighted_mse": self.errors(unet, sample, places, noise, labels)}
