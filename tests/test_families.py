@@ -107,7 +107,17 @@ def test_no_script_objective_or_case_is_outside_the_registry() -> None:
     def stems(folder: str, pattern: str) -> set[str]:
         return {path.stem.removeprefix("train_") for path in (ROOT / folder).glob(pattern)}
 
-    shared = {"__init__", "base", "closed_form", "critics", "denoising", "image_pool", "label_maps", "pictures"}
+    shared = {
+        "__init__",
+        "base",
+        "closed_form",
+        "critics",
+        "denoising",
+        "image_pool",
+        "label_maps",
+        "noise_levels",
+        "pictures",
+    }
     assert stems("training", "train_*.py") == stems("hf_genmodels/objectives", "*.py") - shared == set(OURS)
     assert stems("tests/families", "[!_]*.py") == set(OURS)
 
