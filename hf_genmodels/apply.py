@@ -20,9 +20,10 @@ from .applied_files import ImageFiles, ScoreFile, carry_metadata, read_metadata
 from .applied_inputs import Inputs, find_inputs
 from .checks import check_seed
 from .data.conversion import AS_STORED, Conversion, Kind
-from .data.decoding import BadImage, Header, Reader, opened
+from .data.decoding import BadImage, Header, opened
 from .data.folders import tell_passed_over
 from .data.listing import OF_A_RUN, Listing, list_folder
+from .data.reader import Reader
 from .data.resizing import ResizeMode
 from .errors import UserError
 from .files import read_json, replacing, sha256

@@ -18,7 +18,6 @@ from ..sizes import height_width
 from . import builtin
 from .arguments import STACKED_INPUTS, DataArguments
 from .conversion import Conversion, warn_of_dark
-from .decoding import Reader
 from .features import (
     HalvedColumn,
     ImageColumn,
@@ -34,6 +33,7 @@ from .first_image import completed
 from .folders import Domain
 from .glances import digest
 from .label_maps import count_pixels, described, nearest, read_names
+from .reader import Reader
 from .resizing import middle, resize, resized_shape
 from .sets import HELD_OUT, SUBSET, ArrayDataset, LazyDataset, generator
 from .sharing import Share

@@ -13,9 +13,10 @@ import torch
 
 from ..errors import UserError
 from ..keyed import noise_seed, permuted, uniform_double
-from .decoding import BadImage, Reader, Record
+from .decoding import BadImage, Record
 from .features import Images
 from .placing import Batch, finished
+from .reader import Reader
 from .spec import DataSpec
 
 # Uniform numbers of an example: flip, top and left of the crop; partner, and the same three of its own image.

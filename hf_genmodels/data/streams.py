@@ -17,9 +17,10 @@ import numpy as np
 import torch
 
 from ..errors import UserError
-from .decoding import BadImage, Reader, Record
+from .decoding import BadImage, Record
 from .features import ImageColumn, no_class, reading
 from .placing import Batch, finished
+from .reader import Reader
 from .sets import ArrayDataset, LazyDataset, cropped, mirror, read_cropped
 from .spec import DataSpec
 

@@ -16,10 +16,11 @@ import numpy as np
 from ..errors import UserError
 from .arguments import DataArguments
 from .conversion import Conversion
-from .decoding import BadImage, Header, Kind, Reader, Record, opened
+from .decoding import BadImage, Header, Kind, Record, opened
 from .features import ImageColumn, Images, reading
 from .glances import GLANCE, glance
 from .label_maps import count_pixels
+from .reader import Reader
 from .sets import SKIP_HINT
 from .sharing import Share
 

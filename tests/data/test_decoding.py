@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from hf_genmodels.data.conversion import AS_STORED, Conversion
-from hf_genmodels.data.decoding import EXIF_ORIENTATION, BadImage, Encoded, Half, Reader, Stack, opened
+from hf_genmodels.data.decoding import EXIF_ORIENTATION, BadImage, Encoded, Half, Stack, opened
+from hf_genmodels.data.reader import Reader
 
 SHARP = {"RGB": "RGB", "L": "L", "CMYK": "RGB"}
 
