@@ -35,7 +35,7 @@ REQUIRED = [
 ]
 
 EXTRAS = {
-    "metrics": ["torchmetrics>=1.8,<2"],
+    "metrics": ["scipy>=1.15", "torchmetrics>=1.8,<2"],
     "builtin": ["scikit-image>=0.25", "scikit-learn>=1.7"],
     "demo": ["tensorboard>=2.18"],
     "test": [

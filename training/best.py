@@ -46,6 +46,7 @@ MEASURED = {
     "fid": Measured("fid", "FID"),
     "kid": Measured("kid", "KID"),
     "swd": Measured("swd", "SWD"),
+    "wasserstein": Measured("wasserstein", "W1"),
     "precision": Measured("precision_recall", "precision"),
     "recall": Measured("precision_recall", "recall"),
     "inception_score": Measured("inception_score", "inception score"),

@@ -69,9 +69,9 @@ def evaluate_pipeline(
 
     Returns:
         A dict for each number: "name", "value", "settings", and "note" where something has to be said beside it, such
-        as of an FID of fewer examples than features. "SWD" has the units of the features, "MSE" those of [0, 1]
-        squared, "PSNR" decibels, log-likelihoods nats for each example, the Parzen one of a density over [0, 1]; "C1"
-        to "C3" see `PolarimetricPipeline.violations`, the constraints' `PixelwisePipelineOutput`.
+        as of an FID of fewer examples than features. "SWD" and "W1" have the units of the features, "MSE" those of
+        [0, 1] squared, "PSNR" decibels, log-likelihoods nats for each example, the Parzen one of a density
+        over [0, 1]; "C1" to "C3" see `PolarimetricPipeline.violations`, the constraints' `PixelwisePipelineOutput`.
 
     Raises:
         UserError: A metric is unknown, cannot be served by this pipeline or data, or its package is missing (all known

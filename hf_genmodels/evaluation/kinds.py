@@ -45,7 +45,7 @@ class Kind:
 
 NO_SAMPLES = "needs samples, and {pipeline} cannot sample by itself"
 FEATURES = Kind(
-    ("fid", "kid", "precision_recall", "swd", "inception_score"),
+    ("fid", "kid", "precision_recall", "swd", "wasserstein", "inception_score"),
     frozenset({"samples", "translations", "completions"}),
     NO_SAMPLES,
 )

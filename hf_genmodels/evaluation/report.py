@@ -18,6 +18,7 @@ from ..metrics.detection import auroc
 from ..metrics.polarimetry import mean_std_median
 from ..metrics.segmentation import agreement
 from ..metrics.sliced_wasserstein import sliced_wasserstein
+from ..metrics.wasserstein import wasserstein
 from .collect import Collected
 from .kinds import (
     ANOMALY,
@@ -39,6 +40,7 @@ from .request import Request
 _NEIGHBOUR = 3
 _PROJECTIONS = 512
 _SUBSETS, _SUBSET_SIZE = 100, 1000
+_MATCHED = 2000  # rows of each set that are matched one to one
 _RADII = (1, 2)
 _PARZEN_DATA = 2  # one half of the real data chooses the bandwidth, the other is scored
 _WITHOUT_EXTRACTOR: dict[str, Any] = {"extractor": None, "weights_sha256": None, "resize": None}
@@ -103,6 +105,10 @@ def _compare_features(request: Request, metric: str, real: Collected, made: Coll
     elif metric == "swd":
         value = sliced_wasserstein(a, b, generator=request.generator(), num_projections=_PROJECTIONS)
         yield Figure("SWD", value, {**settings, "num_projections": _PROJECTIONS})
+    elif metric == "wasserstein":
+        generator, size = request.generator(), min(len(a), len(b), _MATCHED)
+        chosen = (features[torch.randperm(len(features), generator=generator)[:size]] for features in (a, b))
+        yield Figure("W1", wasserstein(*chosen), {**settings, "subset_size": size})
     else:
         entropy = distribution.inception_score(torch.cat(made.probabilities))
         yield Figure("inception score", entropy.score, settings)

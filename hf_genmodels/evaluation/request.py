@@ -11,6 +11,7 @@ import torch
 from ..errors import UserError
 from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.reconstruction import require_lpips, require_torchmetrics
+from ..metrics.wasserstein import require_scipy
 from ..pipelines.base import GenerativePipeline
 from .kinds import ANOMALY, FEATURES, KINDS, LABELS, LIKELIHOOD, METRICS, TEXTURES, Kind
 from .processes import Processes, Turns
@@ -106,6 +107,8 @@ def check_request(
             require_torchmetrics(metric)
         if metric == "lpips":
             require_lpips()
+        if metric == "wasserstein":
+            require_scipy(metric)
     if known_pixels is not None and "completions" not in pipeline.measures:
         raise UserError(f"--known_pixels: a {name} takes no known pixels; leave it out")
     if num_samples < SMALLEST:

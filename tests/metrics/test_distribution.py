@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -19,6 +20,7 @@ from hf_genmodels.metrics.distribution import (
     precision_recall,
 )
 from hf_genmodels.metrics.sliced_wasserstein import sliced_wasserstein
+from hf_genmodels.metrics.wasserstein import wasserstein
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -115,7 +117,7 @@ def test_mean_and_covariance_of_large_means(shape: tuple[int, int]) -> None:
     torch.testing.assert_close(covariance, torch.from_numpy(np.cov(features.numpy(), rowvar=False)))
 
 
-@pytest.mark.parametrize("metric", ["fid", "kid", "precision_recall", "swd", "inception_score"])
+@pytest.mark.parametrize("metric", ["fid", "kid", "precision_recall", "swd", "wasserstein", "inception_score"])
 def test_features_that_are_not_finite_are_an_error(metric: str) -> None:
     good, bad = torch.rand(10, 4), torch.rand(10, 4)
     bad[2, 1], bad[5, 0] = math.nan, math.inf
@@ -128,6 +130,8 @@ def test_features_that_are_not_finite_are_an_error(metric: str) -> None:
             precision_recall(bad, good)
         elif metric == "swd":
             sliced_wasserstein(good, bad, generator=seeded())
+        elif metric == "wasserstein":
+            wasserstein(good, bad)
         else:
             inception_score(bad)
 
@@ -226,6 +230,30 @@ def test_sliced_wasserstein_of_a_shift() -> None:
     assert sliced_wasserstein(a, a, generator=seeded(1)) == 0
     chunked = sliced_wasserstein(a, a + shift, generator=seeded(1), num_projections=4000, chunk_size=999)
     assert chunked == pytest.approx(found, rel=1e-12)
+
+
+def test_wasserstein_on_a_line_matches_sorted_samples() -> None:
+    a, b = torch.randn(60, 1, generator=seeded(1)), 2 * torch.randn(60, 1, generator=seeded(2)) + 1
+    expected = (a.sort(dim=0).values - b.sort(dim=0).values).abs().double().mean().item()
+    assert wasserstein(a, b) == pytest.approx(expected, rel=1e-6)
+    assert wasserstein(b.half(), a.half()) == pytest.approx(expected, rel=1e-2)
+
+
+def test_wasserstein_is_the_least_of_all_permutations() -> None:
+    a, b = torch.randn(2, 5, 3, generator=seeded(3)).double()
+    means = [(a - b[list(order)]).norm(dim=1).mean().item() for order in permutations(range(5))]
+    assert wasserstein(a, b) == pytest.approx(min(means), rel=1e-12)
+
+
+def test_wasserstein_of_shifted_copies() -> None:
+    a, shift = 1000 + torch.randn(80, 6, generator=seeded()), torch.tensor([1.0, -2, 0, 0, 1, 3])
+    assert wasserstein(a, (a + shift).flip(0)) == pytest.approx(math.sqrt(15), rel=1e-5)
+    assert wasserstein(a, a.flip(0)) == 0
+
+
+def test_wasserstein_needs_equally_many_rows() -> None:
+    with pytest.raises(UserError, match="4 and 3 are not equally many"):
+        wasserstein(torch.rand(4, 2), torch.rand(3, 2))
 
 
 def test_inception_score() -> None:

@@ -94,7 +94,7 @@ def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str
     data = DataArguments(dataset_name="builtin:digits", exclude_label="3")
     results = evaluate(pipeline, *served, extractor=extractor, data=data)
     assert set(results) == {
-        "FID", "KID", "KID std", "precision", "recall", "SWD", "inception score", "label entropy",
+        "FID", "KID", "KID std", "precision", "recall", "SWD", "W1", "inception score", "label entropy",
         "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "negative log-likelihood",
         "bits per dimension", "LBP radius 1", "LBP radius 2", "AUROC",
     }  # fmt: skip
@@ -174,7 +174,9 @@ def test_a_number_does_not_depend_on_the_other_metrics(pipeline: VAEPipeline, ex
 
 def test_a_split_smaller_than_the_request_is_used_whole(pipeline: VAEPipeline) -> None:
     number = len(first_digits(10_000))
-    settings = evaluate(pipeline, "swd", "mse", extractor="pixels", num_samples=number + 40, batch_size=100)
+    metrics = ("swd", "wasserstein", "mse")
+    settings = evaluate(pipeline, *metrics, extractor="pixels", num_samples=number + 40, batch_size=100)
+    assert settings["W1"]["settings"]["subset_size"] == number
     assert settings["SWD"]["settings"]["num_real"] == number
     assert settings["SWD"]["settings"]["num_samples"] == number + 40
     assert settings["MSE"]["settings"]["num_samples"] == number
