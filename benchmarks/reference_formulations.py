@@ -4,8 +4,8 @@
         --extractor runs/reference-classifier-32 --output_dir runs/reference-formulations
 
 Trains each for `--steps` steps of the same network, batch and learning rate. FID compares the features of the data's
-own classifier, of the test images and of 1,000 samples, or of as many as there are. The settings of each sampler are
-chosen by the FID to as many training images, at 20 calls. What is done is not done again: results are kept in
+own classifier, of the test images and of 1,000 samples. The settings of each sampler are chosen by the FID of 500
+samples to 10,000 training images, at 20 calls. What is done is not done again: results are kept in
 `results.json`, the table in `table.md`, pictures in `formulations.png`.
 """
 
@@ -28,11 +28,10 @@ from hf_genmodels.metrics.distribution import frechet_distance_from_features
 from hf_genmodels.metrics.extractors import load_extractor
 from hf_genmodels.plots import image_grid, stack_pictures
 
-SEED, NUM_SAMPLES, BATCH, MOST_REAL = 0, 1000, 100, 10_000
+SEED, NUM_SAMPLES, NUM_TO_CHOOSE, BATCH, MOST_REAL = 0, 1000, 500, 100, 10_000
 NETWORK = "--block_out_channels 16 32 64 64 --layers_per_block 1"
 RUN = "--train_batch_size 64 --learning_rate 1e-3 --lr_scheduler cosine --lr_warmup_steps 100"
 LOOP = "--log_steps 100 --checkpointing_steps 500"
-CALLS = (10, 20, 50)
 CHOSEN_AT = 20
 # family -> name of a sampler -> its class in diffusers, settings to choose from, and calls a step
 SAMPLERS: dict[str, dict[str, tuple[str, list[dict[str, Any]], int]]] = {
@@ -96,6 +95,7 @@ def main() -> None:
     parser.add_argument("--network", default=NETWORK, help="options of the network")
     parser.add_argument("--steps", type=int, default=3000)
     parser.add_argument("--tasks", nargs="+", default=["ddpm", "edm", "flow_matching"], choices=list(SAMPLERS))
+    parser.add_argument("--calls", type=int, nargs="+", default=[10, 20, 50], help="of the network, for a sample")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
@@ -111,11 +111,11 @@ def main() -> None:
     extractor = load_extractor(args.extractor, torch.device("cpu"))
     test, training = (real_features(args, extractor, split) for split in ("test", "train"))
 
-    def fid(real: Tensor, *sampler: Any) -> float:
-        return frechet_distance_from_features(real, extractor(samples(*sampler, NUM_SAMPLES))[0])
+    def fid(real: Tensor, count: int, *sampler: Any) -> float:
+        return frechet_distance_from_features(real, extractor(samples(*sampler, count))[0])
 
-    lines = ["| Model | Sampler | " + " | ".join(f"{calls} calls" for calls in CALLS) + " |"]
-    lines.append("|--" * (len(CALLS) + 2) + "|")
+    lines = ["| Model | Sampler | " + " | ".join(f"{calls} calls" for calls in args.calls) + " |"]
+    lines.append("|--" * (len(args.calls) + 2) + "|")
     pictures = {}
     for family, folder in folders.items():
         for name, (scheduler, choices, calls_a_step) in SAMPLERS[family].items():
@@ -123,13 +123,14 @@ def main() -> None:
             found = {}
             for index, settings in enumerate(choices if len(choices) > 1 else []):
                 key = f"FID to training images, {family}, {name}, {settings}"
-                found[index] = results.get(key, partial(fid, training, folder, scheduler, settings, steps))
+                measure = partial(fid, training, NUM_TO_CHOOSE, folder, scheduler, settings, steps)
+                found[index] = results.get(key, measure)
             best = choices[min(found, key=lambda index: found[index]) if found else 0]
             cells = []
-            for calls in CALLS:
+            for calls in args.calls:
                 key = f"FID, {family}, {name}, {calls} calls"
                 steps = steps_of(calls, calls_a_step)
-                value = results.get(key, partial(fid, test, folder, scheduler, best, steps))
+                value = results.get(key, partial(fid, test, NUM_SAMPLES, folder, scheduler, best, steps))
                 cells.append(f"{value:.1f}")
             chosen = ", ".join(f"{option}={value}" for option, value in best.items())
             lines.append(f"| {family} | {name}{f' ({chosen})' if len(choices) > 1 else ''} | {' | '.join(cells)} |")

@@ -31,7 +31,7 @@ class Results:
         SystemExit: The file's figures were made with other settings.
     """
 
-    FREE = ("output_dir", "threads", "tasks", "seeds", "lambdas", "captures", "runs")
+    FREE = ("output_dir", "threads", "tasks", "seeds", "lambdas", "captures", "runs", "calls")
 
     def __init__(self, path: Path, settings: argparse.Namespace) -> None:
         self.path = path

@@ -97,33 +97,26 @@ def apply_pipeline(
     listing = _listing(folder, output_dir, on_bad_image)
     parts = [str(name) for name, *_ in pipeline.config.get("source_parts") or ()]
     inputs = find_inputs(listing, parts)
-    settings: dict[str, Any] = {
+    reading = _Reading(
+        resolution, conversion, on_bad_image, _value_scale(pipeline, given), center_fraction, resize_mode
+    )
+    settings = {
         "pipeline": type(pipeline).__name__,
         "weights": _fingerprint(pipeline),
         "task": chosen,
         "batch_size": batch_size,
         "seed": seed,
-        "resolution": list(resolution) if resolution else None,
-        "convert": conversion.mode,
-        "value_range": list(conversion.value_range) if conversion.value_range else None,
+        **reading.settings(),
         "scores_format": scores_format if chosen == "score" else None,
         "options": given,
     }
-    # only where they are used: the folders of earlier versions do not tell of them
-    settings |= {} if center_fraction is None else {"center_crop_fraction": center_fraction}
-    settings |= {} if resize_mode == "cover" else {"resize_mode": resize_mode}
-    scale = _value_scale(pipeline, given)
-    reading = _Reading(resolution, conversion, on_bad_image, scale, center_fraction, resize_mode)
     headers = _headers(pipeline, inputs, reading)
     names = list(headers)
     metadata = {} if chosen == "score" or parts else read_metadata(listing)
     check_seed("--seed", seed, len(inputs.files))
     _check_output(output_dir, settings)
-    output: ScoreFile | ImageFiles
-    if chosen == "score":
-        output = ScoreFile(output_dir, scores_format, list(methods))
-    else:
-        output = ImageFiles(output_dir, names)
+    is_score = chosen == "score"
+    output = ScoreFile(output_dir, scores_format, list(methods)) if is_score else ImageFiles(output_dir, names)
     images = {name: inputs.digest(name) for name in names}
     _check_images(output_dir, output, images)
     settings["images"] = images
@@ -133,9 +126,7 @@ def apply_pipeline(
         for start in range(0, len(names), batch_size):
             chunk = names[start : start + batch_size]
             missing = {name for name in chunk if not output.has(name)}
-            if not missing:
-                continue
-            for batch_names, batch in _batches(inputs, chunk, headers, reading):
+            for batch_names, batch in _batches(inputs, chunk if missing else [], headers, reading):
                 first = start + chunk.index(batch_names[0])
                 try:
                     results = _run(methods, batch, given, seed + first)
@@ -236,6 +227,17 @@ class _Reading:
     value_scale: float
     center_fraction: float | None = None
     resize_mode: ResizeMode = "cover"
+
+    def settings(self) -> dict[str, Any]:
+        """What tells one reading from another; options that earlier versions had not are there where they are used."""
+        value_range = self.conversion.value_range
+        settings: dict[str, Any] = {
+            "resolution": list(self.resolution) if self.resolution else None,
+            "convert": self.conversion.mode,
+            "value_range": list(value_range) if value_range else None,
+        }
+        settings |= {} if self.center_fraction is None else {"center_crop_fraction": self.center_fraction}
+        return settings | ({} if self.resize_mode == "cover" else {"resize_mode": self.resize_mode})
 
     def reader(self, header: Header) -> Reader:
         return Reader(

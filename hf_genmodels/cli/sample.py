@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,9 +59,7 @@ def sample(args: argparse.Namespace) -> None:
     check_output_dir(folder)
     if folder.exists() and any(folder.iterdir()) and not args.overwrite:
         raise UserError(f"{folder} is not empty; choose another --output_dir, or replace its samples with --overwrite")
-    import numpy as np
     import torch
-    from tqdm import tqdm
 
     from ..pipelines.labels import find_labels
 
@@ -81,42 +79,54 @@ def sample(args: argparse.Namespace) -> None:
         is_guided = pipeline.num_classes is None and "classifier" in options
         number = options["classifier"].config.num_classes if is_guided else pipeline.num_classes
         find_labels(labels, number, torch.device("cpu"))  # the message shows them as they were given
-    num_chains = min(MOST_CHAINS, args.num_samples)
-    num_images = _images_of_chains(pipeline, options) if args.chains else 0
+    samples = _draw(pipeline, args, labels, options)
+    count = min(MOST_CHAINS, args.num_samples)
+    chains = _chains(pipeline, count, args.seed, labels, options) if args.chains else None
+    print(f"{folder}: {_write(pipeline, samples, chains, folder)}")
+
+
+def _draw(
+    pipeline: GenerativePipeline, args: argparse.Namespace, labels: Sequence[int] | None, options: Mapping[str, Any]
+) -> list[Image] | np.ndarray:
+    """All samples, image i from the seed + i and with the i-th label, in turn."""
+    import numpy as np
+    import torch
+    from tqdm import tqdm
+
     batches: list[Any] = []
     with tqdm(total=args.num_samples, unit="sample", disable=None) as progress:
         for start in range(0, args.num_samples, args.batch_size):
             indices = range(start, min(start + args.batch_size, args.num_samples))
             generators = [torch.Generator().manual_seed(args.seed + index) for index in indices]
-            if labels is not None:
-                options["class_labels"] = in_turn(labels, indices)
-            output = pipeline(batch_size=len(generators), generator=generators, output_type=None, **options)
-            batches.append(output.images)
-            progress.update(len(generators))
+            given = {**options, **({} if labels is None else {"class_labels": in_turn(labels, indices)})}
+            batches.append(pipeline(batch_size=len(indices), generator=generators, output_type=None, **given).images)
+            progress.update(len(indices))
+    return [image for batch in batches for image in batch] if isinstance(batches[0], list) else np.concatenate(batches)
+
+
+def _write(pipeline: GenerativePipeline, samples: list[Image] | np.ndarray, chains: Image | None, folder: Path) -> str:
+    """Replace the samples that a folder has by these; what was written."""
+    import numpy as np
 
     earlier = [path for path in folder.iterdir() if SAMPLE_FILE.fullmatch(path.name)] if folder.is_dir() else []
     with filling(folder) as new:
-        if isinstance(batches[0], list):
-            samples: list[Image] | np.ndarray = [image for batch in batches for image in batch]
+        if isinstance(samples, list):
             for index, image in enumerate(samples):
                 image.save(new / f"{index:05d}.png")
             written = f"{len(samples)} PNG files"
         else:
-            samples = np.concatenate(batches)
             np.save(new / "samples.npy", samples)
             written = f"samples.npy, shape {samples.shape}"
         overview = _overview(pipeline, samples)
         if overview is not None:
             overview.save(new / "grid.png")
             written += " and grid.png"
-        if args.chains:
-            if labels is not None:
-                options["class_labels"] = in_turn(labels, range(num_chains))
-            _chains(pipeline, num_chains, args.seed, options, num_images).save(new / "chains.png")
+        if chains is not None:
+            chains.save(new / "chains.png")
             written += ", and chains.png"
         for path in earlier:
             path.unlink()
-    print(f"{folder}: {written}")
+    return written
 
 
 def in_turn(labels: Sequence[Any], indices: Iterable[int]) -> list[Any]:
@@ -144,21 +154,17 @@ def load_classifier(name_or_path: str) -> Any:
     return load_network(Classifier, resolve_folder(name_or_path)).eval()
 
 
-def _images_of_chains(pipeline: Any, options: dict[str, Any]) -> int:
-    """How many images show a chain: between few steps there are no more."""
-    steps = options.get("num_inference_steps", len(pipeline.trained_schedule().betas))
-    return min(MOST_IMAGES, int(steps) + 1)
-
-
-def _chains(pipeline: Any, count: int, seed: int, options: dict[str, Any], num_images: int) -> Image:
+def _chains(pipeline: Any, count: int, seed: int, labels: Sequence[int] | None, options: Mapping[str, Any]) -> Image:
     """How noise became the first samples, and these become noise."""
     import torch
 
     from ..plots import chains_picture
 
-    generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
-    made = pipeline(count, generators, num_intermediates=num_images, output_type="pt", **options)
     last = len(pipeline.trained_schedule().betas) - 1
+    num_images = min(MOST_IMAGES, int(options.get("num_inference_steps", last + 1)) + 1)  # few steps have no more
+    given = {**options, **({} if labels is None else {"class_labels": in_turn(labels, range(count))})}
+    generators = [torch.Generator().manual_seed(seed + index) for index in range(count)]
+    made = pipeline(count, generators, num_intermediates=num_images, output_type="pt", **given)
     forward, generator = [made.images], torch.Generator().manual_seed(seed)
     for timestep in torch.linspace(0, last, num_images).round().int().tolist()[1:]:
         forward.append(pipeline.noised(made.images, timestep, generator))
