@@ -98,6 +98,7 @@ reference-avae-toy: $(STAMP)
 
 reference-toy-gans: $(STAMP)
 	$(BIN)/python benchmarks/reference_toy_gans.py --output_dir runs/reference-toy-gans
+	$(BIN)/python benchmarks/reference_toy_gans.py --output_dir runs/reference-toy-gans --table tricks
 
 reference-conditional: $(STAMP)
 	$(BIN)/python benchmarks/reference_conditional.py --output_dir runs/reference-conditional

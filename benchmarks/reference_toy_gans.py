@@ -2,13 +2,15 @@
 
     python benchmarks/reference_toy_gans.py --output_dir runs/reference-toy-gans
 
-`--num_processes` workers train at a time, each with one thread. A run that is finished is not made again. The table is
-printed and written to `table.md` in the output folder, the samples of the first seed to `samples.png`.
+`--num_processes` workers train at a time, each with one thread. A run that is finished is not made again. There are
+two tables, of losses and of what steadies training (`--table tricks`). Each is printed and written to `<table>.md` in
+the output folder, the samples of the first seed to `<table>.png`.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import multiprocessing
 import time
 from pathlib import Path
@@ -40,6 +42,26 @@ ROWS = {
         *("--critic_updates", "5", "--max_train_steps", "2000"),
     ],
 }
+# What steadies training, each beside the plain non-saturating loss of as many steps; one setting each, none tuned. The
+# f-GAN loss of the Jensen-Shannon divergence has the gradients of the baseline.
+STEPS = ["--max_train_steps", "1000"]
+TRICKS = {
+    "baseline": STEPS,
+    "feature matching": ["--generator_loss", "feature_matching", *STEPS],
+    "minibatch discrimination": ["--minibatch_kernels", "4", *STEPS],
+    "label smoothing": ["--label_smoothing", "0.1", *STEPS],
+    "instance noise": ["--instance_noise", "0.5", "--instance_noise_steps", "800", *STEPS],
+    "R1": ["--gradient_penalty", "r1", "--gradient_penalty_weight", "0.1", *STEPS],
+    "Roth": ["--gradient_penalty", "roth", "--gradient_penalty_weight", "0.1", *STEPS],
+    "consensus": ["--consensus_weight", "1", *STEPS],
+    "f-GAN, KL": ["--gan_loss", "f_kl", *STEPS],
+    "f-GAN, reverse KL": ["--gan_loss", "f_reverse_kl", *STEPS],
+    "f-GAN, Pearson": ["--gan_loss", "f_pearson", *STEPS],
+    "f-GAN, squared Hellinger": ["--gan_loss", "f_squared_hellinger", *STEPS],
+    "MMD": ["--generator_loss", "mmd", *STEPS],
+}
+TABLES = {"losses": ROWS, "tricks": TRICKS}
+COLUMNS = 7  # of pictures
 SETS = ("ring8", "grid25")
 SHARED = [
     *("--dataset_name", "builtin:toy2d", "--architecture", "mlp", "--hidden_dims", "128", "128", "--latent_dim", "2"),
@@ -47,22 +69,23 @@ SHARED = [
     *("--checkpointing_steps", "0", "--log_steps", "500", "--num_threads", "1", "--overwrite_output_dir"),
 ]
 
-Job = tuple[str, str, int, Path]
+Job = tuple[str, str, str, int, Path]
 
 
 def folder_of(job: Job) -> Path:
     """Where a run goes."""
-    row, config, seed, output_dir = job
-    return output_dir / f"{config}-{row.replace(' ', '-')}-seed{seed}"
+    table, row, config, seed, output_dir = job
+    name = f"{config}-{row.replace(',', '').replace(' ', '-')}-seed{seed}"
+    return output_dir / name if table == "losses" else output_dir / table / name
 
 
 def make(job: Job) -> None:
     """Train one run, unless that is done."""
-    row, config, seed, _ = job
+    table, row, config, seed, _ = job
     folder = folder_of(job)
     if not (folder / "metrics.json").is_file():
         own = ["--dataset_config_name", config, "--seed", str(seed), "--output_dir", str(folder)]
-        train_family("gan", [*SHARED, *ROWS[row], *own])
+        train_family("gan", [*SHARED, *TABLES[table][row], *own])
 
 
 def centres(config: str) -> torch.Tensor:
@@ -77,7 +100,7 @@ def mosaic(pictures: dict[str, Image.Image], columns: int) -> Image.Image:
     """The pictures with their names in rows of so many, at half their size."""
     named = [stack_pictures({name: picture}).reduce(2) for name, picture in pictures.items()]
     width, height = named[0].size
-    canvas = Image.new("RGB", (width * columns, height * (len(named) // columns)), "white")
+    canvas = Image.new("RGB", (width * columns, height * math.ceil(len(named) / columns)), "white")
     for index, picture in enumerate(named):
         canvas.paste(picture, (width * (index % columns), height * (index // columns)))
     return canvas
@@ -86,11 +109,13 @@ def mosaic(pictures: dict[str, Image.Image], columns: int) -> Image.Image:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--output_dir", type=Path, required=True)
+    parser.add_argument("--table", choices=TABLES, default="losses")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--num_processes", type=int, default=2)
     args = parser.parse_args()
     started = time.monotonic()
-    jobs = [(row, config, seed, args.output_dir) for seed in args.seeds for config in SETS for row in ROWS]
+    rows, where = TABLES[args.table], args.output_dir
+    jobs = [(args.table, row, config, seed, where) for seed in args.seeds for config in SETS for row in rows]
     with multiprocessing.get_context("spawn").Pool(args.num_processes) as pool:
         pool.map(make, jobs, chunksize=1)
 
@@ -98,10 +123,10 @@ def main() -> None:
     pictures = {}
     for config in SETS:
         modes = centres(config)
-        for row in ROWS:
+        for row in rows:
             found = []
             for seed in args.seeds:
-                pipe = GANPipeline.from_pretrained(folder_of((row, config, seed, args.output_dir)))
+                pipe = GANPipeline.from_pretrained(folder_of((args.table, row, config, seed, where)))
                 generator = torch.Generator().manual_seed(seed)
                 samples = pipe(batch_size=NUM_SAMPLES, generator=generator, output_type="pt").images
                 found.append(mode_coverage(samples, modes, STD))
@@ -114,8 +139,8 @@ def main() -> None:
             ]
             lines.append(f"| {config} | {row} | {' | '.join(cells)} |")
     table = "\n".join(lines)
-    (args.output_dir / "table.md").write_text(table + "\n", encoding="utf-8")
-    mosaic(pictures, len(ROWS)).save(args.output_dir / "samples.png")
+    (where / f"{args.table}.md").write_text(table + "\n", encoding="utf-8")
+    mosaic(pictures, len(rows) if len(rows) < COLUMNS else COLUMNS).save(where / f"{args.table}.png")
     print(f"{table}\n{time.monotonic() - started:.0f} s")
 
 

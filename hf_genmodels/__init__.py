@@ -100,6 +100,7 @@ _PUBLIC = {
     "GaussianObjective": "hf_genmodels.objectives.gaussian",
     "Pix2PixObjective": "hf_genmodels.objectives.pix2pix",
     "LabelMapObjective": "hf_genmodels.objectives.label_maps",
+    "MomentMatchingObjective": "hf_genmodels.objectives.moment_matching",
     "PixelwiseObjective": "hf_genmodels.objectives.pixelwise",
     "PolarimetricObjective": "hf_genmodels.objectives.polarimetric",
     "ScoreObjective": "hf_genmodels.objectives.score",
@@ -173,6 +174,7 @@ if TYPE_CHECKING:
     from .objectives.gaussian import GaussianObjective
     from .objectives.gaussian_mixture import GaussianMixtureObjective
     from .objectives.label_maps import LabelMapObjective
+    from .objectives.moment_matching import MomentMatchingObjective
     from .objectives.pix2pix import Pix2PixObjective
     from .objectives.pixelwise import PixelwiseObjective
     from .objectives.polarimetric import PolarimetricObjective

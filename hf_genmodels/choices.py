@@ -3,7 +3,13 @@
 from typing import Literal
 
 # losses
-GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge"]
+FGANName = Literal["f_kl", "f_reverse_kl", "f_pearson", "f_squared_hellinger", "f_js"]
+GANLossName = Literal["minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge", FGANName]
+# The losses whose discriminator minimises a cross-entropy, which has labels that can be smoothed.
+CROSS_ENTROPIES = ("minimax", "non_saturating", "linear_logit")
+# what a generator minimises instead of its part of an adversarial loss
+FeatureLoss = Literal["feature_matching"]
+GeneratorLoss = Literal["feature_matching", "mmd"]
 Penalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2", "roth"]
 # "roth" weighs the gradient of a sample by its logit, of which a patch discriminator has many
 PatchPenalty = Literal["none", "wgan_gp", "zero_centred", "r1", "r2"]
@@ -15,6 +21,11 @@ PENALTIES: dict[str, tuple[str, ...]] = {
     "least_squares": ("none", "r1", "r2", "zero_centred"),
     "wasserstein": ("none", "wgan_gp", "zero_centred"),
     "hinge": ("none", "wgan_gp", "r1", "r2", "zero_centred"),
+    "f_kl": ("none", "r1", "r2", "zero_centred"),
+    "f_reverse_kl": ("none", "r1", "r2", "zero_centred"),
+    "f_pearson": ("none", "r1", "r2", "zero_centred"),
+    "f_squared_hellinger": ("none", "r1", "r2", "zero_centred"),
+    "f_js": ("none", "r1", "r2", "zero_centred", "roth"),
 }
 LatentLoss = Literal["nll_a", "nll_b", "softmax"]
 LatentPrior = Literal["gaussian", "mixture"]

@@ -115,6 +115,7 @@ def test_no_script_objective_or_case_is_outside_the_registry() -> None:
         "denoising",
         "image_pool",
         "label_maps",
+        "moment_matching",
         "noise_levels",
         "pictures",
     }

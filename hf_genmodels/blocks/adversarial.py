@@ -134,21 +134,55 @@ def pack(sample: Tensor, packing: int) -> Tensor:
     return sample.reshape(sample.shape[0] // packing, packing * sample.shape[1], *sample.shape[2:])
 
 
+class MinibatchDiscrimination(nn.Module):
+    """How close each sample of a batch is to the others, beside its features (Salimans et al. 2016, section 3.2).
+
+    For kernel b of B the features f(x_i) are projected to M_ib in R^C, and o(x_i)_b is the mean over the other samples
+    j of exp(-||M_ib - M_jb||_1). The paper has the sum with j = i in it; a mean has the same scale in batches of any
+    size. A batch of one sample has zeros.
+
+    Args:
+        in_features: Length of f(x).
+        kernels: B.
+        kernel_dim: C; the default is that of the authors' code.
+    """
+
+    def __init__(self, in_features: int, kernels: int, kernel_dim: int = 5) -> None:
+        super().__init__()
+        self.kernel_dim = kernel_dim
+        self.project = nn.Linear(in_features, kernels * kernel_dim, bias=False)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, in_features) -> (batch, in_features + kernels)."""
+        projected = self.project(features).unflatten(1, (-1, self.kernel_dim))  # (batch, B, C)
+        distances = (projected[:, None] - projected).abs().sum(3)  # (batch, batch, B)
+        closeness = (torch.exp(-distances).sum(1) - 1) / max(len(features) - 1, 1)
+        return torch.cat([features, closeness.to(features)], 1)
+
+
 class DiscriminatorHead(nn.Module):
     """From a feature vector h to the logit of "real", and to logits of the class.
 
     "projection" adds the inner product of h with the class's embedding (Miyato & Koyama 2018, arXiv 1802.05637),
-    "acgan" predicts the class beside the logit (Odena et al. 2017, arXiv 1610.09585).
+    "acgan" predicts the class beside the logit (Odena et al. 2017, arXiv 1610.09585). With `minibatch_kernels` the
+    closeness to the rest of the batch is part of h, see `MinibatchDiscrimination`.
     """
 
-    def __init__(self, in_features: int, conditioning: str, num_classes: int | None) -> None:
+    def __init__(
+        self, in_features: int, conditioning: str, num_classes: int | None, minibatch_kernels: int = 0
+    ) -> None:
         super().__init__()
+        check_widths("minibatch_kernels", [minibatch_kernels] if minibatch_kernels else [])
+        self.minibatch = MinibatchDiscrimination(in_features, minibatch_kernels) if minibatch_kernels else None
+        in_features += minibatch_kernels
         self.linear = nn.Linear(in_features, 1)
         self.embedding = nn.Embedding(num_classes or 0, in_features) if conditioning == "projection" else None
         self.classifier = nn.Linear(in_features, num_classes or 0) if conditioning == "acgan" else None
 
     def forward(self, features: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """(batch, in_features) -> logits (batch,) and class logits (batch, num_classes) or None."""
+        if self.minibatch is not None:
+            features = self.minibatch(features)
         logits = self.linear(features).squeeze(1)
         if self.embedding is not None:
             logits = logits + (self.embedding(labels) * features).sum(1)

@@ -207,12 +207,14 @@ def built_anew(folder: Path, names: Iterable[str]) -> tuple[str, ...]:
 
 
 def check_shape(network: Any, data: DataSpec) -> None:
-    """Compare the samples that a saved network takes with the data.
+    """Compare the samples that a saved network takes, or that a saved generator makes, with the data.
 
     Raises:
         UserError: They have different shapes.
     """
-    expected = sample_shape(network.config.in_channels, network.config.sample_size)
+    config = network.config
+    channels = config.in_channels if "in_channels" in config else config.out_channels
+    expected = sample_shape(channels, config.sample_size)
     if expected != data.shape:
         raise UserError(f"the pretrained network takes samples of shape {expected}, {data.name} has {data.shape}")
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from ..checks import check_minimums, check_positive
+from ..checks import check_minimums, check_positive, check_unused
 from ..choices import DiscriminatorNorm, GANLossName, Penalty
 from ..data.spec import DataSpec
 from ..errors import UserError
@@ -29,16 +29,19 @@ from .penalties import (
     check_penalty,
     lipschitz_refusal,
 )
+from .stabilisers import OF_A_DISCRIMINATOR, StabiliserArguments, check_bandwidths, check_stabilisers
 
 if TYPE_CHECKING:
+    from ..objectives.base import Objective
     from ..objectives.gan import GANObjective
+    from ..objectives.moment_matching import MomentMatchingObjective
     from ..random_measurements import RandomMeasurement
 
 SNGAN_SIZES = (32, 64, 128)
 
 
 @dataclass
-class GANArguments(GeneratorArguments):
+class GANArguments(StabiliserArguments, GeneratorArguments):
     """Options of `train_gan.py`."""
 
     architecture: Literal["dcgan", "avae", "sngan", "mlp"] = field(  # type: ignore[assignment]
@@ -80,7 +83,7 @@ class GANArguments(GeneratorArguments):
 # building and reloading ----------------------------------------------------------------------------------------------
 
 
-def build(args: GANArguments, data: DataSpec) -> "GANObjective":
+def build(args: GANArguments, data: DataSpec) -> "Objective":
     """The objective with new networks; see `Family.build`."""
     check_architecture(args, data)
     if args.architecture == "sngan" and data.size is not None and min(data.size) not in SNGAN_SIZES:
@@ -89,20 +92,28 @@ def build(args: GANArguments, data: DataSpec) -> "GANObjective":
             "use --resolution 32"
         )
     check_combination(args)
+    if args.generator_loss == "mmd":
+        return moment_matching(args, build_generator(args, data, args.latent_dim), data)
     measurement_of(args, data)
     for_generator, for_discriminator = conditioning_of(args, data)
     generator = build_generator(args, data, args.latent_dim, **for_generator)
-    packing = {} if args.packing == 1 else {"packing": args.packing}
+    batches = {"packing": args.packing} if args.packing > 1 else {}
+    batches |= {"minibatch_kernels": args.minibatch_kernels} if args.minibatch_kernels else {}
     norm = args.discriminator_norm
     if norm is None and args.gradient_penalty != "none" and args.architecture in ("dcgan", "avae"):
         norm = "layer"
-    discriminator = build_discriminator(args, data, norm, **for_discriminator, **packing)
+    discriminator = build_discriminator(args, data, norm, **for_discriminator, **batches)
     return objective(args, generator, discriminator, data)
 
 
-def reload(folder: Path, args: GANArguments, data: DataSpec) -> "GANObjective":
+def reload(folder: Path, args: GANArguments, data: DataSpec) -> "Objective":
     """The objective around saved networks; see `Family.reload`."""
     check_positive(args, "discriminator_learning_rate")
+    if args.generator_loss == "mmd":
+        generator = load_networks(folder, data, {"generator": GENERATORS})["generator"]
+        adopt_saved_options(args, saved_generator_options(generator))
+        check_combination(args, saved=True)
+        return moment_matching(args, generator, data)
     networks = load_networks(folder, data, {"discriminator": DISCRIMINATORS, "generator": GENERATORS})
     generator, discriminator = networks["generator"], networks["discriminator"]
     adopt_saved_options(args, saved_options(generator, discriminator))
@@ -133,7 +144,19 @@ def objective(args: GANArguments, generator: Any, discriminator: Any, data: Data
         discriminator_learning_rate=args.discriminator_learning_rate,
         measurement=measurement_of(args, data),
         measured_data=args.measured_data,
+        feature_loss=None if args.generator_loss is None else "feature_matching",
+        label_smoothing=args.label_smoothing,
+        instance_noise=args.instance_noise,
+        instance_noise_steps=args.instance_noise_steps,
+        consensus_weight=args.consensus_weight,
     )
+
+
+def moment_matching(args: GANArguments, generator: Any, data: DataSpec) -> "MomentMatchingObjective":
+    """The objective of a generator without a discriminator, with the options' numbers."""
+    from ..objectives.moment_matching import BANDWIDTHS, MomentMatchingObjective
+
+    return MomentMatchingObjective(generator, data, tuple(args.mmd_bandwidths or BANDWIDTHS))
 
 
 def measurement_of(args: GANArguments, data: DataSpec) -> "RandomMeasurement | None":
@@ -167,6 +190,7 @@ def saved_options(generator: Any, discriminator: Any) -> dict[str, Any]:
     config = discriminator.config
     return saved_generator_options(generator) | {
         "packing": config.get("packing", 1),
+        "minibatch_kernels": config.get("minibatch_kernels", 0),
         "conditioning": {"concat": "cgan"}.get(config.conditioning, config.conditioning),
         "discriminator_norm": saved_norm(discriminator),
     }
@@ -186,6 +210,11 @@ def check_combination(args: GANArguments, saved: bool = False) -> None:
         UserError: One line that names the options.
     """
     check_minimums(args, critic_updates=1, packing=1, class_weight=0)
+    if args.generator_loss == "mmd":
+        check_unused(args, "with --generator_loss mmd, which has no discriminator", *OF_A_DISCRIMINATOR)
+        check_bandwidths(args.mmd_bandwidths)
+        return
+    check_stabilisers(args, saved)
     if args.share_fakes and args.critic_updates > 1:
         raise UserError(
             f"--share_fakes and --critic_updates {args.critic_updates} exclude each other: drop one of them"

@@ -8,22 +8,27 @@ linear_logit    G: -E d(fake)             D: as minimax                         
 least_squares   G: E (d(fake) - 1)^2 / 2  D: E (d(real) - 1)^2 / 2 + E d(fake)^2 / 2       (Mao et al. 2017)
 wasserstein     G: -E d(fake)             D: E d(fake) - E d(real)                         (Arjovsky et al. 2017)
 hinge           G: -E d(fake)             D: E max(0, 1 - d(real)) + E max(0, 1 + d(fake)) (Lim & Ye 2017)
+f_<divergence>  G: -E g_f(d(fake))        D: -E g_f(d(real)) + E f*(g_f(d(fake)))          (Nowozin et al. 2016)
 
 The AVAE paper (arXiv 2012.11551) writes L_M with a critic that says "generated": its logit is -d. Least squares,
-hinge and Wasserstein take the bare output, without a sigmoid. The Wasserstein loss needs a Lipschitz critic: clipped
-weights, a gradient penalty (`penalties`) or spectral normalisation.
+hinge, Wasserstein and f-GAN take the bare output, without a sigmoid. The Wasserstein loss needs a Lipschitz critic:
+clipped weights, a gradient penalty (`penalties`) or spectral normalisation. Of f-GAN, see `f_gan`, the generator
+maximises the variational function of its fakes (section 3.2 of the paper): the same fixed points, larger gradients.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..choices import CROSS_ENTROPIES
 from ..errors import UserError
+from .f_gan import DIVERGENCES, FDivergence
 
 Elementwise = Callable[[Tensor], Tensor]
 
@@ -77,6 +82,13 @@ def _hinge_fake(logits: Tensor) -> Tensor:
     return F.relu(1 + logits)
 
 
+def _f_gan(divergence: FDivergence) -> GANLoss:
+    def negative_activation(logits: Tensor) -> Tensor:
+        return -divergence.activation(logits)
+
+    return GANLoss(negative_activation, negative_activation, divergence.conjugate, divergence.boundary)
+
+
 GAN_LOSSES: dict[str, GANLoss] = {
     "minimax": GANLoss(generator=_negative_softplus, real=_softplus_of_negative, fake=F.softplus),
     "non_saturating": GANLoss(generator=_softplus_of_negative, real=_softplus_of_negative, fake=F.softplus),
@@ -84,6 +96,7 @@ GAN_LOSSES: dict[str, GANLoss] = {
     "least_squares": GANLoss(generator=_half_square_to_one, real=_half_square_to_one, fake=_half_square, boundary=0.5),
     "wasserstein": GANLoss(generator=_negative, real=_negative, fake=_identity, boundary=None),
     "hinge": GANLoss(generator=_negative, real=_hinge_real, fake=_hinge_fake),
+    **{f"f_{name}": _f_gan(divergence) for name, divergence in DIVERGENCES.items()},
 }
 
 
@@ -176,6 +189,59 @@ def mean_of(function: Elementwise, logits: Tensor, name: str) -> Tensor:
     if logits.ndim == 0 or logits.numel() == 0:
         raise UserError(f"{name} must have shape (batch, ...) with at least one entry, got {tuple(logits.shape)}")
     return function(at_least_float32(logits)).mean()
+
+
+def with_smoothed_labels(kind: str | GANLoss, smoothing: float) -> str | GANLoss:
+    """The loss with data that count as real by 1 - smoothing only: one-sided (Salimans et al. 2016, section 3.4).
+
+    The discriminator minimises -(1 - smoothing) log D - smoothing log(1 - D) on data. Fakes and the generator's loss
+    are as before. The optimal logit of data and fakes of equal density becomes log((1 - smoothing) / (1 + smoothing)).
+
+    Args:
+        kind: A loss of the cross-entropy, see `choices.CROSS_ENTROPIES`.
+        smoothing: Share taken off the label of the data, in [0, 1); the loss itself for 0.
+
+    Raises:
+        UserError: The share is none, or the loss has no labels.
+    """
+    if not 0 <= smoothing < 1:
+        raise UserError(f"label_smoothing must be in [0, 1), got {smoothing}")
+    if not smoothing:
+        return kind
+    if kind not in CROSS_ENTROPIES:
+        name = "of your own" if isinstance(kind, GANLoss) else kind
+        raise UserError(
+            f"label_smoothing needs a loss with labels, and gan_loss {name} has none; choose one of "
+            f"{', '.join(CROSS_ENTROPIES)}"
+        )
+
+    def smoothed_real(logits: Tensor) -> Tensor:
+        return F.softplus(-logits) + smoothing * logits  # softplus(d) = softplus(-d) + d
+
+    boundary = math.log((1 - smoothing) / (1 + smoothing))
+    return replace(GAN_LOSSES[kind], real=smoothed_real, boundary=boundary)
+
+
+def feature_matching_loss(real_features: Tensor, fake_features: Tensor) -> Tensor:
+    """||E f(x) - E f(G(z))||^2, f a hidden layer of the discriminator (Salimans et al. 2016, section 3.1).
+
+    Args:
+        real_features: (batch, ...), f of data; no gradient goes to them.
+        fake_features: Same shape, f of generated samples.
+
+    Returns:
+        Scalar, the sum over the entries of a feature vector, in float32 or better.
+
+    Raises:
+        UserError: The shapes differ, or there are no features.
+    """
+    if real_features.shape != fake_features.shape or not real_features.numel():
+        raise UserError(
+            f"feature_matching_loss: real_features have shape {tuple(real_features.shape)}, fake_features "
+            f"{tuple(fake_features.shape)}; give features of as many real as generated samples"
+        )
+    real, fake = at_least_float32(real_features.detach()), at_least_float32(fake_features)
+    return (real.mean(0) - fake.mean(0)).square().sum()
 
 
 def check_loss(kind: str | GANLoss) -> None:

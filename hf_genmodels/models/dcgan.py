@@ -169,6 +169,8 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
         packing: m of PacGAN: so many consecutive samples share a logit. With "none" or "concat" only.
         feature_block: The block whose activations are the output's features: 0 the first, -1 the last.
         norm_eps: Of the norms.
+        minibatch_kernels: B of minibatch discrimination before the last layer: each sample (or pack) is also judged by
+            how close it is to the rest of its batch; 0 for none.
 
     Raises:
         UserError: An unknown choice, no width, or arguments that do not go together.
@@ -191,6 +193,7 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
         packing: int = 1,
         feature_block: int = -1,
         norm_eps: float = 1e-5,
+        minibatch_kernels: int = 0,
     ) -> None:
         super().__init__()
         check_conditioning("DCGANDiscriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
@@ -203,7 +206,7 @@ class DCGANDiscriminator(ModelMixin, ConfigMixin):
             raise UserError(f"DCGANDiscriminator: there is no block {feature_block}, only {len(plan)} blocks")
         channels = in_channels + (num_classes or 0) * (conditioning == "concat")
         self.trunk = DCGANTrunk(packing * channels, sample_size, plan, kernel_size, norm, norm_eps)
-        self.head = DiscriminatorHead(self.trunk.out_features, conditioning, num_classes)
+        self.head = DiscriminatorHead(self.trunk.out_features, conditioning, num_classes, minibatch_kernels)
         initialise_normal(self)
         if norm == "spectral":
             spectral_normalise(self)

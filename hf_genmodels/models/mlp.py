@@ -100,6 +100,8 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
         conditioning: "none" or "concat" (one-hot classes beside the sample).
         num_classes: Number of classes; None with conditioning "none".
         packing: m of PacGAN: so many consecutive samples share a logit.
+        minibatch_kernels: B of minibatch discrimination before the last layer: each sample (or pack) is also judged by
+            how close it is to the rest of its batch; 0 for none.
 
     Raises:
         UserError: An unknown choice, no width, or conditioning and classes that do not go together.
@@ -115,6 +117,7 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
         conditioning: Conditioning = "none",
         num_classes: int | None = None,
         packing: int = 1,
+        minibatch_kernels: int = 0,
     ) -> None:
         super().__init__()
         check_conditioning("MLPDiscriminator", conditioning, get_args(Conditioning), num_classes)
@@ -122,7 +125,7 @@ class MLPDiscriminator(ModelMixin, ConfigMixin):
         in_features = packing * (math.prod(sample_shape(in_channels, sample_size)) + (num_classes or 0))
         widths = [in_features, *hidden_dims]
         self.layers = nn.Sequential(*dense_layers(widths, activation))
-        self.head = DiscriminatorHead(widths[-1], conditioning, num_classes)
+        self.head = DiscriminatorHead(widths[-1], conditioning, num_classes, minibatch_kernels)
 
     def forward(
         self, sample: Tensor, labels: Tensor | None = None, return_dict: bool = True

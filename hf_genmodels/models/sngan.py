@@ -184,6 +184,8 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
         norm: "spectral", or "none" for use with a gradient penalty.
         conditioning: "none", "projection" or "acgan" (predicts the class).
         num_classes: Number of classes; None with conditioning "none".
+        minibatch_kernels: B of minibatch discrimination before the last layer: each sample is also judged by how
+            close it is to the rest of its batch; 0 for none.
 
     Raises:
         UserError: An unknown choice, no width, or size and blocks, or conditioning and classes that do not go
@@ -203,6 +205,7 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
         norm: DiscriminatorNorm = "spectral",
         conditioning: DiscriminatorConditioning = "none",
         num_classes: int | None = None,
+        minibatch_kernels: int = 0,
     ) -> None:
         super().__init__()
         check_conditioning("SNGANDiscriminator", conditioning, get_args(DiscriminatorConditioning), num_classes)
@@ -224,7 +227,7 @@ class SNGANDiscriminator(ModelMixin, ConfigMixin):
                 for index, (width_in, width_out) in enumerate(pairwise([in_channels, *widths]))
             )
         )
-        self.head = DiscriminatorHead(widths[-1], conditioning, num_classes)
+        self.head = DiscriminatorHead(widths[-1], conditioning, num_classes, minibatch_kernels)
         initialise_glorot(self)
         if norm == "spectral":
             spectral_normalise(self)

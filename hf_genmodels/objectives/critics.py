@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
+from ..blocks.adversarial import MinibatchDiscrimination
 from ..checks import check_choice
 from ..choices import PENALTIES, PatchPenalty, Penalty
 from ..errors import UserError
@@ -39,7 +40,7 @@ def check_critics(
 
     Raises:
         UserError: There is no such loss or penalty; they exclude each other; a critic under a penalty normalises by
-            the batch; or a Wasserstein critic's slope is bounded by nothing.
+            the batch or compares its samples; or a Wasserstein critic's slope is bounded by nothing.
     """
     check_choice("gradient_penalty", gradient_penalty, get_args(PatchPenalty if patches else Penalty))
     check_loss(gan_loss)
@@ -54,6 +55,11 @@ def check_critics(
             raise UserError(
                 f"{name} normalises by the batch, which gradient_penalty {gradient_penalty} excludes: a logit must "
                 "depend on its own sample alone; give it another norm"
+            )
+        if gradient_penalty != "none" and any(isinstance(module, MinibatchDiscrimination) for module in modules):
+            raise UserError(
+                f"{name} compares the samples of a batch (minibatch_kernels), which gradient_penalty "
+                f"{gradient_penalty} excludes: a logit must depend on its own sample alone; drop one of them"
             )
         is_bounded = gradient_penalty != "none" or weight_clip is not None or any(map(is_parametrized, modules))
         if gan_loss == "wasserstein" and not is_bounded:

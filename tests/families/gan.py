@@ -11,6 +11,7 @@ TOY = {"dataset_name": "builtin:toy2d", "hidden_dims": 8, "architecture": "mlp"}
 # 16 pixels: the first size with batch norm in encoders and discriminators, whose running averages are saved too
 DIGITS = {"resolution": 16, "width": 2}
 PAIRS = frozenset({"discriminator/accuracy"})
+STEADIED = {"label_smoothing": 0.1, "instance_noise": 0.5, "instance_noise_steps": 7}
 
 
 def spectral(objective: GANObjective) -> GANObjective:
@@ -39,6 +40,7 @@ CASE = FamilyCase(
         "classes": Equal(MLP | {"conditioning": "cgan", "gan_loss": "least_squares"}, "builtin:digits"),
         "spectral": Equal(MLP, "builtin:digits", change=spectral),
         "ambient": Equal(MLP | {"measurement": "drop 0.5"}, "builtin:digits"),
+        "steadied": Equal(MLP | STEADIED),
     },
     resumed={
         "gan": DIGITS | {"lr_scheduler": "cosine", "random_flip": True},
@@ -49,5 +51,8 @@ CASE = FamilyCase(
         "classes": DIGITS | {"conditioning": "projection", "gradient_penalty": "r2"},
         "ambient": DIGITS | {"measurement": "blur 0.5 0.1", "share_fakes": True},
         "optimizers": TOY | {"optimizer": "rmsprop"},
+        "steadied": TOY | STEADIED | {"minibatch_kernels": 4, "generator_loss": "feature_matching"},
+        "consensus": TOY | {"consensus_weight": 0.1, "gan_loss": "f_js"},
+        "moments": TOY | {"generator_loss": "mmd"},
     },
 )

@@ -10,12 +10,36 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from hf_genmodels.losses.gan import GAN_LOSSES, accuracy, discriminator_loss, generator_loss
+from hf_genmodels.losses.gan import (
+    GAN_LOSSES,
+    accuracy,
+    discriminator_loss,
+    feature_matching_loss,
+    generator_loss,
+    with_smoothed_labels,
+)
 from tests.testing_utils.refusals import refused
 
 
 def sigmoid(logit: float) -> float:
     return 1 / (1 + math.exp(-logit))
+
+
+# g_f(v) and f*(t) of f-GAN's table 2, with increasing g_f
+ACTIVATIONS = {
+    "f_kl": lambda v: v,
+    "f_reverse_kl": lambda v: -math.exp(-v),
+    "f_pearson": lambda v: v,
+    "f_squared_hellinger": lambda v: 1 - math.exp(-v),
+    "f_js": lambda v: math.log(2) - math.log(1 + math.exp(-v)),
+}
+CONJUGATES = {
+    "f_kl": lambda t: math.exp(t - 1),
+    "f_reverse_kl": lambda t: -1 - math.log(-t),
+    "f_pearson": lambda t: t * t / 4 + t,
+    "f_squared_hellinger": lambda t: t / (1 - t),
+    "f_js": lambda t: -math.log(2 - math.exp(t)),
+}
 
 
 def slow_generator_loss(kind: str, fake: list[float]) -> float:
@@ -25,6 +49,8 @@ def slow_generator_loss(kind: str, fake: list[float]) -> float:
         terms = [-math.log(sigmoid(d)) for d in fake]
     elif kind == "least_squares":
         terms = [(d - 1) ** 2 / 2 for d in fake]
+    elif kind in ACTIVATIONS:
+        terms = [-ACTIVATIONS[kind](d) for d in fake]
     else:
         terms = [-d for d in fake]
     return sum(terms) / len(terms)
@@ -39,6 +65,8 @@ def slow_discriminator_loss(kind: str, real: list[float], fake: list[float]) -> 
             total += f - r
         elif kind == "hinge":
             total += max(0.0, 1 - r) + max(0.0, 1 + f)
+        elif kind in ACTIVATIONS:
+            total += -ACTIVATIONS[kind](r) + CONJUGATES[kind](ACTIVATIONS[kind](f))
         else:
             total += -math.log(sigmoid(r)) - math.log(1 - sigmoid(f))
     return total / len(real)
@@ -55,6 +83,7 @@ def test_the_kinds_are_those_that_are_documented():
         "wasserstein",
         "hinge",
         "linear_logit",
+        *ACTIVATIONS,
     }
 
 
@@ -97,6 +126,40 @@ def test_losses_are_finite_with_a_gradient_for_logits_of_any_size(kind):
         assert generator_loss(kind, fake.detach()).item() == 250
 
 
+@pytest.mark.parametrize("kind", ["minimax", "non_saturating", "linear_logit"])
+def test_smoothed_labels_are_those_of_the_data_alone(kind):
+    real, fake = (torch.tensor(values, dtype=torch.float64, requires_grad=True) for values in (REAL, FAKE))
+    smoothed = with_smoothed_labels(kind, 0.1)
+    on_data = sum(-0.9 * math.log(sigmoid(r)) - 0.1 * math.log(1 - sigmoid(r)) for r in REAL) / 5
+    on_fakes = sum(-math.log(1 - sigmoid(f)) for f in FAKE) / 5
+    loss = discriminator_loss(smoothed, real, fake)
+    assert loss.item() == pytest.approx(on_data + on_fakes)
+    of_real, of_fake = torch.autograd.grad(loss, [real, fake])
+    assert of_real.tolist() == pytest.approx([(sigmoid(r) - 0.9) / 5 for r in REAL])
+    assert of_fake.tolist() == pytest.approx([sigmoid(f) / 5 for f in FAKE])
+    assert generator_loss(smoothed, fake).item() == pytest.approx(slow_generator_loss(kind, FAKE))
+    # where data and fakes are equally dense the best logit is the boundary
+    boundary = torch.tensor([smoothed.boundary], dtype=torch.float64, requires_grad=True)
+    (slope,) = torch.autograd.grad(discriminator_loss(smoothed, boundary, boundary), boundary)
+    assert slope.item() == pytest.approx(0, abs=1e-12)
+    assert with_smoothed_labels(kind, 0.0) == kind
+
+
+@pytest.mark.parametrize("shape", [(3,), (2, 1, 2)])
+def test_feature_matching_is_the_distance_of_means(shape):
+    generator = torch.Generator().manual_seed(0)
+    real, fake = (torch.randn(4, *shape, generator=generator, requires_grad=True) for _ in range(2))
+    loss = feature_matching_loss(real, fake)
+    ours, theirs = (features.flatten(1).tolist() for features in (real, fake))
+    means = [(sum(a) / 4, sum(b) / 4) for a, b in zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)]
+    assert loss.item() == pytest.approx(sum((a - b) ** 2 for a, b in means), rel=1e-5)
+    of_real, of_fake = torch.autograd.grad(loss, [real, fake], allow_unused=True)
+    assert of_real is None
+    for row in of_fake.flatten(1).tolist():
+        assert row == pytest.approx([2 * (b - a) / 4 for a, b in means], rel=1e-4, abs=1e-6)
+    assert feature_matching_loss(real.bfloat16(), fake.bfloat16()).dtype == torch.float32
+
+
 def test_only_the_minimax_loss_lets_go_of_a_hopeless_fake():
     slopes = {}
     for kind in ("minimax", "non_saturating", "linear_logit"):
@@ -114,7 +177,7 @@ def test_half_precision_logits_are_averaged_in_float32(kind):
     assert generator_loss(kind, logits).item() == generator_loss(kind, logits.float()).item()
 
 
-BOUNDARIES = {"least_squares": 0.5}
+BOUNDARIES = {"least_squares": 0.5, "f_kl": 1.0}
 
 
 def slow_accuracy(kind: str, real: list[float], fake: list[float]) -> float:
@@ -195,6 +258,13 @@ def test_accuracy_of_many_logits_takes_no_more_memory_than_they(kind):
         (
             lambda: discriminator_loss("hinge", torch.zeros(3), torch.zeros(3, 10)),
             r"real_logits have shape \(3,\), fake_logits \(3, 10\)",
+        ),
+        (lambda: with_smoothed_labels("minimax", 1.0), r"label_smoothing must be in \[0, 1\), got 1.0"),
+        (lambda: with_smoothed_labels("hinge", 0.1), "gan_loss hinge has none; choose one of minimax, non_saturating"),
+        (lambda: with_smoothed_labels(GAN_LOSSES["minimax"], 0.1), "gan_loss of your own has none"),
+        (
+            lambda: feature_matching_loss(torch.zeros(3, 2), torch.zeros(3, 4)),
+            r"real_features have shape \(3, 2\), fake_features \(3, 4\)",
         ),
     ],
 )

@@ -27,6 +27,7 @@ class TestMLPDiscriminator(AdversarialTesterMixin):
         {"in_channels": 2, "sample_size": None, "hidden_dims": (8, 8)},
         {"in_channels": 1, "sample_size": None, "hidden_dims": ()},
         {"in_channels": 3, "sample_size": 4, "hidden_dims": (8,), "activation": "tanh"},
+        {"in_channels": 2, "sample_size": None, "hidden_dims": (8,), "minibatch_kernels": 3},
         {
             "in_channels": 2,
             "sample_size": None,

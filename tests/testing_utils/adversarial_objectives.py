@@ -26,7 +26,8 @@ IMAGES_16 = dataclasses.replace(
 )  # the smallest for which discriminators and encoders have a norm
 IMAGES_32 = dataclasses.replace(IMAGES, size=(32, 32))
 
-GAN_LOSSES = ("minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge")
+F_GANS = ("f_kl", "f_reverse_kl", "f_pearson", "f_squared_hellinger", "f_js")
+GAN_LOSSES = ("minimax", "non_saturating", "linear_logit", "least_squares", "wasserstein", "hinge", *F_GANS)
 GAN_PENALTIES = ("none", "wgan_gp", "zero_centred", "r1", "r2", "roth")
 # Roth's regulariser is that of the cross-entropy; slopes of 1 are for losses without a sigmoid or a square.
 GAN_REFUSED = {
@@ -38,6 +39,8 @@ GAN_REFUSED = {
     ),
     *(("least_squares", "roth"), ("hinge", "roth"), ("wasserstein", "roth")),
     *(("wasserstein", "r1"), ("wasserstein", "r2")),
+    *((kind, "wgan_gp") for kind in F_GANS),
+    *((kind, "roth") for kind in F_GANS[:-1]),
 }
 GAN_ALLOWED = [pair for pair in itertools.product(GAN_LOSSES, GAN_PENALTIES) if pair not in GAN_REFUSED]
 
@@ -111,11 +114,19 @@ def slow_adversarial_terms(kind: str, real: list[Tensor], fake: list[Tensor]) ->
         "minimax": log_not_d,
         "non_saturating": lambda d: -log_d(d),
         "least_squares": lambda d: (d - 1) ** 2 / 2,
+        "f_reverse_kl": lambda d: torch.exp(-d),
+        "f_squared_hellinger": lambda d: torch.exp(-d) - 1,
+        "f_js": lambda d: -math.log(2) - log_d(d),
     }
     discriminators: dict[str, tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]] = {
         "least_squares": (lambda d: (d - 1) ** 2 / 2, lambda d: d**2 / 2),
         "wasserstein": (lambda d: -d, lambda d: d),
         "hinge": (lambda d: (1 - d).clamp(min=0), lambda d: (1 + d).clamp(min=0)),
+        "f_kl": (lambda d: -d, lambda d: torch.exp(d - 1)),
+        "f_reverse_kl": (lambda d: torch.exp(-d), lambda d: d - 1),
+        "f_pearson": (lambda d: -d, lambda d: d**2 / 4 + d),
+        "f_squared_hellinger": (lambda d: torch.exp(-d) - 1, lambda d: torch.exp(d) - 1),
+        "f_js": (lambda d: -math.log(2) - log_d(d), lambda d: -math.log(2) - log_not_d(d)),
     }
     of_generator = generators.get(kind, lambda d: -d)
     on_real, on_fake = discriminators.get(kind, (lambda d: -log_d(d), lambda d: -log_not_d(d)))
