@@ -123,6 +123,9 @@ def test_card_cites_the_variant_that_was_trained(options: dict[str, Any], cited:
         ({"gan_loss": "least_squares", "gradient_penalty": "zero_centred"}, {"X. Mao", "Thanh-Tung"}),
         ({"gradient_penalty": "roth", "conditioning": "cgan", "packing": 2}, {"Roth", "Mirza", "PacGAN"}),
         ({"discriminator_norm": "spectral", "conditioning": "acgan"}, {"Kataoka", "Odena"}),
+        ({"label_smoothing": 0.1, "gan_loss": "minimax"}, {"Salimans"}),
+        ({"gan_loss": "f_kl", "instance_noise": 0.5, "instance_noise_steps": 9}, {"f-GAN", "Amortised"}),
+        ({"consensus_weight": 0.0, "generator_loss": "feature_matching"}, {"The Numerics", "Salimans"}),
     ],
 )
 def test_card_cites_the_gan_that_was_trained(options: dict[str, Any], cited: set[str], tmp_path: Path) -> None:
@@ -137,11 +140,19 @@ def test_card_cites_the_gan_that_was_trained(options: dict[str, Any], cited: set
         "Odena",
     }
     variants |= {"Gulrajani", "X. Mao", "Thanh-Tung", "Roth", "Mirza", "PacGAN"}
+    variants |= {"Salimans", "f-GAN", "Amortised", "The Numerics", "Moment Matching"}
     folder = write_model(tmp_path, "gan")
     write_json(folder / "training_args.json", {"family": "gan", "arguments": options})
     text = make_card(folder).text
     assert {name for name in variants if name in text} == cited
     assert "Goodfellow" in text
+
+
+def test_card_of_moment_matching_tells_of_no_discriminator(tmp_path: Path) -> None:
+    folder = write_model(tmp_path, "gan")
+    write_json(folder / "training_args.json", {"family": "gan", "arguments": {"generator_loss": "mmd"}})
+    text = make_card(folder).text
+    assert "There was no discriminator" in text and "Moment Matching" in text and "Goodfellow" not in text
 
 
 def test_card_of_a_conditional_gan_names_a_class(tmp_path: Path) -> None:

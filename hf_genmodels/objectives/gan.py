@@ -132,7 +132,10 @@ class GANObjective(Objective):
         real, fake = self.seen(batch["image"], noise, self.measured_data), self.seen(fake, noise)
         on_real, on_fake = (networks["discriminator"](images, **labels) for images in (real, fake))
         fooling, judging = self.fooling_losses(on_fake, on_real, batch), self.judging_losses(on_real, on_fake, batch)
-        own = {name: list(network.parameters()) for name, network in self.networks.items()}
+        own = {
+            name: [parameter for parameter in network.parameters() if parameter.requires_grad]
+            for name, network in self.networks.items()
+        }
         players = [(fooling["loss"], own["generator"]), (judging["loss"], own["discriminator"])]
         assert self.consensus_weight is not None  # its phase is this one
         loss, regulariser = consensus_loss(players, self.consensus_weight)
