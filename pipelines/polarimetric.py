@@ -12,10 +12,10 @@ from torch import Tensor
 from hf_genmodels.errors import UserError
 from hf_genmodels.losses.polarimetry import (
     angle_of_linear_polarization,
-    calibration_matrix,
+    camera_matrix,
+    check_passes_no_more_than_there_is,
     degree_of_linear_polarization,
     left_inverse,
-    passes_no_more_than_there_is,
     project_intensities,
     same_camera,
     stokes_vector,
@@ -112,8 +112,7 @@ class PolarimetricPipeline(TranslationPipeline):
 
     def matrices(self) -> tuple[Tensor, Tensor]:
         """A, (4, 3), and its left inverse B, (3, 4), on this pipeline's device."""
-        given = self.config.calibration
-        calibration = calibration_matrix() if given is None else torch.tensor(given)
+        calibration = camera_matrix(self.config.calibration)
         inverse = left_inverse(calibration, self.config.left_inverse)
         return calibration.to(self._execution_device), inverse.to(self._execution_device)
 
@@ -152,11 +151,8 @@ class PolarimetricPipeline(TranslationPipeline):
         if output_type not in ("np", "pt"):
             raise UserError(f"output_type must be 'np' or 'pt', got {output_type!r}: four angles are no picture")
         project = self.config.project if project is None else project
-        if project and not passes_no_more_than_there_is(self.matrices()[0]):
-            raise UserError(
-                "project=True needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
-                "intensities of possible light"
-            )
+        if project:
+            check_passes_no_more_than_there_is(self.matrices()[0], "project=True")
         return self.translate(
             self.generator_ab,
             image,

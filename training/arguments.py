@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
 
 from hf_genmodels.checks import check_seed
 from hf_genmodels.data import DataArguments
@@ -158,6 +159,12 @@ class TrainingArguments:
 
 class Parser(HfArgumentParser):
     """Dataclasses' options; errors are one line."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for action in self._actions:  # of `bool | None`: alone it means true, as an option of `bool` does
+            if action.type is string_to_bool and action.nargs is None:
+                action.nargs, action.const = "?", True
 
     def error(self, message: str) -> NoReturn:
         raise UserError(f"{message} (see --help)")

@@ -119,6 +119,10 @@ class BestNetworks:
             else:
                 known = dict.fromkeys([*figures, *(each for each, of in MEASURED.items() if of.metric in served)])
                 raise UserError(f"--save_best {name} is no figure of this family; choose from {', '.join(known)}")
+        for name, figure in self.held_out.items():
+            same = next(other for other, of in self.held_out.items() if of == figure)
+            if same != name:
+                raise UserError(f"--save_best: {same} and {name} are one figure; name it once")
         if metrics:
             self.request = self._request(pipeline, list(dict.fromkeys(metrics)))
         elif self.loop.args.extractor is not None:

@@ -166,8 +166,8 @@ def verify(
     Args:
         checkpoint: Its folder.
         run: What must be the same: {option or property: value}.
-        defaults: What properties are where a checkpoint of an earlier version does not tell. Such a checkpoint tells
-            nothing of the objective, which is then not compared.
+        defaults: What options, and properties of the objective, are where a checkpoint of an earlier version does not
+            tell. One that tells nothing of the objective at all is not compared with it.
         hashed: Look into the files, too; where several processes see the same ones, one of them does.
 
     Returns:
@@ -186,15 +186,24 @@ def verify(
         saved.pop(f"--{name}", None)
     tells_objective = any(name.startswith("objective.") for name in saved)
     for name in {**run, **saved}:
-        unsaid = None if tells_objective and name.startswith("objective.") else defaults.get(name, run.get(name))
-        before = saved.get(name, unsaid)
-        if before != run.get(name):
+        of_objective = name.startswith("objective.")
+        if of_objective and not tells_objective:
+            continue
+        now = run.get(name)
+        before = saved.get(name, defaults.get(name, None if of_objective else now))
+        if before != now and not _are_both_off(name, before, now):
             raise UserError(
                 f"{checkpoint} is of another run: {name} = {json.dumps(before)} in the checkpoint, "
-                f"{json.dumps(run.get(name))} in this run; resume with the same, or start from its weights with "
+                f"{json.dumps(now)} in this run; resume with the same, or start from its weights with "
                 f"--pretrained_model_name_or_path {checkpoint} (in Python: give the objective networks loaded from it)"
             )
     return step, identifier
+
+
+def _are_both_off(option: str, before: Any, now: Any) -> bool:
+    """Whether an option is false in one run and null, which a saved model may answer, in the other."""
+    is_off = (before is False and now is None) or (before is None and now is False)
+    return is_off and option.startswith("--")
 
 
 def _networks(run: dict[str, Any]) -> list[str]:

@@ -106,13 +106,16 @@ def train_family(family_name: str, argv: list[str] | None = None) -> Path:
     argv = sys.argv[1:] if argv is None else argv
     data_args, args, family_args = parse(argv, family.arguments, f"Train: {family.title}.", family.name)
     accelerator = make_ready(family.name, family.is_fitted, data_args, args)
-    data = load_data(data_args, args.seed, family.layout(family_args), share_of(accelerator))
+    layout, source = family.layout(family_args), None
+    if args.pretrained_model_name_or_path is not None:
+        source = saved_networks(accelerator, args.pretrained_model_name_or_path)
+        layout = family.saved_layout(source, layout)
+    data = load_data(data_args, args.seed, layout, share_of(accelerator))
     data_args.validation_split = data.validation_split  # the card says which split was held out
     torch.manual_seed(args.seed)
-    if args.pretrained_model_name_or_path is None:
+    if source is None:
         objective = family.build(family_args, data.spec)
     else:
-        source = saved_networks(accelerator, args.pretrained_model_name_or_path)
         objective = family.reload(source, family_args, data.spec)
     groups = (data_args, args, family_args)
     run = make_run(objective, data, args, accelerator, {**vars(data_args), **vars(family_args)})

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from hf_genmodels.errors import UserError
 
 from . import checkpointing
-from .state import identity, own_file
+from .state import identity, own_file, untold_properties
 from .together import gather, together
 
 if TYPE_CHECKING:
@@ -56,7 +56,8 @@ def checkpoint_to_resume(loop: TrainingLoop, name: str, defaults: dict[str, Any]
         return None
     hashed = sees_first(accelerator, checkpoint / checkpointing.MANIFEST)
     with together(accelerator):
-        step, identifier = checkpointing.verify(checkpoint, identity(loop), defaults, hashed)
+        untold = defaults | untold_properties(loop.objective, loop.numbers)
+        step, identifier = checkpointing.verify(checkpoint, identity(loop), untold, hashed)
         if step > loop.total_steps:
             raise UserError(
                 f"{checkpoint} has been trained for {step} steps, this run has only {loop.total_steps}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,7 @@ import torch
 from diffusers import SchedulerMixin
 from torch import Tensor
 
+from hf_genmodels.data.spec import DataSpec
 from hf_genmodels.errors import UserError
 from hf_genmodels.files import read_json
 from hf_genmodels.loading import load_network
@@ -64,6 +66,29 @@ def plain_values(objective: Objective) -> dict[str, Any]:
     return {name: value for name, value in found.items() if value is not _NOT_PLAIN}
 
 
+def untold_properties(objective: Objective, numbers: dict[str, Any]) -> dict[str, Any]:
+    """What the objective's properties were in a checkpoint from before its class had them, by "objective.name".
+
+    An argument of its constructor was what is now the default. What the constructor finds out by itself follows from
+    its arguments and networks, which are compared: it counts as equal.
+
+    Args:
+        objective: Of the run.
+        numbers: Its properties as it was built.
+    """
+    arguments = {
+        name: argument.default
+        for kind in reversed(type(objective).__mro__)
+        if "__init__" in vars(kind)
+        for name, argument in inspect.signature(vars(kind)["__init__"]).parameters.items()
+    }
+    found = {}
+    for name in numbers.keys() & vars(objective).keys():
+        default = _plain(arguments[name]) if name in arguments else numbers[name]
+        found[f"objective.{name}"] = None if default is _NOT_PLAIN else default
+    return found
+
+
 _NOT_PLAIN = object()
 
 
@@ -109,8 +134,14 @@ def save_checkpoint(loop: TrainingLoop) -> None:
         with together(accelerator), checkpointing.writing(f"checkpoint-{step}", output_dir):
             stage(loop, folder)
     best = loop.best.needed_by([]) if loop.best is not None else ()
-    told = (folder, output_dir, step, identifier, identity(loop), loop.data.spec.class_names, best)
+    told = (folder, output_dir, step, identifier, identity(loop), known_classes(loop.data.spec), best)
     loop.unsettled = step, loop.thread.submit(checkpointing.finish, *told) if loop.writes else None
+
+
+def known_classes(spec: DataSpec) -> tuple[str, ...] | None:
+    """Names of the classes that a model of these data knows: those of its label maps, or of its images."""
+    maps = None if spec.other is None else spec.other.label_maps
+    return spec.class_names if maps is None else maps.names
 
 
 def settle(loop: TrainingLoop) -> None:

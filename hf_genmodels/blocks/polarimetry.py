@@ -12,9 +12,8 @@ from torch import Tensor, nn
 
 from ..checks import check_choice
 from ..choices import IntensitySource
-from ..errors import UserError
 from ..losses.gan import at_least_float32
-from ..losses.polarimetry import calibration_matrix, left_inverse, passes_no_more_than_there_is
+from ..losses.polarimetry import camera_matrix, check_passes_no_more_than_there_is, left_inverse
 
 # how much brighter or darker than its source an image can be: two stops
 MOST_GAIN = 4.0
@@ -55,13 +54,9 @@ class ConeHead(nn.Module):
     ) -> None:
         super().__init__()
         check_choice("intensity_source", intensity_source, get_args(IntensitySource))
-        matrix = calibration_matrix() if calibration is None else torch.tensor(calibration)
+        matrix = camera_matrix(calibration)
         left_inverse(matrix, "orthogonal")
-        if not passes_no_more_than_there_is(matrix):
-            raise UserError(
-                'output_head "cone" needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative '
-                "intensities of possible light"
-            )
+        check_passes_no_more_than_there_is(matrix, 'output_head "cone"')
         # numbers, not a tensor: they follow the network to every device and lose nothing to its precision
         self.rows: list[list[float]] = matrix.tolist()
         self.intensity_source = intensity_source

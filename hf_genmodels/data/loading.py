@@ -213,7 +213,8 @@ class _Loader:
         if layout.label_maps is not None:
             maps = layout.label_maps
             if maps.names is None:
-                maps = dataclasses.replace(maps, names=self.second.label_names(self.choices[1]))
+                names = self.second.label_names(self.choices[1]) or maps.otherwise
+                maps = dataclasses.replace(maps, names=names, otherwise=None)
             check_names(maps, self.second.name)
             self.choices = (self.choices[0], dataclasses.replace(self.choices[1], label_maps=maps))
         self.splits = [split for split in self.first.splits if split in self.second.splits]

@@ -35,15 +35,18 @@ class LabelMaps:
 
     Attributes:
         names: Of the classes 0, 1, ...; None where the data shall say them.
+        otherwise: What they are called where neither `names` nor the data say it.
         ignore_index: The value of pixels that belong to no class: neither learnt nor measured.
         colors: Red, green and blue of each class, 0 to 255; None where nothing was read yet.
         pixels: How many pixels of the split each class has, as stored or resized; None where nothing was read yet.
+        otherwise: Names where neither `names` nor the data say any.
     """
 
     names: tuple[str, ...] | None = None
     ignore_index: int = 255
     colors: tuple[tuple[int, int, int], ...] | None = None
     pixels: tuple[int, ...] | None = None
+    otherwise: tuple[str, ...] | None = None
 
     @property
     def num_classes(self) -> int:

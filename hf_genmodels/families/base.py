@@ -52,6 +52,11 @@ def no_reload(folder: Path, args: Any, data: DataSpec) -> "Objective":
     raise UserError("a family that is fitted to all data at once starts from no saved model")
 
 
+def as_asked(folder: Path, layout: Layout) -> Layout:
+    """`Family.saved_layout` of a family whose saved models say nothing of the layout."""
+    return layout
+
+
 @dataclass(frozen=True)
 class Family:
     """One family of models; its stem `name` is the same in every folder.
@@ -71,6 +76,8 @@ class Family:
         pipeline_tag: Task on the Hub.
         variants: Other pipelines that models of the family may be saved as.
         layout: Options -> what an example consists of.
+        saved_layout: (folder of a saved model, layout) -> the layout with what the model says of it. Raises
+            `UserError` where options say something else.
         is_fitted: Whether it is fitted to all data at once, without training steps.
         card: Text of its model card's template (Jinja, `{% extends "_base.md" %}`) for a family of another package;
             those of hf_genmodels lie in `model_cards/`.
@@ -85,6 +92,7 @@ class Family:
     pipeline_tag: str = GENERATION
     variants: tuple[str, ...] = ()
     layout: Callable[[Any], Layout] = one_image
+    saved_layout: Callable[[Path, Layout], Layout] = as_asked
     is_fitted: bool = False
     card: str | None = field(default=None, repr=False)
 
@@ -237,16 +245,26 @@ def class_notes(folder: Path, data: DataSpec) -> tuple[str, ...]:
         folder: The saved model's, or that of a checkpoint's networks.
         data: What it shall learn.
     """
+    names = saved_class_names(folder)
+    known = data.class_names if data.label_maps is None else data.label_maps.names
+    if names is None or known is None or names == known:
+        return ()
+    before, now = (", ".join(map(str, each)) for each in (names, known))
+    return (f"the classes of {folder} are {before}; those of {data.name}, {now}, take their places in this order",)
+
+
+def saved_class_names(folder: Path) -> tuple[str, ...] | None:
+    """The names of the classes that a saved model or a checkpoint's networks know; None where nothing tells them.
+
+    Args:
+        folder: The model's, or that of the networks.
+    """
     index, manifest = folder / "model_index.json", folder.parent / CHECKPOINT_MANIFEST
     saved = (read_json(index) if index.is_file() else {}).get("id2label")
     names = list(saved.values()) if isinstance(saved, dict) else None
     if names is None and manifest.is_file():
         names = read_json(manifest).get("class_names")
-    known = data.class_names if data.label_maps is None else data.label_maps.names
-    if not isinstance(names, list) or known is None or names == list(known):
-        return ()
-    before, now = (", ".join(map(str, each)) for each in (names, known))
-    return (f"the classes of {folder} are {before}; those of {data.name}, {now}, take their places in this order",)
+    return tuple(names) if isinstance(names, list) and names else None
 
 
 def check_saved_classes(known: int, data: DataSpec) -> None:

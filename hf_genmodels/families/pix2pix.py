@@ -1,6 +1,6 @@
 """Family `pix2pix`: its options, which of them go together, and how networks are built from them or found again."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -9,7 +9,7 @@ from ..checks import check_minimums, check_unused
 from ..choices import PixelLoss, TargetKind, TranslatorNorm
 from ..data.spec import DataSpec, LabelMaps, Layout
 from ..errors import UserError
-from .base import TRANSLATION, Family, built_anew, class_notes
+from .base import TRANSLATION, Family, built_anew, class_notes, saved_class_names
 from .translators import (
     TranslationLoss,
     TranslatorArguments,
@@ -64,7 +64,7 @@ class Pix2PixArguments(TranslatorArguments):
         default=None,
         metadata={
             "help": "Label maps: names of the classes 0, 1, ... (`background nucleus border`). Default: those of "
-            "id2label.json beside the data."
+            "id2label.json beside the data, or of the model that is trained further."
         },
     )
     ignore_index: int = field(
@@ -90,6 +90,23 @@ def layout(args: Pix2PixArguments) -> Layout:
         return Layout("pair")
     names = None if args.label_names is None else tuple(args.label_names)
     return Layout("pair", label_maps=LabelMaps(names, args.ignore_index))
+
+
+def saved_layout(folder: Path, layout: Layout) -> Layout:
+    """The layout with the names of the classes that a saved model of label maps knows, where the data have none.
+
+    Raises:
+        UserError: Other names were asked for.
+    """
+    names = saved_class_names(folder)
+    if layout.label_maps is None or names is None:
+        return layout
+    if layout.label_maps.names not in (None, names):
+        raise UserError(
+            "--label_names cannot be changed with --pretrained_model_name_or_path; the saved model has "
+            + " ".join(names)
+        )
+    return replace(layout, label_maps=replace(layout.label_maps, otherwise=names))
 
 
 def build(args: Pix2PixArguments, data: DataSpec) -> "Pix2PixObjective":
@@ -219,4 +236,5 @@ FAMILY = Family(
     TRANSLATION,
     ("LabelMapPipeline",),
     layout,
+    saved_layout,
 )

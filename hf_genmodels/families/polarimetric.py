@@ -66,11 +66,11 @@ class PolarimetricArguments(CycleGANArguments):
             "gain that hardly differs between neighbouring pixels."
         },
     )
-    project_translations: bool = field(
-        default=False,
+    project_translations: bool | None = field(
+        default=None,
         metadata={
             "help": "Project translations onto C1 and C2 before the discriminator and the cycle get them, and at "
-            "inference."
+            "inference. Default: as the model that is trained further; false for a new one."
         },
     )
     discriminator_input: PolarimetricView = field(
@@ -118,6 +118,7 @@ def layout(args: PolarimetricArguments) -> Layout:
 
 def build(args: PolarimetricArguments, data: DataSpec) -> "PolarimetricObjective":
     """The objective with new networks; see `Family.build`."""
+    args.project_translations = bool(args.project_translations)
     check_options(args, data)
     return objective(args, all_networks(args, data, {}), data)
 
@@ -127,8 +128,8 @@ def reload(folder: Path, args: PolarimetricArguments, data: DataSpec) -> "Polari
     adopt_camera(args, folder)
     saved = cyclegan.saved_networks(folder, args)
     adopt_saved_options(args, saved_polarimetric_options(args, saved))
-    if args.output_head != "cone":
-        args.project_translations = args.project_translations or was_projected(folder)
+    if args.project_translations is None:
+        args.project_translations = args.output_head != "cone" and was_projected(folder)
     check_options(args, data, saved)
     networks = all_networks(args, data, saved)
     built = objective(args, networks, data)
@@ -166,7 +167,7 @@ def objective(args: PolarimetricArguments, networks: dict[str, Any], data: DataS
         calibration=rows(args),
         left_inverse=args.left_inverse,
         cone_loss=args.cone_loss,
-        project_translations=args.project_translations,
+        project_translations=bool(args.project_translations),
         discriminator_input=args.discriminator_input,
         stokes_weight=args.stokes_weight,
     )
@@ -185,7 +186,8 @@ def check_options(
     if args.paired_weight == args.identity_weight == 0:
         check_unused(args, "without --paired_weight and --identity_weight", "stokes_weight")
     if args.output_head == "cone":
-        unused = "calibration_weight", "cone_weight", "cone_loss", "project_translations"
+        projects = ("project_translations",) if args.project_translations else ()
+        unused = "calibration_weight", "cone_weight", "cone_loss", *projects
         check_unused(args, "with --output_head cone, which leaves nothing to correct", *unused)
     else:
         check_unused(args, f"with --output_head {args.output_head}", "intensity_source")

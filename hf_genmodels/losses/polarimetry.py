@@ -38,6 +38,30 @@ def calibration_matrix() -> Tensor:
     return torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 1.0], [1.0, -1.0, 0.0], [1.0, 0.0, -1.0]]) / 2
 
 
+def camera_matrix(calibration: Sequence[Sequence[float]] | None) -> Tensor:
+    """A, (4, 3) float32, as it was given; an ideal camera's where none was.
+
+    Args:
+        calibration: The rows of I0, I45, I90 and I135, in the columns of S0, S1 and S2.
+
+    Raises:
+        UserError: These are no four rows of three finite numbers.
+    """
+    if calibration is None:
+        return calibration_matrix()
+    try:
+        matrix = torch.tensor(calibration, dtype=torch.float32)
+    except (TypeError, ValueError):  # rows of several lengths, or what is no number
+        matrix = torch.empty(0)
+    if matrix.shape != (4, 3):
+        raise UserError(
+            f"calibration must be four rows (I0, I45, I90, I135) of three numbers (S0, S1, S2), got {calibration}"
+        )
+    if not matrix.isfinite().all():
+        raise UserError("the calibration matrix holds numbers that are not finite")
+    return matrix
+
+
 def left_inverse(calibration: Tensor, kind: str = "authors") -> Tensor:
     """A matrix B with B A = I, (3, 4), which turns intensities into Stokes vectors.
 
@@ -73,20 +97,34 @@ def left_inverse(calibration: Tensor, kind: str = "authors") -> Tensor:
     return torch.linalg.pinv(calibration.double()).to(calibration.dtype)
 
 
-def passes_no_more_than_there_is(calibration: Tensor) -> bool:
-    """Whether A makes intensities of at least 0 of every admissible Stokes vector: ||(a1, a2)|| <= a0 in each row.
+def check_passes_no_more_than_there_is(calibration: Tensor, needed_by: str) -> None:
+    """Refuse an A that makes negative intensities of admissible Stokes vectors: ||(a1, a2)|| > a0 in some row.
 
-    An ideal camera's has equality; one fitted to noisy measurements may not pass. Without it `project_intensities` can
+    An ideal camera's has equality; one fitted to noisy measurements may not pass, and `project_intensities` can then
     give negative numbers.
+
+    Args:
+        calibration: A, (4, 3).
+        needed_by: What asks for such an A, for the message.
+
+    Raises:
+        UserError: One line.
     """
     rows = calibration.double()
-    return bool((rows[:, 1:].norm(dim=1) <= rows[:, 0] + 1e-6).all())
+    if not (rows[:, 1:].norm(dim=1) <= rows[:, 0] + 1e-6).all():
+        raise UserError(
+            f"{needed_by} needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
+            "intensities of possible light"
+        )
 
 
 def same_camera(one: Sequence[Sequence[float]] | None, other: Sequence[Sequence[float]] | None) -> bool:
-    """Whether two calibrations, four rows of three numbers or None for an ideal camera's, are equal in float32."""
-    matrices = [calibration_matrix() if given is None else torch.tensor(given) for given in (one, other)]
-    return torch.equal(*matrices)
+    """Whether two calibrations, four rows of three numbers or None for an ideal camera's, are equal in float32.
+
+    Raises:
+        UserError: As of `camera_matrix`.
+    """
+    return torch.equal(camera_matrix(one), camera_matrix(other))
 
 
 def check_channels(images: Tensor, channels: int, name: str) -> None:

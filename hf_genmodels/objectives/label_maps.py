@@ -24,7 +24,7 @@ class LabelMapObjective(Pix2PixObjective):
     discriminator judges them.
     """
 
-    pipeline_class = LabelMapPipeline  # type: ignore[assignment]
+    pipeline_class = LabelMapPipeline
     whole = ("overlaps",)
 
     class_weights: Tensor | None

@@ -1,6 +1,6 @@
 """Pix2Pix's objective: a conditional GAN and the distance to the target."""
 
-from typing import Any, get_args
+from typing import Any, ClassVar, get_args
 
 import torch
 from diffusers import ModelMixin
@@ -12,6 +12,7 @@ from ..data.spec import DataSpec
 from ..losses.gan import GANLoss
 from ..losses.translation import absolute_error, fooling_loss, pixel_loss
 from ..pipelines.pix2pix import Pix2PixPipeline
+from ..pipelines.translation import TranslationPipeline
 from .base import Batch, Noise, Objective, Phase
 from .critics import GradientPenalty, check_critics, patch_losses, rows_are_independent
 from .pictures import in_unit_range, parts_of_input, side_by_side, source_parts, value_scales
@@ -27,7 +28,7 @@ class Pix2PixObjective(Objective):
     that spares a pass through G, where the authors update D first and keep G's pass for afterwards.
     """
 
-    pipeline_class = Pix2PixPipeline
+    pipeline_class: ClassVar[type[TranslationPipeline]] = Pix2PixPipeline
     ema = ("generator",)
 
     def losses(
@@ -112,7 +113,7 @@ class Pix2PixObjective(Objective):
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
-    def pipeline(self, networks: dict[str, ModelMixin]) -> Pix2PixPipeline:
+    def pipeline(self, networks: dict[str, ModelMixin]) -> TranslationPipeline:
         return Pix2PixPipeline(networks["generator"], **value_scales(self.data), **source_parts(self.data))
 
     def sample_grid(self, pipeline: Any, batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:

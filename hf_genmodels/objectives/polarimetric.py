@@ -10,15 +10,14 @@ from ..blocks.polarimetry import luminance
 from ..checks import check_choice
 from ..choices import ConeLoss, GANLossName, LeftInverse, Penalty, PixelLoss, PolarimetricView
 from ..data.spec import DataSpec
-from ..errors import UserError
 from ..losses.gan import GANLoss
 from ..losses.polarimetry import (
     calibration_loss,
-    calibration_matrix,
+    camera_matrix,
+    check_passes_no_more_than_there_is,
     cone_loss,
     left_inverse,
     normalised_stokes,
-    passes_no_more_than_there_is,
     project_intensities,
     proximal_cone_loss,
     stokes_vector,
@@ -196,11 +195,8 @@ class PolarimetricObjective(CycleGANObjective):
         self.left_inverse, self.cone_loss = left_inverse, cone_loss
         self.project_translations, self.discriminator_input = project_translations, discriminator_input
         self.stokes_weight = stokes_weight
-        if project_translations and not passes_no_more_than_there_is(self.calibration):
-            raise UserError(
-                "project_translations needs a calibration whose rows have ||(a1, a2)|| <= a0: this one makes negative "
-                "intensities of possible light"
-            )
+        if project_translations:
+            check_passes_no_more_than_there_is(self.calibration, "project_translations")
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 
@@ -241,7 +237,7 @@ def camera(calibration: list[list[float]] | None, kind: LeftInverse) -> tuple[Te
     Raises:
         UserError: A has another shape, or no such inverse.
     """
-    matrix = calibration_matrix() if calibration is None else torch.tensor(calibration)
+    matrix = camera_matrix(calibration)
     return matrix, left_inverse(matrix, kind)
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from hf_genmodels import DataSpec, LabelMaps
+from hf_genmodels import DataSpec, LabelMapPipeline, LabelMaps
 from hf_genmodels.data.spec import Part
 from hf_genmodels.families.pix2pix import Pix2PixArguments, build, layout, reload
 from hf_genmodels.losses.segmentation import cross_entropy, soft_dice_loss
 from hf_genmodels.metrics.segmentation import agreement, overlaps
 from hf_genmodels.objectives.label_maps import LabelMapObjective
+from hf_genmodels.training.train_pix2pix import main as train_pix2pix
 from tests.testing_utils.adversarial_objectives import save_run
 from tests.testing_utils.objectives import seeded_noise
 from tests.testing_utils.refusals import refused
@@ -136,3 +139,23 @@ def test_saved_networks_are_trained_on(tmp_path):
     assert "sky, sea, land" in note and "air, water, earth" in note
     with refused("the pretrained network makes label maps"):
         reload(tmp_path / "run", arguments(target_kind="image"), dataclasses.replace(DATA, other=DATA))
+
+
+def test_further_training_takes_the_names_of_the_classes_from_the_model(tmp_path):
+    """Where the data have none; a checkpoint tells them, too. Other ones are refused."""
+    generator = np.random.default_rng(0)
+    for kind, most in (("images", 256), ("labels", 2)):
+        (tmp_path / kind).mkdir()
+        for number in range(4):
+            array = generator.integers(0, most, (8, 8), dtype=np.uint8)
+            Image.fromarray(array).save(tmp_path / kind / f"{number}.png")
+    fixed = f"--train_data_dir {tmp_path / 'images'} --train_data_dir_b {tmp_path / 'labels'} --target_kind labels "
+    fixed += "--adversarial_weight 0 --max_train_steps 1 --checkpointing_steps 1 --train_batch_size 2 --num_threads 1"
+    new = f"--width 2 --num_downs 2 --output_dir {tmp_path / 'first'} --label_names land sea"
+    train_pix2pix([*fixed.split(), *new.split()])
+    for further, place in (("of model", "first"), ("of checkpoint", "first/checkpoint-1")):
+        pretrained = ["--pretrained_model_name_or_path", str(tmp_path / place)]
+        train_pix2pix([*fixed.split(), *pretrained, "--output_dir", str(tmp_path / further)])
+        assert LabelMapPipeline.from_pretrained(tmp_path / further).id2label == {0: "land", 1: "sea"}
+        with refused("--label_names cannot be changed with --pretrained.*; the saved model has land sea"):
+            train_pix2pix([*fixed.split(), *pretrained, "--output_dir", "no", "--label_names", "sea", "land"])

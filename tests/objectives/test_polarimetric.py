@@ -334,6 +334,9 @@ def test_training_goes_on_with_projected_translations(project, tmp_path):
     for name, network in again.networks.items():
         network.save_pretrained(str(networks / name))
     assert reload(networks, PolarimetricArguments(), SCENES).project_translations is project
+    for asked in (True, False):
+        given = PolarimetricArguments(project_translations=asked)
+        assert reload(tmp_path / "run", given, SCENES).project_translations is asked
 
 
 def test_the_authors_generator():

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from hf_genmodels import ResNetTranslator, UserError
+from hf_genmodels.blocks.polarimetry import ConeHead
 from hf_genmodels.families.polarimetric import PolarimetricArguments, reload
-from hf_genmodels.objectives.polarimetric import PolarimetricObjective
+from hf_genmodels.losses.polarimetry import same_camera
+from hf_genmodels.objectives.polarimetric import PolarimetricObjective, camera
 from hf_genmodels.pipelines.polarimetric import PolarimetricPipeline
 from tests.objectives.test_polarimetric import (
     FLAT,
@@ -255,3 +257,19 @@ def test_a_pipeline_and_a_head_for_another_camera():
         PolarimetricPipeline(network)
     pipeline = PolarimetricPipeline(network, calibration=TURNED, left_inverse="orthogonal")
     assert pipeline(torch.rand(3, 8, 8)).violations["C1"].max() < 1e-6
+
+
+@pytest.mark.parametrize("given", [[[1.0, 1.0], *A[1:]], A[:3], A[0], "A"])
+@pytest.mark.parametrize(
+    "take",
+    [
+        ConeHead,
+        lambda given: camera(given, "orthogonal"),
+        lambda given: same_camera(None, given),
+        lambda given: PolarimetricPipeline(ResNetTranslator(3, 4, 8, width=2, num_blocks=1), calibration=given),
+    ],
+    ids=["head", "objective", "comparison", "pipeline"],
+)
+def test_a_calibration_that_is_no_matrix(take, given):
+    with refused(r"calibration must be four rows \(I0, I45, I90, I135\) of three numbers \(S0, S1, S2\), got "):
+        take(given)

@@ -10,6 +10,7 @@ import pytest
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES, Family
 from hf_genmodels.families.autoencoder import AutoencoderArguments
+from hf_genmodels.families.polarimetric import PolarimetricArguments
 from hf_genmodels.families.vae import VAEArguments
 from hf_genmodels.training.arguments import TrainingArguments, check_arguments, command_line, loop_defaults, parse
 from hf_genmodels.training.train_vae import main
@@ -368,3 +369,12 @@ def test_saved_options_of_another_family(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"--config {config} has the options of a run of autoencoder, this is vae"):
         parsed("--config", config)
     assert parse([*OUT, "--config", config], AutoencoderArguments, "Train.", "autoencoder")[1].seed == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [((), None), (("--project_translations",), True), (("--project_translations", "false"), False)],
+)
+def test_an_option_that_a_saved_model_answers_can_be_switched_off(words: tuple[str, ...], meant: bool | None) -> None:
+    _, _, family = parsed("--output_dir", "x", *words, family=PolarimetricArguments)
+    assert family.project_translations is meant

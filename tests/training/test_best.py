@@ -143,6 +143,14 @@ def test_more_may_be_better(tmp_path: Path) -> None:
     assert min(shares) < metrics["best"]["by"]["satisfied"] == max(shares)
 
 
+def test_one_figure_under_two_names(tmp_path: Path) -> None:
+    changes = {**CHANGES, "save_best": "mse constraint_mse", "width": 2, "num_residual_blocks": 1}
+    changes |= dict.fromkeys(("block_out_channels", "norm", "latent_dim"))
+    with refused("--save_best: mse and constraint_mse are one figure; name it once"):
+        train_pixelwise(options(tmp_path / "run", **changes))
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_psnr_of_evaluate_is_turned_round(tmp_path: Path) -> None:
     pytest.importorskip("torchmetrics")
     changes = {**CHANGES, "save_best": "psnr", "save_best_steps": 10, "learning_rate": 0.003, "save_best_samples": 40}

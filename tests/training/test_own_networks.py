@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,38 @@ def test_another_objective_does_not_resume(
     with refused(f"is of another run: {difference}"):
         run("gan", resumed, resume_from_checkpoint="latest")
     assert {path.name for path in resumed.iterdir()} == {"checkpoint-2"}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "said"),
+    [
+        ("gan_loss", {}, None),  # an argument of the constructor that was at its default
+        ("gan_loss", {"gan_loss": "hinge"}, 'objective.gan_loss = "non_saturating" in the checkpoint, "hinge" in'),
+        ("derived", {}, None),
+        ("phase discriminator", {}, "objective.phase discriminator = null in the checkpoint, "),
+    ],
+)
+def test_properties_that_an_earlier_version_did_not_have(
+    tmp_path: Path, name: str, changes: dict[str, Any], said: str | None
+) -> None:
+    """Arguments were at their defaults; what the constructor finds out is not compared."""
+    data = load_data(DataArguments(dataset_name="builtin:toy2d", max_train_samples=96), 0)
+
+    def go_on(**options: Any) -> None:
+        torch.manual_seed(0)
+        objective = GANObjective(MyGenerator(), MyDiscriminator(), data.spec, **options)
+        objective.derived = 3  # type: ignore[attr-defined]
+        args = {"train_batch_size": 16, "max_train_steps": 2, "checkpointing_steps": 1}
+        train(objective, data, TrainingArguments(str(tmp_path), **args, resume_from_checkpoint="latest"))
+
+    go_on()
+    checkpointing.remove(tmp_path / "checkpoint-2")
+    manifest = tmp_path / "checkpoint-1" / "checkpoint.json"
+    told = json.loads(manifest.read_text())
+    del told["run"][f"objective.{name}"]
+    manifest.write_text(json.dumps(told))
+    with refused(said) if said else nullcontext():
+        go_on(**changes)
 
 
 class OtherGAN(GANObjective):
