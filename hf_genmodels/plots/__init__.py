@@ -7,10 +7,12 @@ from .canvas import PALETTE
 from .charts import line_chart, scatter
 from .constraints import constraint_picture
 from .grids import chains_picture, image_grid, stack_pictures
+from .panels import Panel, sheet
 from .polarization import hsv_to_rgb, polarization_picture
 
 __all__ = [
     "PALETTE",
+    "Panel",
     "chains_picture",
     "constraint_picture",
     "hsv_to_rgb",
@@ -18,5 +20,6 @@ __all__ = [
     "line_chart",
     "polarization_picture",
     "scatter",
+    "sheet",
     "stack_pictures",
 ]

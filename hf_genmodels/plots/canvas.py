@@ -58,6 +58,11 @@ class Canvas:
         x, y, r = (value * OVERSAMPLING for value in (*center, radius))
         self._draw.ellipse((x - r, y - r, x + r, y + r), fill=color)
 
+    def picture(self, box: Box, picture: Image.Image) -> None:
+        """Put a picture into a rectangle, its pixels enlarged to squares."""
+        left, top, right, bottom = (round(value * OVERSAMPLING) for value in box)
+        self._image.paste(picture.resize((right - left, bottom - top), Image.Resampling.NEAREST), (left, top))
+
     def text(self, place: Point, text: str, *, size: float, anchor: str) -> None:
         """Write in ink; `anchor` is Pillow's, such as "ma": which point of the text is at the place."""
         font = ImageFont.load_default(size * OVERSAMPLING)

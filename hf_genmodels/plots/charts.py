@@ -54,7 +54,7 @@ def line_chart(
         for name, points in panel.items():
             canvas.line([axes.place(point) for point in points], colors[name])
         if list(panel) != [quantity]:
-            _legend_line(canvas, width - 20, y + 8, colors)
+            legend_line(canvas, width - 20, y + 8, colors)
     canvas.text((width / 2, canvas.height - 24), x_label, size=14, anchor="ma")
     return canvas.finished()
 
@@ -109,7 +109,8 @@ def _curve_colors(names: Iterable[str]) -> dict[str, Color]:
     return {name: plain if name == _quantity(name) else kinds[name.partition(" ")[0]] for name in names}
 
 
-def _legend_line(canvas: Canvas, right: float, y: float, colors: Mapping[str, Color]) -> None:
+def legend_line(canvas: Canvas, right: float, y: float, colors: Mapping[str, Color]) -> None:
+    """Write names from the right, each after a stroke of its colour."""
     for name, color in reversed(list(colors.items())):
         right -= canvas.text_width(name, size=13)
         canvas.text((right, y), name, size=13, anchor="la")
