@@ -5,8 +5,8 @@
 The densities are known, so every integral is a sum over a grid. The panels of `divergences.png`:
 
 1. The mixture p and three Gaussians q. KL(p || q), which maximum likelihood minimises, covers both modes, with mass
-   between them where there are no data; KL(q || p) chooses one mode, since mass of q where p has none is dear; JS is
-   between the two.
+   between them where there are no data; KL(q || p) chooses one mode, since mass of q where p has none is dear; JS,
+   which missing a mode makes no larger than log 2, covers both from this start.
 2. The optimal discriminator D* = p / (p + q) of each of them, 1/2 where the densities are equal.
 3. The three divergences of a narrow q on its way along the axis: KL has its minimum between the modes, reverse KL has
    one at each, where gradient descent from either side stays; JS never exceeds log 2, and is flat far away.
@@ -93,12 +93,13 @@ def curve_of(values: Tensor) -> Tensor:
 def main() -> None:
     args = parser.parse_args()
     log_p = log_mixture()
-    densities = Panel("a Gaussian q for p", (-6, 6), (0, 0.6), "x", width=460)
+    densities = Panel("a Gaussian q for p", (-6, 6), (0, 0.7), "x", width=460)
     judges = Panel("D* = p / (p + q)", (-6, 6), (0, 1), "x", width=460)
-    on_the_way = Panel("a narrow q along the axis", (-6, 6), (0, 6), "mean of q", width=460)
+    on_the_way = Panel("a narrow q along the axis", (-6, 6), (0, 16), "mean of q", width=460)
     densities.curve(curve_of(log_p.exp()), PALETTE[9], "p")
     narrow = Normal(X[:, None], STD).log_prob(X)  # a row for each mean
     for (name, divergence), color in zip(DIVERGENCES.items(), PALETTE, strict=False):
+        width = 5 if name == "KL(p || q)" else 2  # to be seen below JS
         q = fitted(divergence, log_p, args.steps)
         log_q = q.log_prob(X)
         logits = log_p - log_q  # of D*
@@ -107,9 +108,9 @@ def main() -> None:
         print(
             f"least {name}: mean {q.mean:.2f}, std {q.stddev:.2f}; {found}; loss of D* {loss:.4f}, by JS {bound:.4f}"
         )
-        densities.curve(curve_of(log_q.exp()), color, name)
-        judges.curve(curve_of(torch.sigmoid(logits)), color, name)
-        on_the_way.curve(curve_of(divergence(log_p, narrow)), color, name)
+        densities.curve(curve_of(log_q.exp()), color, name, width)
+        judges.curve(curve_of(torch.sigmoid(logits)), color, name, width)
+        on_the_way.curve(curve_of(divergence(log_p, narrow)), color, name, width)
     args.output_dir.mkdir(parents=True, exist_ok=True)
     panels = [panel.finished() for panel in (densities, judges, on_the_way)]
     sheet(panels, columns=3).save(args.output_dir / "divergences.png")
