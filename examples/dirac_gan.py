@@ -23,6 +23,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from hf_genmodels.losses.consensus import consensus_loss
 from hf_genmodels.losses.gan import discriminator_loss, generator_loss
 from hf_genmodels.losses.penalties import gradient_penalty, interpolate, r1_penalty, r2_penalty
 from hf_genmodels.plots import PALETTE, Panel, sheet
@@ -72,13 +73,8 @@ def descent(method: Method, theta: Tensor, psi: Tensor) -> Tensor:
     # each loss is a mean over the Dirac-GANs that are computed side by side, here to be a sum
     loss_d = len(theta) * (discriminator_loss(method.loss, on_real, on_fake) + penalty(method, slope, real, fake))
     loss_g = len(theta) * generator_loss(method.loss, on_fake)
-    (of_psi,) = torch.autograd.grad(loss_d, psi, create_graph=True)
-    (of_theta,) = torch.autograd.grad(loss_g, theta, create_graph=True)
-    if method.consensus:  # both players also descend half the squared length of the gradients
-        length = 0.5 * (of_theta.square() + of_psi.square()).sum()
-        more_theta, more_psi = torch.autograd.grad(length, (theta, psi))
-        of_theta, of_psi = of_theta + method.consensus * more_theta, of_psi + method.consensus * more_psi
-    return -torch.stack([of_theta, of_psi], dim=1).detach()
+    loss, _ = consensus_loss([(loss_g, [theta]), (loss_d, [psi])], method.consensus)
+    return -torch.stack(torch.autograd.grad(loss, (theta, psi)), dim=1)
 
 
 def penalty(method: Method, slope: Tensor, real: Tensor, fake: Tensor) -> Tensor:

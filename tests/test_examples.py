@@ -103,5 +103,5 @@ def test_divergences_are_integrals() -> None:
     far = Normal(7.0, 0.1).log_prob(script["X"]), Normal(-7.0, 0.1).log_prob(script["X"])
     assert script["js"](*far).item() == pytest.approx(math.log(2), rel=1e-5)
     assert script["log_mixture"]().exp().sum().item() * script["STEP"] == pytest.approx(1, rel=1e-5)
-    noisy = runpy.run_path(str(ROOT / "examples" / "perfect_discriminator.py"))["noisy_js"](torch.tensor([0.0, 5.0]))
-    assert noisy.tolist() == pytest.approx([0, math.log(2)], abs=1e-4)
+    noisy = runpy.run_path(str(ROOT / "examples" / "perfect_discriminator.py"))["noisy_js"](torch.tensor([0.0, 4.0]))
+    assert noisy.tolist() == pytest.approx([0, math.log(2)], abs=1e-3)
