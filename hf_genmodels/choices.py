@@ -27,6 +27,7 @@ PENALTIES: dict[str, tuple[str, ...]] = {
     "f_squared_hellinger": ("none", "r1", "r2", "zero_centred"),
     "f_js": ("none", "r1", "r2", "zero_centred", "roth"),
 }
+KLEstimator = Literal["closed_form", "sampled"]
 LatentLoss = Literal["nll_a", "nll_b", "softmax"]
 LatentPrior = Literal["gaussian", "mixture"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checks import check_minimums, check_unused
-from ..choices import Likelihood
+from ..choices import KLEstimator, Likelihood
 from ..data.spec import DataSpec
 from ..errors import UserError
 from .base import Family, adopt_saved_options, load_networks
@@ -49,6 +49,10 @@ class VAEArguments(TrunkArguments):
     free_bits: float = field(
         default=0.0, metadata={"help": "Nats a latent dimension below which its batch-averaged KL is not pushed."}
     )
+    kl_estimator: KLEstimator = field(
+        default="closed_form",
+        metadata={"help": "KL term: closed_form, or sampled (log q(z|x) - log p(z) at the z that is decoded)."},
+    )
 
 
 # building and reloading ----------------------------------------------------------------------------------------------
@@ -91,7 +95,14 @@ def objective(args: VAEArguments, vae: Any, data: DataSpec) -> "VAEObjective":
     """The objective with the options' numbers."""
     from ..objectives.vae import VAEObjective
 
-    return VAEObjective(vae, data, beta=args.beta, beta_warmup_steps=args.beta_warmup_steps, free_bits=args.free_bits)
+    return VAEObjective(
+        vae,
+        data,
+        beta=args.beta,
+        beta_warmup_steps=args.beta_warmup_steps,
+        free_bits=args.free_bits,
+        kl_estimator=args.kl_estimator,
+    )
 
 
 def check_likelihood(args: VAEArguments, data: DataSpec) -> None:

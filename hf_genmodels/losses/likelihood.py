@@ -80,6 +80,24 @@ def kl_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
     return 0.5 * (mean.square() + torch.exp(2 * log_std) - 1) - log_std
 
 
+def kl_sampled(latents: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
+    """log q(z|x) - log p(z) of each latent dimension, at a draw z from q(z|x) = N(mean, diag exp(log_std)^2).
+
+    Its mean over draws is `kl_standard_normal` (Kingma & Welling, estimator A of eq. 6; the closed form is that of
+    eq. 7). A single draw may be negative, and its variance is 1/2 (1 - sigma^2)^2 + sigma^2 mu^2.
+
+    Args:
+        latents: (batch, latent_dim), z; gradients of a reparametrised draw go through it.
+        mean: (batch, latent_dim), mu.
+        log_std: (batch, latent_dim), log sigma.
+
+    Returns:
+        (batch, latent_dim) nats.
+    """
+    latents, mean, log_std = latents.float(), mean.float(), log_std.float()
+    return 0.5 * (latents.square() - ((latents - mean) * torch.exp(-log_std)).square()) - log_std
+
+
 def free_bits(kl: Tensor, minimum: float) -> Tensor:
     """Batch-averaged KL, no dimension pushed below `minimum` (Kingma et al. 2016, eq. 15, a group a dimension).
 

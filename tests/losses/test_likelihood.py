@@ -64,6 +64,34 @@ def test_kl_is_that_of_torch_distributions_and_so_is_its_gradient(generator):
         assert ours.flatten().tolist() == pytest.approx(theirs.flatten().tolist(), rel=1e-4, abs=1e-6)
 
 
+def test_sampled_kl_is_log_q_minus_log_p_and_so_is_its_gradient(generator):
+    mean, log_std = (torch.randn(4, 3, generator=generator).requires_grad_() for _ in range(2))
+    latents = mean + log_std.exp() * torch.randn(4, 3, generator=generator)
+    expected = Normal(mean, log_std.exp()).log_prob(latents) - Normal(0.0, 1.0).log_prob(latents)
+    actual = likelihood.kl_sampled(latents, mean, log_std)
+    assert actual.flatten().tolist() == pytest.approx(expected.flatten().tolist(), rel=1e-4, abs=1e-5)
+    wanted, got = (torch.autograd.grad(each.sum(), [mean, log_std], retain_graph=True) for each in (expected, actual))
+    for ours, theirs in zip(got, wanted, strict=True):
+        assert ours.flatten().tolist() == pytest.approx(theirs.flatten().tolist(), rel=1e-4, abs=1e-4)
+
+
+def test_sampled_kl_has_the_closed_form_as_mean_and_so_has_its_gradient(generator):
+    parameters = [torch.tensor([0.0, 1.5, -0.7]), torch.tensor([0.4, -1.0, -2.0])]
+    mean, log_std = (each.expand(200_000, 3).clone().requires_grad_() for each in parameters)
+    noise = torch.randn(200_000, 3, generator=generator)
+    sampled = likelihood.kl_sampled(mean + log_std.exp() * noise, mean, log_std)
+    exact = likelihood.kl_standard_normal(mean, log_std)
+    assert sampled.mean(0).tolist() == pytest.approx(exact[0].tolist(), abs=0.015)
+    variance = log_std[0].exp().square() * mean[0].square() + (1 - log_std[0].exp().square()).square() / 2
+    assert sampled.var(0).tolist() == pytest.approx(variance.tolist(), rel=0.03)
+    for ours, theirs in zip(
+        torch.autograd.grad(sampled.sum(), [mean, log_std]),
+        torch.autograd.grad(exact.sum(), [mean, log_std]),
+        strict=True,
+    ):
+        assert ours.mean(0).tolist() == pytest.approx(theirs[0].tolist(), abs=0.02)
+
+
 def test_free_bits_stop_the_gradient_of_small_dimensions():
     kl = torch.tensor([[0.1, 2.0], [0.3, 4.0]], requires_grad=True)
     bound = likelihood.free_bits(kl, 0.5)

@@ -71,6 +71,19 @@ def test_loss_is_the_negative_elbo_with_beta(data, options):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_sampled_kl_is_of_the_latents_that_are_decoded():
+    objective, batch = objective_of(beta=2.0, kl_estimator="sampled"), make_batch(IMAGES)
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    losses = losses_of(objective, batch)
+    nll, _ = slow_terms(objective, batch["image"], noise)
+    vae = objective.networks["vae"]
+    mean, log_std = vae.posterior_parameters(batch["image"])
+    latents = mean + log_std.exp() * noise
+    kl = (Normal(mean, log_std.exp()).log_prob(latents) - Normal(0.0, 1.0).log_prob(latents)).sum(1).mean()
+    assert losses["kl"].item() == pytest.approx(kl.item(), rel=1e-4)
+    assert losses["loss"].item() == pytest.approx((nll.mean() + 2 * kl).item(), rel=1e-5)
+
+
 @pytest.mark.parametrize(("data", "options"), LIKELIHOODS[1:])
 def test_held_out_figures(data, options):
     objective = objective_of(data, beta=9.0, free_bits=2.0, **options)
