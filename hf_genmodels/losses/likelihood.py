@@ -81,7 +81,7 @@ def kl_standard_normal(mean: Tensor, log_std: Tensor) -> Tensor:
 
 
 def kl_sampled(latents: Tensor, mean: Tensor, log_std: Tensor) -> Tensor:
-    """log q(z|x) - log p(z) of each latent dimension, at a draw z from q(z|x) = N(mean, diag exp(log_std)^2).
+    """Estimate of the KL of each latent dimension from a draw z of q(z|x): log q(z|x) - log p(z).
 
     Its mean over draws is `kl_standard_normal` (Kingma & Welling, estimator A of eq. 6; the closed form is that of
     eq. 7). A single draw may be negative, and its variance is 1/2 (1 - sigma^2)^2 + sigma^2 mu^2.
