@@ -93,6 +93,7 @@ _PUBLIC = {
     "CycleGANObjective": "hf_genmodels.objectives.cyclegan",
     "DDPMObjective": "hf_genmodels.objectives.ddpm",
     "EDMObjective": "hf_genmodels.objectives.edm",
+    "FactorVAEObjective": "hf_genmodels.objectives.factorvae",
     "FlowMatchingObjective": "hf_genmodels.objectives.flow_matching",
     "FlowObjective": "hf_genmodels.objectives.flow",
     "GANObjective": "hf_genmodels.objectives.gan",
@@ -168,6 +169,7 @@ if TYPE_CHECKING:
     from .objectives.cyclegan import CycleGANObjective
     from .objectives.ddpm import DDPMObjective
     from .objectives.edm import EDMObjective
+    from .objectives.factorvae import FactorVAEObjective
     from .objectives.flow import FlowObjective
     from .objectives.flow_matching import FlowMatchingObjective
     from .objectives.gan import GANObjective

@@ -28,6 +28,7 @@ PENALTIES: dict[str, tuple[str, ...]] = {
     "f_js": ("none", "r1", "r2", "zero_centred", "roth"),
 }
 KLEstimator = Literal["closed_form", "sampled"]
+TCEstimator = Literal["minibatch_weighted", "minibatch_stratified", "discriminator"]
 LatentLoss = Literal["nll_a", "nll_b", "softmax"]
 LatentPrior = Literal["gaussian", "mixture"]
 PredictionType = Literal["epsilon", "sample", "v_prediction"]

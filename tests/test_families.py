@@ -113,6 +113,8 @@ def test_no_script_objective_or_case_is_outside_the_registry() -> None:
         "closed_form",
         "critics",
         "denoising",
+        "factorvae",
+        "global_batch",
         "image_pool",
         "label_maps",
         "moment_matching",

@@ -4,11 +4,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..checks import check_minimums, check_unused
-from ..choices import KLEstimator, Likelihood
+from ..checks import check_minimums, check_positive, check_unused, check_widths
+from ..choices import KLEstimator, Likelihood, TCEstimator
 from ..data.spec import DataSpec
 from ..errors import UserError
-from .base import Family, adopt_saved_options, load_networks
+from .base import (
+    DISCRIMINATOR_RATE,
+    Family,
+    adopt_saved_options,
+    built_anew,
+    find_saved,
+    load_networks,
+    load_saved,
+)
 from .levels import check_num_levels, choose_num_levels
 from .trunk import TrunkArguments, network_options, saved_options
 
@@ -53,6 +61,21 @@ class VAEArguments(TrunkArguments):
         default="closed_form",
         metadata={"help": "KL term: closed_form, or sampled (log q(z|x) - log p(z) at the z that is decoded)."},
     )
+    tc_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the total correlation, on top of the KL term: beta - 1 of the beta-TC-VAE, gamma of "
+            "FactorVAE."
+        },
+    )
+    tc_estimator: TCEstimator = field(
+        default="minibatch_weighted",
+        metadata={"help": "From a batch (beta-TC-VAE, two ways), or by a discriminator of codes (FactorVAE)."},
+    )
+    latent_hidden_dims: list[int] = field(
+        default_factory=lambda: [1000] * 6, metadata={"help": "discriminator: its widths; it judges codes."}
+    )
+    discriminator_learning_rate: float | None = field(default=None, metadata=DISCRIMINATOR_RATE)
 
 
 # building and reloading ----------------------------------------------------------------------------------------------
@@ -62,7 +85,8 @@ def build(args: VAEArguments, data: DataSpec) -> "VAEObjective":
     """The objective with a new network; see `Family.build`."""
     from ..models.vae import VAE
 
-    check_minimums(args, latent_dim=1, beta=0, beta_warmup_steps=0, free_bits=0)
+    check_minimums(args, latent_dim=1)
+    check_weights(args)
     check_likelihood(args, data)
     options = network_options(args)
     if args.architecture == "beta_vae":
@@ -82,27 +106,66 @@ def build(args: VAEArguments, data: DataSpec) -> "VAEObjective":
 
 def reload(folder: Path, args: VAEArguments, data: DataSpec) -> "VAEObjective":
     """The objective around a saved network; see `Family.reload`."""
-    check_minimums(args, beta=0, beta_warmup_steps=0, free_bits=0)
+    check_weights(args)
     vae = load_networks(folder, data, {"vae": ("VAE",)})["vae"]
     given = args.num_levels
     adopt_saved_options(args, saved_vae_options(vae.config))
     if vae.config.likelihood == "categorical" and given is None:
         check_num_levels(vae.config.num_levels, data, DECODER)
-    return objective(args, vae, data)
+    if not has_discriminator(args):
+        return objective(args, vae, data)
+    if find_saved(folder, "discriminator") is None:
+        built = objective(args, vae, data)
+        built.notes = built_anew(folder, ["discriminator"])
+        return built
+    discriminator = load_saved(folder, "discriminator", ("MLPDiscriminator",))
+    adopt_saved_options(args, {"latent_hidden_dims": list(discriminator.config.hidden_dims)})
+    return objective(args, vae, data, discriminator)
 
 
-def objective(args: VAEArguments, vae: Any, data: DataSpec) -> "VAEObjective":
-    """The objective with the options' numbers."""
+def objective(args: VAEArguments, vae: Any, data: DataSpec, discriminator: Any = None) -> "VAEObjective":
+    """The objective with the options' numbers, and with a new discriminator where it needs one that is not given."""
+    from ..models.mlp import MLPDiscriminator
+    from ..objectives.factorvae import FactorVAEObjective
     from ..objectives.vae import VAEObjective
 
-    return VAEObjective(
+    options: dict[str, Any] = {
+        "beta": args.beta,
+        "beta_warmup_steps": args.beta_warmup_steps,
+        "free_bits": args.free_bits,
+        "kl_estimator": args.kl_estimator,
+        "tc_weight": args.tc_weight,
+    }
+    if not has_discriminator(args):
+        return VAEObjective(vae, data, **options, tc_estimator=args.tc_estimator)
+    return FactorVAEObjective(
         vae,
+        discriminator or MLPDiscriminator(vae.config.latent_dim, None, tuple(args.latent_hidden_dims)),
         data,
-        beta=args.beta,
-        beta_warmup_steps=args.beta_warmup_steps,
-        free_bits=args.free_bits,
-        kl_estimator=args.kl_estimator,
+        **options,
+        discriminator_learning_rate=args.discriminator_learning_rate,
     )
+
+
+def has_discriminator(args: VAEArguments) -> bool:
+    """Whether the options are those of a FactorVAE."""
+    return args.tc_weight > 0 and args.tc_estimator == "discriminator"
+
+
+def check_weights(args: VAEArguments) -> None:
+    """Refuse weights below zero, and options of a total correlation that has no weight or no discriminator.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    check_minimums(args, beta=0, beta_warmup_steps=0, free_bits=0, tc_weight=0)
+    check_positive(args, "discriminator_learning_rate")
+    if args.tc_weight == 0:
+        check_unused(args, "without --tc_weight", "tc_estimator", "latent_hidden_dims", "discriminator_learning_rate")
+    elif args.tc_estimator != "discriminator":
+        where = f"with --tc_estimator {args.tc_estimator}"
+        check_unused(args, where, "latent_hidden_dims", "discriminator_learning_rate")
+    check_widths("--latent_hidden_dims", args.latent_hidden_dims)
 
 
 def check_likelihood(args: VAEArguments, data: DataSpec) -> None:

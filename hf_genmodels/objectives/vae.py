@@ -1,4 +1,4 @@
-"""The VAE's objective: the negative evidence lower bound, with beta, warm-up and free bits."""
+"""The VAE's objective: the negative evidence lower bound, with beta, warm-up, free bits and total correlation."""
 
 from typing import Any
 
@@ -6,12 +6,15 @@ import torch
 from diffusers import ModelMixin
 from torch import Tensor
 
-from ..choices import KLEstimator
+from ..choices import KLEstimator, TCEstimator
 from ..data.spec import DataSpec
+from ..errors import UserError
 from ..losses.likelihood import free_bits, kl_sampled, kl_standard_normal
 from ..losses.reconstruction import clamped_squared_error
+from ..losses.total_correlation import batch_total_correlation
 from ..pipelines.vae import VAEPipeline
 from .base import Batch, Noise, Objective, Phase
+from .global_batch import rows_of_all
 
 
 class VAEObjective(Objective):
@@ -23,12 +26,16 @@ class VAEObjective(Objective):
 
     The KL is its closed form (eq. 7 of the paper), or log q(z|x) - log p(z) at the one z that is decoded (eq. 6),
     which has the same mean and scatters.
+
+    A weight of the total correlation adds that much of KL(q(z) || prod_j q(z_j)), of which the KL term has one part
+    already: a weight of 5 is the beta-TC-VAE of beta 6 (Chen et al. 2018, eq. 4 with alpha = gamma = 1; the authors'
+    loss to the last digit with the sampled KL). It is estimated from the micro-batch, of all processes together.
     """
 
     pipeline_class = VAEPipeline
     ema = ("vae",)
     shows_reconstructions = True
-    phases = (Phase("elbo", trains=("vae",)),)
+    phases: tuple[Phase, ...] = (Phase("elbo", trains=("vae",)),)
 
     def losses(
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
@@ -45,7 +52,24 @@ class VAEObjective(Objective):
             kl = kl_standard_normal(output.mean, output.log_std)
         kl_mean = kl.sum(1).mean()
         penalised = free_bits(kl, self.free_bits) if self.free_bits > 0 else kl_mean
-        return {"loss": nll + self.beta * penalised, "reconstruction_nll": nll, "kl": kl_mean}
+        losses = {"loss": nll + self.beta * penalised, "reconstruction_nll": nll, "kl": kl_mean}
+        if self.tc_weight > 0:
+            correlation = self.total_correlation(networks, latents, output, noise, cache)
+            losses["loss"] = losses["loss"] + self.tc_weight * correlation
+            losses["total_correlation"] = correlation.detach()
+        return losses
+
+    def total_correlation(
+        self, networks: dict[str, Any], latents: Tensor, output: Any, noise: Noise, cache: dict[str, Any]
+    ) -> Tensor:
+        """Estimate of KL(q(z) || prod_j q(z_j)), a scalar."""
+        parameters = rows_of_all(torch.cat([output.mean, output.log_std], 1), noise)
+        mean, log_std = parameters.chunk(2, dim=1)
+        first_row = noise.share % (len(mean) // len(latents)) * len(latents)
+        assert self.data.num_examples is not None  # the constructor has looked
+        return batch_total_correlation(
+            self.tc_estimator, latents, mean, log_std, self.data.num_examples, first_row
+        ).mean()
 
     def before_step(self, step: int) -> None:
         self.beta = (
@@ -62,6 +86,9 @@ class VAEObjective(Objective):
         beta_warmup_steps: int = 0,
         free_bits: float = 0.0,
         kl_estimator: KLEstimator = "closed_form",
+        tc_weight: float = 0.0,
+        tc_estimator: TCEstimator = "minibatch_weighted",
+        **others: ModelMixin,
     ) -> None:
         """Put the parts together.
 
@@ -72,13 +99,25 @@ class VAEObjective(Objective):
             beta_warmup_steps: Steps over which beta rises linearly from 0.
             free_bits: Nats a latent dimension below which its batch-averaged KL is not pushed.
             kl_estimator: "closed_form", or "sampled": log q(z|x) - log p(z) at the z that is decoded.
+            tc_weight: Weight of the total correlation, on top of what the KL term has of it.
+            tc_estimator: See `losses/total_correlation.py`; "discriminator" is `FactorVAEObjective`'s.
+            others: Networks of a subclass.
+
+        Raises:
+            UserError: The total correlation is to be estimated from batches of data whose number is unknown.
         """
-        super().__init__({"vae": vae}, data)
+        super().__init__({"vae": vae, **others}, data)
         self.beta = self.final_beta = beta
         self.beta_warmup_steps: int = beta_warmup_steps
         self.schedule = (("beta_warmup_steps", beta_warmup_steps),)
         self.free_bits = free_bits
         self.kl_estimator = kl_estimator
+        self.tc_weight, self.tc_estimator = tc_weight, tc_estimator
+        if tc_weight > 0 and data.num_examples is None and tc_estimator != "discriminator":
+            raise UserError(
+                f"--tc_estimator {tc_estimator} needs to know how many examples there are, and {data.name} is "
+                "streamed; use --tc_estimator discriminator"
+            )
 
     # pictures and held-out figures -----------------------------------------------------------------------------------
 

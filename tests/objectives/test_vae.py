@@ -12,6 +12,7 @@ from torch.distributions import Bernoulli, Categorical, Normal, kl_divergence
 
 from hf_genmodels import UserError
 from hf_genmodels.families.vae import BETA_VAE, VAEArguments, build, reload
+from hf_genmodels.losses.total_correlation import batch_total_correlation
 from hf_genmodels.objectives.vae import VAEObjective
 from tests.testing_utils.objectives import IMAGES, VECTORS, losses_of, make_batch, seeded_noise
 from tests.testing_utils.refusals import refused
@@ -237,6 +238,9 @@ def test_grey_levels_are_not_lost_silently(value_scale, found):
         (IMAGES, {"beta": -1.0}, "--beta must be at least 0"),
         (IMAGES, {"beta_warmup_steps": -1}, "--beta_warmup_steps must be at least 0"),
         (IMAGES, {"free_bits": -1.0}, "--free_bits must be at least 0"),
+        (IMAGES, {"tc_weight": -1.0}, "--tc_weight must be at least 0"),
+        (IMAGES, {"tc_estimator": "discriminator"}, "--tc_estimator has no meaning without --tc_weight; leave it out"),
+        (IMAGES, {"tc_weight": 1.0, "latent_hidden_dims": [4]}, "no meaning with --tc_estimator minibatch_weighted"),
     ],
 )
 def test_refused_options(data, options, message):
@@ -294,3 +298,101 @@ def test_a_saved_network_with_fewer_grey_levels_than_the_data(tmp_path):
     with pytest.raises(UserError, match="would round to 17 levels; --num_levels 17 says"):
         reload(tmp_path, VAEArguments(), data)
     reload(tmp_path, VAEArguments(num_levels=17), data)
+
+
+# total correlation ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kl_estimator", ["closed_form", "sampled"])
+@pytest.mark.parametrize("kind", ["minibatch_weighted", "minibatch_stratified"])
+def test_total_correlation_is_added_with_its_weight(kind, kl_estimator):
+    objective, batch = objective_of(tc_weight=5.0, tc_estimator=kind, kl_estimator=kl_estimator), make_batch(IMAGES)
+    losses = losses_of(objective, batch)
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    mean, log_std = objective.networks["vae"].posterior_parameters(batch["image"])
+    latents = mean + log_std.exp() * noise
+    correlation = batch_total_correlation(kind, latents, mean, log_std, 100).mean()
+    assert losses["total_correlation"].item() == pytest.approx(correlation.item(), rel=1e-5)
+    plain = losses_of(objective_of(kl_estimator=kl_estimator), batch)["loss"]
+    assert losses["loss"].item() == pytest.approx((plain + 5 * correlation).item(), rel=1e-5)
+
+
+def test_beta_tc_vae_is_the_three_parts_of_its_paper():
+    """Chen et al. 2018, eq. 4 with alpha = gamma = 1: index-code information + beta TC + KL of each dimension."""
+    objective = objective_of(tc_weight=5.0, kl_estimator="sampled")
+    batch = make_batch(IMAGES)
+    losses = losses_of(objective, batch)
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    mean, log_std = objective.networks["vae"].posterior_parameters(batch["image"])
+    latents = mean + log_std.exp() * noise
+    parts = torch.zeros(3)
+    for z, mu, log_sigma in zip(latents, mean, log_std, strict=True):
+        of_each = Normal(mean, log_std.exp()).log_prob(z)  # (batch, latent_dim)
+        joint = torch.logsumexp(of_each.sum(1), 0) - math.log(100 * 5)
+        marginals = (torch.logsumexp(of_each, 0) - math.log(100 * 5)).sum()
+        own = Normal(mu, log_sigma.exp()).log_prob(z).sum()
+        prior = Normal(0.0, 1.0).log_prob(z).sum()
+        parts = parts + torch.stack([own - joint, joint - marginals, marginals - prior]) / 5
+    expected = losses["reconstruction_nll"] + parts[0] + 6 * parts[1] + parts[2]
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-5)
+    parameters = list(objective.networks["vae"].parameters())
+    wanted = torch.autograd.grad(expected, parameters, retain_graph=True)
+    for ours, theirs in zip(torch.autograd.grad(losses["loss"], parameters), wanted, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
+
+
+FACTOR = {"tc_weight": 2.0, "tc_estimator": "discriminator", "latent_hidden_dims": [4]}
+
+
+def test_factorvae_learns_from_the_discriminators_logits_and_the_discriminator_from_permuted_codes():
+    objective, batch = objective_of(**FACTOR), make_batch(IMAGES)
+    vae, judge = objective.networks["vae"], objective.networks["discriminator"]
+    elbo, of_judge = objective.phases
+    cache: dict = {}
+    losses = objective.losses(elbo, objective.networks, batch, seeded_noise(), cache)
+    noise = seeded_noise().normal((5, 3), like=batch["image"])
+    mean, log_std = vae.posterior_parameters(batch["image"])
+    codes = mean + log_std.exp() * noise
+    correlation = judge(codes).logits.mean()
+    plain = losses_of(objective_of(), batch)["loss"]
+    assert losses["loss"].item() == pytest.approx((plain + 2 * correlation).item(), rel=1e-5)
+    losses["loss"].backward()
+    assert all(parameter.grad is not None for parameter in vae.parameters())
+
+    fresh = make_batch(IMAGES, seed=1)
+    losses = objective.losses(of_judge, objective.networks, fresh, seeded_noise(), cache)
+    source = seeded_noise()
+    with torch.no_grad():
+        mean, log_std = vae.posterior_parameters(fresh["image"])
+        draws = mean + log_std.exp() * source.normal((5, 3), like=mean)
+        order = source.uniform((5, 3), like=mean).argsort(0)
+    permuted = torch.stack([draws[order[:, j], j] for j in range(3)], 1)
+    real, fake = (judge(each.detach()).logits.sigmoid() for each in (codes, permuted))
+    expected = -real.log().mean() - (1 - fake).log().mean()
+    assert losses["loss"].item() == pytest.approx(expected.item(), rel=1e-4)
+    vae.zero_grad()
+    losses["loss"].backward()
+    assert all(parameter.grad is None for parameter in vae.parameters())
+
+
+def test_a_discriminator_of_codes_is_found_again_or_built_anew(tmp_path):
+    first = objective_of(**FACTOR)
+    first.pipeline(first.networks).save_pretrained(tmp_path)
+    options = {"tc_weight": 1.0, "tc_estimator": "discriminator"}
+    again = reload(tmp_path, VAEArguments(**options, latent_hidden_dims=[5]), IMAGES)
+    assert again.notes and "built anew" in again.notes[0]
+    first.networks["discriminator"].save_pretrained(tmp_path / "training_networks" / "discriminator")
+    found = VAEArguments(**options)
+    again = reload(tmp_path, found, IMAGES)
+    assert not again.notes and found.latent_hidden_dims == [4]
+    for name, network in first.networks.items():
+        for ours, theirs in zip(again.networks[name].parameters(), network.parameters(), strict=True):
+            assert torch.equal(ours, theirs)
+    assert "discriminator" not in reload(tmp_path, VAEArguments(), IMAGES).networks
+
+
+def test_streamed_data_have_no_estimate_from_batches():
+    streamed = dataclasses.replace(IMAGES, num_examples=None)
+    with refused("--tc_estimator minibatch_weighted needs to know how many examples there are, and builtin:digits is"):
+        objective_of(streamed, tc_weight=1.0)
+    objective_of(streamed, **FACTOR)
