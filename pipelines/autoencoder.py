@@ -23,7 +23,7 @@ class AutoencoderPipeline(ReconstructingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = frozenset({"reconstructions", "anomalies"})
+    measures = frozenset({"reconstructions", "anomalies", "codes"})
     tasks = ("reconstruct", "denoise", "encode", "score")
     scores = ("anomaly_score",)
     model_cpu_offload_seq = "autoencoder"

@@ -35,6 +35,7 @@ class AVAEPipeline(EncodingPipeline):
         UserError: The networks' latents or samples differ, or the encoder has no log sigma.
     """
 
+    measures = EncodingPipeline.measures | {"posteriors"}
     sampling_options = frozenset({"network"})
     random_reconstructions = True
     model_cpu_offload_seq = "encoder->decoder->generator"

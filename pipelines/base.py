@@ -34,6 +34,9 @@ Measure = Literal[
     "label_maps",
     "violations",
     "completions",
+    "codes",
+    "latents",
+    "posteriors",
 ]
 Task = Literal["translate", "reconstruct", "denoise", "encode", "score"]
 
@@ -68,9 +71,10 @@ class GenerativePipeline(StoredPipeline):
             `(image=, output_type="pt")` "translations", to compare with the other images of a `data_layout` of two, or
             "label_maps", to compare with theirs, as `LabelMapPipeline`;
             or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
-            give "reconstructions", `reconstruct(images, output_type="pt")`; "likelihood", `log_likelihood(images,
-            generator=)`; "anomalies", as `AnomalyPipeline` has them; and "violations" of translations,
-            `violations(images)` as in `PolarimetricPipeline`.
+            give "reconstructions", `reconstruct(images, output_type="pt")`; "codes", `encode(images)`, and with
+            `prior_latents` "latents"; "posteriors", `posterior(images)` as `EncodingPipeline` has it; "likelihood",
+            `log_likelihood(images, generator=)`; "anomalies", as `AnomalyPipeline` has them; and "violations" of
+            translations, `violations(images)` as in `PolarimetricPipeline`.
         tasks: What `hf-genmodels apply` can do to images with it, the first by default: "translate", a call
             `(image=)`; "reconstruct", "denoise", "encode", methods of these names; "score", those of `scores`.
         scores: Methods that give one number for each image, `(images)` or `(images, generator=)`.

@@ -26,7 +26,7 @@ class EncodingPipeline(ReconstructingPipeline):
     depend on the other images of a call.
     """
 
-    measures = frozenset({"samples", "reconstructions", "anomalies"})
+    measures = frozenset({"samples", "reconstructions", "anomalies", "codes", "latents"})
     tasks: ClassVar[tuple[Task, ...]] = ("reconstruct", "encode", "score")
     scores: ClassVar[tuple[str, ...]] = ("anomaly_score",)
     encoder: Any
@@ -115,6 +115,21 @@ class EncodingPipeline(ReconstructingPipeline):
         """
         mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
         return self.posterior_draw(mean, log_std, generator) if sample else mean
+
+    @torch.no_grad()
+    def posterior(self, images: Any) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z|x) of each image, (batch, latent_dim) both.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+
+        Raises:
+            UserError: The encoder is deterministic.
+        """
+        mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
+        if log_std is None:
+            raise UserError(f"the encoder of this {type(self).__name__} is deterministic; use encode")
+        return mean, log_std.expand_as(mean)
 
     def posterior_draw(self, mean: Tensor, log_std: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Draws from N(mean, exp(log_std)^2), (batch, latent_dim), for what `network_posterior` gave.

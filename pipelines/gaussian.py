@@ -78,7 +78,7 @@ class GaussianPipeline(DensityPipeline, EncodingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = frozenset({"samples", "reconstructions", "likelihood", "anomalies"})
+    measures = EncodingPipeline.measures | {"likelihood"}
     tasks = ("reconstruct", "encode", "score")
     model_cpu_offload_seq = "gaussian"
     gaussian: GaussianModel

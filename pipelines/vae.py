@@ -29,7 +29,7 @@ class VAEPipeline(EncodingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = frozenset({"samples", "reconstructions", "likelihood", "anomalies"})
+    measures = EncodingPipeline.measures | {"likelihood", "posteriors"}
     scores = ("log_likelihood", "anomaly_score")
     likelihood_draws = 100
     model_cpu_offload_seq = "vae"

@@ -19,6 +19,7 @@ class VAEGANPipeline(EncodingPipeline):
         UserError: The networks' latents or samples differ, or the encoder has no log sigma.
     """
 
+    measures = EncodingPipeline.measures | {"posteriors"}
     model_cpu_offload_seq = "encoder->decoder"
 
     def __init__(self, encoder: Encoder, decoder: Generator, value_scale: float = 255.0) -> None:

@@ -15,7 +15,20 @@ from tqdm.auto import tqdm
 from ..errors import UserError
 from .compared import Answers, completion_turns, completions, real_batches, translations
 from .folder import FolderOfImages
-from .kinds import ANOMALY, DENSITY, ERROR, ERRORS, FEATURES, LABELS, LIKELIHOOD, TEXTURE
+from .kinds import (
+    ANOMALY,
+    DENSITY,
+    ERROR,
+    ERRORS,
+    FACTORS,
+    FEATURE_ERROR,
+    FEATURES,
+    LABELS,
+    LATENTS,
+    LIKELIHOOD,
+    POSTERIOR,
+    TEXTURE,
+)
 from .processes import Turns, check_turns
 from .request import Request
 
@@ -120,7 +133,8 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
     real, pipeline, size = Collected(), request.pipeline, request.batch_size
     errors, likelihoods, anomalies = (request.turns() for _ in range(3))
     real.seen = [errors.seen, likelihoods.seen, anomalies.seen]
-    if request.has_real_features and not request.of(TEXTURE, DENSITY, ERROR, ANOMALY, LIKELIHOOD):
+    of_images = (TEXTURE, DENSITY, ERROR, FEATURE_ERROR, LATENTS, POSTERIOR, FACTORS, ANOMALY, LIKELIHOOD)
+    if request.has_real_features and not request.of(*of_images):
         return real
 
     def anomaly_score(batch: Tensor, generator: Generator) -> Tensor:
@@ -131,9 +145,10 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
         return pipeline.log_likelihood(batch, generator=generator, **request.likelihood_options)
 
     with _bar(request, "real") as bar:
-        for number, batch, labels in real_batches(request, dataset):
+        for number, batch, labels, factors in real_batches(request, dataset):
             real.add(batch, request, request.has_real_features)
             _score_reconstructions(request, number, batch, errors, real)
+            _keep_codes(request, batch, factors, real)
             if request.of(ANOMALY):
                 if labels is None or request.anomaly is None:
                     raise UserError(NO_LABELS)
@@ -150,7 +165,7 @@ def _collect_real(request: Request, dataset: Any) -> Collected:
 
 def _score_reconstructions(request: Request, number: int, images: Tensor, turns: Turns, real: Collected) -> None:
     """Add each example's reconstruction errors, where asked for."""
-    wanted = request.of(ERROR)
+    wanted = request.of(ERROR, FEATURE_ERROR)
     if not wanted:
         return
 
@@ -160,8 +175,32 @@ def _score_reconstructions(request: Request, number: int, images: Tensor, turns:
         return decoded
 
     decoded = turns.run(number, images, request.batch_size, reconstruct).cpu()
-    for metric in wanted:
-        real.scores[metric].append(ERRORS[metric](images, decoded).double())
+    _score_pairs(request, images, decoded, real)
+
+
+def _score_pairs(request: Request, images: Tensor, made: Tensor, into: Collected) -> None:
+    """Add how far each image is from the one that was made for it, where asked for."""
+    for metric in request.of(ERROR):
+        into.scores[metric].append(ERRORS[metric](images, made).double())
+    for metric in request.of(FEATURE_ERROR):
+        assert request.extractor is not None  # `find_extractor`
+        apart = request.extractor(images).features.double() - request.extractor(made).features.double()
+        into.scores[metric].append(apart.norm(dim=1).cpu())
+
+
+def _keep_codes(request: Request, images: Tensor, factors: Tensor | None, real: Collected) -> None:
+    """Add each image's code, and what q(z|x) and the data say beside it, where a metric looks at them."""
+    if not request.of(LATENTS, POSTERIOR, FACTORS):
+        return
+    pipeline: Any = request.pipeline
+    if "posteriors" in pipeline.measures:
+        codes, log_std = pipeline.posterior(images)
+        real.scores["log_std"].append(log_std.double().cpu())
+    else:
+        codes = pipeline.encode(images)
+    real.scores["code"].append(codes.double().cpu())
+    if factors is not None:
+        real.scores["factors"].append(factors)
 
 
 def _collect_samples(request: Request) -> Collected:
@@ -231,8 +270,8 @@ def _collect_answers(request: Request, answers: Iterable[Answers]) -> tuple[Coll
                 bar.update(len(batch.made) * request.processes.number)
             for name, values in batch.scores.items():
                 made.scores[name].append(values.double().cpu())
-            for metric in request.of(ERROR):
+            if request.of(ERROR, FEATURE_ERROR):
                 assert batch.real is not None and batch.made is not None  # pairs: `layout_of`
-                real.scores[metric].append(ERRORS[metric](batch.real, batch.made).double())
+                _score_pairs(request, batch.real, batch.made, real)
         bar.total = bar.n
     return real, made

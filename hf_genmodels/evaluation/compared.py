@@ -19,7 +19,7 @@ from ..losses.constraints import sample_mask
 from ..metrics.depth import depth_errors
 from ..metrics.segmentation import overlaps
 from .folder import FolderOfImages
-from .kinds import ANOMALY, DEPTH, ERROR, MAPS, VIOLATIONS
+from .kinds import ANOMALY, DEPTH, ERROR, FEATURE_ERROR, MAPS, VIOLATIONS
 from .processes import Turns
 from .request import Request
 
@@ -33,11 +33,13 @@ class RealBatch(NamedTuple):
         number: Of the batch, counted over all processes.
         examples: (batch, channels, height, width) in [0, 1] or, of label maps, of int64; or (batch, dim).
         labels: (batch,), where there are any.
+        factors: (batch, factors), what the examples were made of, where that is known.
     """
 
     number: int
     examples: Tensor
     labels: Tensor | None
+    factors: Tensor | None
 
 
 class Answers(NamedTuple):
@@ -67,7 +69,7 @@ def layout_of(request: Request, data_args: DataArguments) -> Layout:
     kind = request.pipeline.data_layout
     if kind == "domains" and not has_two_sources(data_args):
         return Layout("pair")
-    one_by_one = request.of(ERROR, DEPTH)
+    one_by_one = request.of(ERROR, FEATURE_ERROR, DEPTH)
     if kind == "domains" and one_by_one:
         raise UserError(f"{one_by_one[0]} needs pairs, two columns of one data set: leave out the second data set")
     maps = request.pipeline.label_maps if "label_maps" in request.pipeline.measures else None
@@ -113,7 +115,8 @@ def real_batches(request: Request, dataset: Any) -> Iterator[RealBatch]:
         examples = batch["image"][: request.num_samples - number * size]
         labels = batch["label"][: len(examples)] if "label" in batch else None
         is_image = examples.is_floating_point() and examples.ndim == 4
-        yield RealBatch(number, (examples + 1) / 2 if is_image else examples, labels)
+        factors = batch["factors"][: len(examples)] if "factors" in batch else None
+        yield RealBatch(number, (examples + 1) / 2 if is_image else examples, labels, factors)
 
 
 def translations(request: Request, dataset: TwoImageDataset) -> Iterator[Answers]:
@@ -148,7 +151,7 @@ def completions(request: Request, dataset: Any, turns: tuple[Turns, Turns]) -> I
     def places(real: Tensor, generator: Generator) -> Tensor:
         return sample_mask(torch.rand(len(real), 1, *real.shape[2:], generator=generator), request.known_pixels)
 
-    for number, real, _ in real_batches(request, dataset):
+    for number, real, *_ in real_batches(request, dataset):
         mask = turns[0].run(number, real, request.batch_size, places)
 
         def complete(real: Tensor, generator: Generator, mask: Tensor = mask) -> Any:

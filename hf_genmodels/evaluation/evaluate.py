@@ -19,7 +19,7 @@ from ..pipelines.base import GenerativePipeline
 from .cache import FeatureCache
 from .collect import NO_LABELS, Collected, collect, joined
 from .compared import check_white, compared_shape, data_settings, layout_of
-from .kinds import ANOMALY
+from .kinds import ANOMALY, FACTORS
 from .processes import Processes
 from .report import Figure, report
 from .request import Request, check_request, check_shape, find_extractor, named_metrics
@@ -92,6 +92,11 @@ def evaluate_pipeline(
         split, dataset = load_chosen_split(data_args, split, layout_of(request, data_args))
         if request.of(ANOMALY) and dataset.spec.class_names is None and not data_args.streaming:
             raise UserError(NO_LABELS)  # of a stream, classes may be known by their numbers alone
+        if request.of(FACTORS) and "factors" not in getattr(dataset, "extras", {}):
+            raise UserError(
+                f"mig needs data that say what each image was made of, and {dataset.spec.name} does not; "
+                "builtin:shapes does"
+            )
         check_white(request, dataset, data_args)
         request = replace(request, anomaly=excluded_label(data_args, dataset.spec.class_names))
         about: dict[str, Any] = {"seed": seed, "split": split, **data_settings(request, dataset, data_args)}

@@ -56,6 +56,14 @@ ERROR = Kind(
     frozenset({"reconstructions", "translations"}),
     "needs reconstructions, and {pipeline} has no reconstruct()",
 )
+FEATURE_ERROR = Kind(("feature_distance",), ERROR.served_by, ERROR.lacking)
+LATENTS = Kind(
+    ("latents",), frozenset({"latents"}), "needs an encoder and a prior over its codes, {pipeline} has none"
+)
+POSTERIOR = Kind(
+    ("kl_per_dimension",), frozenset({"posteriors"}), "needs an encoder that gives q(z|x), and {pipeline} has none"
+)
+FACTORS = Kind(("mig",), frozenset({"codes"}), "needs an encoder, and {pipeline} has none")
 LIKELIHOOD = Kind(
     ("nll", "bpd"), frozenset({"likelihood"}), "needs likelihoods, and {pipeline} has no log_likelihood()"
 )
@@ -67,12 +75,15 @@ VIOLATIONS = Kind(("violations",), frozenset({"violations"}), "needs polarimetri
 CONSTRAINTS = Kind(("constraints",), frozenset({"completions"}), "needs known pixels, and {pipeline} takes none")
 KINDS = {
     metric: kind
-    for kind in (FEATURES, TEXTURE, DENSITY, ERROR, LIKELIHOOD, LABELS, ANOMALY, MAPS, DEPTH, VIOLATIONS, CONSTRAINTS)
+    for kind in (
+        *(FEATURES, TEXTURE, DENSITY, ERROR, FEATURE_ERROR, LATENTS, POSTERIOR, FACTORS, LIKELIHOOD, LABELS, ANOMALY),
+        *(MAPS, DEPTH, VIOLATIONS, CONSTRAINTS),
+    )
     for metric in kind.metrics
 }
 METRICS = tuple(KINDS)
 # Figures of which the largest is the best; of all others the smallest.
 MORE_IS_BETTER = (
     *("precision", "recall", "inception score", "label entropy", "Parzen log-likelihood"),
-    *("label accuracy", "label AUROC", "AUROC", "PSNR", "SSIM"),
+    *("label accuracy", "label AUROC", "AUROC", "PSNR", "SSIM", "MIG"),
 )

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from ..errors import UserError
 from ..losses.dequantization import bits_per_dim
-from ..metrics import distribution, likelihood, texture
+from ..losses.likelihood import kl_standard_normal
+from ..metrics import distribution, latents, likelihood, texture
 from ..metrics.constraints import EPSILON
 from ..metrics.depth import DEPTH_ERRORS, NEAREST
 from ..metrics.detection import auroc
@@ -26,11 +27,15 @@ from .kinds import (
     DENSITY,
     DEPTH,
     ERROR,
+    FACTORS,
+    FEATURE_ERROR,
     FEATURES,
     KINDS,
     LABELS,
+    LATENTS,
     LIKELIHOOD,
     MAPS,
+    POSTERIOR,
     TEXTURE,
     VIOLATIONS,
     Kind,
@@ -71,7 +76,7 @@ def report(
         UserError: A number is none: what it was made of is not finite.
     """
     kind = KINDS[metric]
-    of_extractor = description if kind in (FEATURES, LABELS) else _WITHOUT_EXTRACTOR
+    of_extractor = description if kind in (FEATURES, FEATURE_ERROR, LABELS) else _WITHOUT_EXTRACTOR
     for figure in _REPORTS[kind](request, metric, real, made):
         # of images that are equal to the last bit, PSNR is infinite
         if math.isnan(figure.value) or (math.isinf(figure.value) and metric != "psnr"):
@@ -149,7 +154,8 @@ def _mean_error(request: Request, metric: str, real: Collected, made: Collected)
         settings |= request.sampling
     if metric == "lpips":
         settings["extractor"] = "lpips-alex"
-    yield Figure(metric.upper(), torch.cat(real.scores[metric]).mean().item(), settings)
+    name = "feature distance" if metric == "feature_distance" else metric.upper()
+    yield Figure(name, torch.cat(real.scores[metric]).mean().item(), settings)
 
 
 def _mean_likelihood(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
@@ -163,6 +169,36 @@ def _mean_likelihood(request: Request, metric: str, real: Collected, made: Colle
         return
     # not "NLL": a training run may have a figure of that name, which is another quantity
     yield Figure("negative log-likelihood", mean.item(), settings)
+
+
+def _describe_latents(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    pipeline: Any = request.pipeline
+    codes, settings, generator = torch.cat(real.scores["code"]), {"num_samples": real.count}, request.generator()
+    yield Figure("active units", latents.active_units(codes), {**settings, "threshold": latents.ACTIVE})
+    priors = [pipeline.prior_latents(len(codes), generator, None).double().cpu() for _ in range(2)]
+    if "log_std" in real.scores:
+        log_std = torch.cat(real.scores["log_std"])
+        yield Figure("KL", kl_standard_normal(codes, log_std).double().sum(1).mean().item(), settings)
+        gaussian = latents.aggregate_gaussian_kl(codes, log_std)
+        yield Figure("KL of the codes' Gaussian to the prior", gaussian, settings)
+        codes = codes + torch.exp(log_std) * torch.randn(codes.shape, generator=generator, dtype=codes.dtype)
+    settings = {**settings, "k": latents.NEIGHBOUR}
+    yield Figure("prior draws in holes", latents.share_in_holes(codes, priors[0]), settings)
+    yield Figure("prior draws in holes, codes from the prior", latents.share_in_holes(priors[1], priors[0]), settings)
+
+
+def _sum_up_posteriors(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    mean, log_std = torch.cat(real.scores["code"]), torch.cat(real.scores["log_std"])
+    for number, kl in enumerate(kl_standard_normal(mean, log_std).double().mean(0).tolist()):
+        yield Figure(f"KL of dimension {number}", kl, {"num_samples": real.count})
+
+
+def _find_factors(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
+    gap = latents.mutual_information_gap(torch.cat(real.scores["code"]), torch.cat(real.scores["factors"]))
+    settings = {"num_samples": real.count, "bins": latents.BINS}
+    yield Figure("MIG", gap.mean, settings)
+    for number, of_factor in enumerate(gap.of_factors.tolist()):
+        yield Figure(f"MIG of factor {number}", of_factor, settings)
 
 
 def _rank_anomalies(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
@@ -225,6 +261,10 @@ _REPORTS: dict[Kind, Callable[[Request, str, Collected, Collected], Iterator[Fig
     TEXTURE: _compare_textures,
     DENSITY: _estimate_density,
     ERROR: _mean_error,
+    FEATURE_ERROR: _mean_error,
+    LATENTS: _describe_latents,
+    POSTERIOR: _sum_up_posteriors,
+    FACTORS: _find_factors,
     LIKELIHOOD: _mean_likelihood,
     LABELS: _judge_labels,
     ANOMALY: _rank_anomalies,

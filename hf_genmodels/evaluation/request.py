@@ -13,7 +13,7 @@ from ..metrics.extractors import Extractor, load_extractor
 from ..metrics.reconstruction import require_lpips, require_torchmetrics
 from ..metrics.wasserstein import require_scipy
 from ..pipelines.base import GenerativePipeline
-from .kinds import ANOMALY, FEATURES, KINDS, LABELS, LIKELIHOOD, METRICS, TEXTURES, Kind
+from .kinds import ANOMALY, FEATURE_ERROR, FEATURES, KINDS, LABELS, LIKELIHOOD, METRICS, TEXTURES, Kind
 from .processes import Processes, Turns
 
 SMALLEST = 4  # precision and recall look at the third neighbour
@@ -130,7 +130,7 @@ def find_extractor(
     Raises:
         UserError: There is none although a metric needs it, or it cannot be loaded, or gives no class probabilities.
     """
-    needing = [metric for metric in metrics if KINDS[metric] in (FEATURES, LABELS)]
+    needing = [metric for metric in metrics if KINDS[metric] in (FEATURES, FEATURE_ERROR, LABELS)]
     if not needing:
         return None
     if extractor is None:

@@ -89,14 +89,16 @@ def test_a_distance_of_few_examples_has_a_note(
 
 
 def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str) -> None:
-    of_others = {"accuracy", "label_auroc", "miou", "depth", "violations", "constraints"}
+    of_others = {"accuracy", "label_auroc", "miou", "depth", "violations", "constraints", "mig"}
     served = [metric for metric in METRICS if metric not in of_others | {"lpips", "hog"}]
     data = DataArguments(dataset_name="builtin:digits", exclude_label="3")
     results = evaluate(pipeline, *served, extractor=extractor, data=data)
     assert set(results) == {
         "FID", "KID", "KID std", "precision", "recall", "SWD", "W1", "inception score", "label entropy",
         "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "negative log-likelihood",
-        "bits per dimension", "LBP radius 1", "LBP radius 2", "AUROC",
+        "bits per dimension", "LBP radius 1", "LBP radius 2", "AUROC", "feature distance",
+        "active units", "KL", "KL of the codes' Gaussian to the prior", "prior draws in holes",
+        "prior draws in holes, codes from the prior", "KL of dimension 0", "KL of dimension 1",
     }  # fmt: skip
     for name, result in results.items():
         assert np.isfinite(result["value"]), name
