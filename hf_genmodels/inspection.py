@@ -1,4 +1,4 @@
-"""Two looks at a trained model: which training images its samples lie nearest to, and how its codes lie."""
+"""Looks at a trained model: the training images nearest to its samples, how its codes lie, and holes among them."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from .checks import check_choice
 from .errors import UserError
 from .metrics.extractors import Extractor
+from .metrics.latents import holes
 from .pipelines.base import GenerativePipeline
 from .plots import image_grid, scatter, stack_pictures
 
@@ -161,4 +162,46 @@ def picture_of_codes(codes: Tensor, labels: Tensor | None, projections: Iterable
         pictures[f"{len(codes)} codes of {codes.shape[1]} dimensions, {name}"] = scatter(
             project(codes, projection), labels
         )
+    return stack_pictures(pictures)
+
+
+def picture_of_holes(
+    pipeline: GenerativePipeline, images: Tensor, generator: torch.Generator, shown: int = 12
+) -> Image.Image:
+    """Draws from the aggregate posterior and from the prior in one plane, and what is decoded where no codes are.
+
+    The aggregate posterior is q(z|x) of a random image x (a code itself, of a deterministic encoder). The plane is
+    that in which all draws vary most; which prior draws lie in holes is found in all dimensions, see
+    `metrics.latents.holes`.
+
+    Args:
+        pipeline: One whose `measures` have "latents".
+        images: (images, channels, height, width) in [0, 1], or points.
+        generator: Of the draws.
+        shown: How many prior draws are decoded, of those that lie farthest from codes and of the others.
+
+    Raises:
+        UserError: The pipeline has no encoder or no prior over its codes, or there are too few codes.
+    """
+    if "latents" not in pipeline.measures:
+        raise UserError(f"a {type(pipeline).__name__} has no encoder with a prior over its codes, and so no holes")
+    of_pipeline: Any = pipeline
+    if "posteriors" in pipeline.measures:
+        mean, log_std = (each.cpu() for each in of_pipeline.posterior(images))
+        codes = mean + torch.exp(log_std) * torch.randn(mean.shape, generator=generator)
+    else:
+        codes = of_pipeline.encode(images).cpu()
+    prior = of_pipeline.prior_latents(len(codes), generator, None).cpu()
+    in_hole = holes(codes, prior)
+    kinds = torch.cat([torch.zeros(len(codes)), 1 + in_hole.float()]).long()
+    points = project(torch.cat([codes, prior]).float(), "pca")
+    share = f"{in_hole.float().mean():.1%}"
+    pictures = {f"0: codes, 1: prior draws, 2: those in holes ({share})": scatter(points, kinds)}
+    if len(pipeline.sample_shape) == 3:
+        far = torch.cdist(prior.double(), codes.double()).amin(1).argsort(descending=True)
+        parts = {"decoded in holes, the farthest first": far[in_hole[far]], "decoded near codes": far[~in_hole[far]]}
+        for name, places in parts.items():
+            if len(places):
+                decoded = pipeline.finish(of_pipeline.network_decode(prior[places[:shown]].to(codes)), "pt", False)[0]
+                pictures[name] = image_grid(decoded, columns=shown)
     return stack_pictures(pictures)

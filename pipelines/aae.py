@@ -43,6 +43,10 @@ class AAEPipeline(EncodingPipeline):
         check_fit(self, encoder, decoder)
         check_prior(prior, self.latent_dim, num_components)
 
+    @property
+    def has_normal_prior(self) -> bool:
+        return bool(self.config.prior == "gaussian")
+
     def prior_latents(self, batch_size: int, generator: Generators, latents: Tensor | None) -> Tensor:
         normal = super().prior_latents(batch_size, generator, latents)
         if latents is not None:

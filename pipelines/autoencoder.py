@@ -13,9 +13,10 @@ from .anomaly import ReconstructingPipeline
 from .base import GenerativePipelineOutput
 from .chunks import in_chunks
 from .images import to_network
+from .manifold import ManifoldPipeline
 
 
-class AutoencoderPipeline(ReconstructingPipeline):
+class AutoencoderPipeline(ManifoldPipeline, ReconstructingPipeline):
     """Codes, reconstructions and anomaly scores of an autoencoder. It has no prior, hence no sampling.
 
     Args:
@@ -33,6 +34,18 @@ class AutoencoderPipeline(ReconstructingPipeline):
         super().__init__()
         self.register_modules(autoencoder=autoencoder)
         self.register_to_config(value_scale=value_scale)
+
+    @property
+    def has_normal_prior(self) -> bool:
+        return False
+
+    @property
+    def latent_dim(self) -> int:
+        dim: int = self.autoencoder.config.latent_dim
+        return dim
+
+    def network_decode(self, latents: Tensor) -> Tensor:
+        return self.autoencoder.decode(latents)
 
     def network_reconstruct(self, sample: Tensor) -> Tensor:
         return self.autoencoder.decode(self.autoencoder.encode(sample))

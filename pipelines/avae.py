@@ -22,8 +22,8 @@ class AVAEPipeline(EncodingPipeline):
 
     The code z says what an image is like as far as the VAE knows, xi holds the detail that it does not: the generator
     makes sharp images of both, the decoder the VAE's blurry mean of z alone. Every method that makes images takes
-    `network="generator"` (default) or `"decoder"`; xi goes with the generator only. Anomalies are scored by the
-    decoder, which leaves nothing to chance.
+    `network="generator"` (default) or `"decoder"`; xi goes with the generator only. Anomalies are scored, and the
+    manifold is shown, by the decoder, which leaves nothing to chance.
 
     Args:
         encoder: x -> mu(x), with one log sigma for all images (`shared_log_std=True`).

@@ -14,9 +14,10 @@ from .anomaly import ReconstructingPipeline
 from .base import GenerativePipelineOutput, Generators, Task
 from .chunks import in_chunks
 from .latents import interpolate_latents
+from .manifold import ManifoldPipeline
 
 
-class EncodingPipeline(ReconstructingPipeline):
+class EncodingPipeline(ManifoldPipeline, ReconstructingPipeline):
     """Samples, codes, reconstructions, paths and anomaly scores, in terms of four hooks.
 
     `latent_dim`, `network_posterior` and `network_decode` are by default those of components called `encoder` and

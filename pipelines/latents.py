@@ -95,16 +95,29 @@ def interpolate_latents(start: Tensor, end: Tensor, num_steps: int, mode: str) -
     return direction * ((1 - t) * length_start + t * length_end)
 
 
-def gaussian_grid(num_rows: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Grid of 2-D latents at evenly spaced quantiles of N(0, 1) (Kingma & Welling 2013, appendix A).
+def percentile_grid(num_rows: int, dimensions: tuple[int, int], latent_dim: int, codes: Tensor | None) -> Tensor:
+    """Latents of which two dimensions lie on a grid of evenly spaced quantiles (Kingma & Welling 2013, appendix A).
+
+    Args:
+        num_rows: Quantiles (k + 1/2) / num_rows of each of the two dimensions.
+        dimensions: The one that grows to the right, and the one that grows upwards.
+        latent_dim: How many there are.
+        codes: (examples, latent_dim), whose quantiles they are; the other dimensions are at their medians. None for
+            those of N(0, 1), with the other dimensions at 0.
 
     Returns:
-        (num_rows^2, 2); the first coordinate grows to the right, the second upwards, rows listed from the top.
+        (num_rows^2, latent_dim), float64 on the CPU, rows listed from the top.
     """
     quantiles = (torch.arange(num_rows, dtype=torch.float64) + 0.5) / num_rows
-    values = torch.special.ndtri(quantiles)
-    rows, columns = torch.meshgrid(values.flip(0), values, indexing="ij")
-    return torch.stack([columns.flatten(), rows.flatten()], 1).to(device, dtype)
+    if codes is None:
+        middle, values = torch.zeros(latent_dim, dtype=torch.float64), torch.special.ndtri(quantiles).expand(2, -1)
+    else:
+        codes = codes.double().cpu()
+        middle, values = codes.quantile(0.5, dim=0), codes[:, list(dimensions)].quantile(quantiles, dim=0).T
+    rows, columns = torch.meshgrid(values[1].flip(0), values[0], indexing="ij")
+    grid = middle.repeat(num_rows**2, 1)
+    grid[:, dimensions[0]], grid[:, dimensions[1]] = columns.flatten(), rows.flatten()
+    return grid
 
 
 def truncate_normal(latents: Tensor, threshold: float) -> Tensor:

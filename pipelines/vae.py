@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hf_genmodels.errors import UserError
 from hf_genmodels.losses.likelihood import (
     gaussian_nll,
     importance_weighted_log_likelihood,
@@ -15,9 +14,7 @@ from hf_genmodels.losses.likelihood import (
 )
 from hf_genmodels.roles import VAENetwork
 
-from .base import GenerativePipelineOutput
 from .encoding import EncodingPipeline
-from .latents import gaussian_grid
 from .offloading import weights_of
 
 
@@ -79,17 +76,3 @@ class VAEPipeline(EncodingPipeline):
                 log_posterior = -gaussian_nll(latents, mean, log_std)
                 log_weights.append(log_likelihood + standard_normal_log_density(latents) - log_posterior)
         return importance_weighted_log_likelihood(torch.stack(log_weights))
-
-    @torch.no_grad()
-    def manifold(self, num_rows: int = 20, output_type: str | None = None) -> GenerativePipelineOutput:
-        """Decode a grid of evenly spaced quantiles of the prior, for a 2-D latent (Kingma & Welling 2013, fig. 4).
-
-        Returns:
-            num_rows^2 images, row by row from the top left.
-
-        Raises:
-            UserError: The latent is not 2-D, or `num_rows` below 1.
-        """
-        if self.vae.config.latent_dim != 2:
-            raise UserError(f"manifold needs a 2-D latent, this model's has {self.vae.config.latent_dim} dimensions")
-        return self.decode(gaussian_grid(num_rows, self._execution_device, self.vae.dtype), output_type)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from hf_genmodels import VAE, DCGANGenerator, GANPipeline, VAEPipeline
 from hf_genmodels.cli import main
-from hf_genmodels.inspection import codes_of, nearest, nearest_training_images, project
+from hf_genmodels.inspection import codes_of, nearest, nearest_training_images, picture_of_holes, project
 from hf_genmodels.metrics.extractors import Extracted, Extractor
 from tests.testing_utils.refusals import refused
 
@@ -74,10 +74,10 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_the_command_writes_pictures_and_the_card(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["inspect", str(model), "--dataset_name", "builtin:digits", "--nearest", "3", "--codes", "pca"]
-    assert main([*words, "--num_codes", "40"]) == 0
+    assert main([*words, "--num_codes", "40", "--holes"]) == 0
     said = capsys.readouterr().out
     assert "nearest training image, samples, pixels: mean distance" in said
-    for name in ("nearest_training_images", "codes"):
+    for name in ("nearest_training_images", "codes", "codes_and_prior"):
         assert Image.open(model / "samples" / f"{name}-0.png").width > 100
         assert f"samples/{name}-0.png" in (model / "README.md").read_text()
     assert "nearest training image, held-out images, pixels" in (model / "README.md").read_text()
@@ -100,6 +100,8 @@ def test_what_cannot_be_shown(model: Path, words: list[str], match: str, capsys:
 def test_codes_need_an_encoder_and_a_plane(gan: GANPipeline) -> None:
     with refused("a GANPipeline has no encoder"):
         codes_of(gan, [])
+    with refused("a GANPipeline has no encoder with a prior over its codes"):
+        picture_of_holes(gan, draw(9, 1), torch.Generator())
     with refused("no plane to show them in"):
         project(draw(9, 1), "pca")
     with refused("t-SNE of 5001 codes takes too long"):

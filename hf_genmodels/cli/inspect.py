@@ -38,11 +38,14 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--codes", nargs="+", choices=["pca", "tsne"], help="show the codes of held-out images, projected to the plane"
     )
+    command.add_argument(
+        "--holes", action="store_true", help="show draws of the prior beside codes of held-out images, by PCA"
+    )
     add_options(command, OPTIONS)
     command.add_argument("--train_split", default="train", help="what was learnt from (default: %(default)s)")
     command.add_argument("--split", help="held-out images (default: test, or train where there is no other)")
     command.add_argument("--extractor", help="--nearest: look in its features, too, as for `evaluate`")
-    command.add_argument("--num_codes", type=int, default=2000, help="--codes: images (default: %(default)s)")
+    command.add_argument("--num_codes", type=int, default=2000, help="--codes, --holes: images (default: %(default)s)")
     command.add_argument("--seed", type=int, default=0, help="of the samples and of t-SNE (default: %(default)s)")
     command.add_argument(
         "--output_dir", help="where the pictures go (default: MODEL, if it is a folder, with its card)"
@@ -51,7 +54,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
 
 
 def inspect(args: argparse.Namespace) -> None:
-    """`inspect MODEL`: pictures of the nearest training images, and of the codes.
+    """`inspect MODEL`: pictures of the nearest training images, of the codes, and of holes among them.
 
     They go into `samples/` of --output_dir, by default of the model's folder, whose card then shows them.
     """
@@ -61,8 +64,8 @@ def inspect(args: argparse.Namespace) -> None:
     from ..hub import write_card
     from ..metrics.record import read_metrics, write_evaluation
 
-    if args.nearest is None and args.codes is None:
-        raise UserError("say what to look at: --nearest 12, --codes pca tsne, or both")
+    if args.nearest is None and args.codes is None and not args.holes:
+        raise UserError("say what to look at: --nearest 12, --codes pca tsne, --holes, or several of them")
     for name, least in (("nearest", 1), ("num_codes", 4)):
         if getattr(args, name) is not None and getattr(args, name) < least:
             raise UserError(f"--{name} must be at least {least}, got {getattr(args, name)}")
@@ -83,6 +86,8 @@ def inspect(args: argparse.Namespace) -> None:
         pictures["nearest_training_images"], figures = _nearest(args, pipeline, data)
     if args.codes is not None:
         pictures["codes"] = _codes(args, pipeline, data)
+    if args.holes:
+        pictures["codes_and_prior"] = _holes(args, pipeline, data)
     (target / "samples").mkdir(parents=True, exist_ok=True)
     for name, picture in pictures.items():
         path = target / "samples" / f"{name}-{step}.png"
@@ -144,3 +149,16 @@ def _codes(args: argparse.Namespace, pipeline: GenerativePipeline, data: DataArg
     codes, labels = codes_of(pipeline, itertools.islice(batches, -(-args.num_codes // BATCH)))
     labels = None if labels is None else labels[: args.num_codes]
     return picture_of_codes(codes[: args.num_codes], labels, args.codes)
+
+
+def _holes(args: argparse.Namespace, pipeline: GenerativePipeline, data: DataArguments) -> Image.Image:
+    import torch
+
+    from ..data import evaluation_batches
+    from ..data.loading import load_chosen_split
+    from ..inspection import picture_of_holes
+
+    _, dataset = load_chosen_split(data, args.split)
+    image = next(evaluation_batches(dataset, batch_size=args.num_codes))["image"]
+    images = (image + 1) / 2 if image.ndim == 4 else image
+    return picture_of_holes(pipeline, images, torch.Generator().manual_seed(args.seed))

@@ -174,8 +174,12 @@ def _mean_likelihood(request: Request, metric: str, real: Collected, made: Colle
 def _describe_latents(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:
     pipeline: Any = request.pipeline
     codes, settings, generator = torch.cat(real.scores["code"]), {"num_samples": real.count}, request.generator()
-    yield Figure("active units", latents.active_units(codes), {**settings, "threshold": latents.ACTIVE})
     priors = [pipeline.prior_latents(len(codes), generator, None).double().cpu() for _ in range(2)]
+
+    def share(codes: Tensor) -> float:
+        return latents.holes(codes, priors[0]).double().mean().item()
+
+    yield Figure("active units", latents.active_units(codes), {**settings, "threshold": latents.ACTIVE})
     if "log_std" in real.scores:
         log_std = torch.cat(real.scores["log_std"])
         yield Figure("KL", kl_standard_normal(codes, log_std).double().sum(1).mean().item(), settings)
@@ -183,8 +187,8 @@ def _describe_latents(request: Request, metric: str, real: Collected, made: Coll
         yield Figure("KL of the codes' Gaussian to the prior", gaussian, settings)
         codes = codes + torch.exp(log_std) * torch.randn(codes.shape, generator=generator, dtype=codes.dtype)
     settings = {**settings, "k": latents.NEIGHBOUR}
-    yield Figure("prior draws in holes", latents.share_in_holes(codes, priors[0]), settings)
-    yield Figure("prior draws in holes, codes from the prior", latents.share_in_holes(priors[1], priors[0]), settings)
+    yield Figure("prior draws in holes", share(codes), settings)
+    yield Figure("prior draws in holes, codes from the prior", share(priors[1]), settings)
 
 
 def _sum_up_posteriors(request: Request, metric: str, real: Collected, made: Collected) -> Iterator[Figure]:

@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 
 from ..errors import UserError
-from .distribution import check_features, precision_recall
+from .distribution import check_features
 
 ACTIVE = 0.01
 BINS = 20
 NEIGHBOUR = 3
+ROWS = 1024  # whose distances are in memory at a time
 
 
 class InformationGap(NamedTuple):
@@ -53,18 +54,30 @@ def aggregate_gaussian_kl(mean: Tensor, log_std: Tensor) -> float:
     return 0.5 * (trace - len(centre) - torch.linalg.slogdet(covariance).logabsdet).item()
 
 
-def share_in_holes(codes: Tensor, prior: Tensor) -> float:
-    """Share of draws of the prior that lie where no codes are: one minus precision with the codes as the data.
+def holes(codes: Tensor, prior: Tensor) -> Tensor:
+    """Which draws of the prior lie where no codes are.
 
     A draw is near codes if it lies in the ball around one of them that reaches to its third nearest neighbour among
-    the codes (Kynkaanniemi et al. 2019, arXiv 1904.06991). Of draws from one distribution a share lies outside, too,
-    the larger the more dimensions there are.
+    the codes: the share of those that do is the precision of Kynkaanniemi et al. 2019 (arXiv 1904.06991) with the
+    codes as the data. Of draws from one distribution some lie outside, too, the more the more dimensions there are.
 
     Args:
         codes: Draws from the aggregate posterior, (examples, latent_dim).
         prior: Draws from the prior, (draws, latent_dim).
+
+    Returns:
+        (draws,) bool.
+
+    Raises:
+        UserError: There are no more than three codes, or numbers that are not finite.
     """
-    return 1 - precision_recall(codes, prior, k=NEIGHBOUR).precision
+    check_features(codes, "codes", smallest=NEIGHBOUR + 1)
+    check_features(prior, "prior", smallest=1)
+    codes, prior = codes.double(), prior.double()
+    # a code is its own nearest
+    radii = [torch.cdist(rows, codes).kthvalue(NEIGHBOUR + 1, dim=1).values for rows in codes.split(ROWS)]
+    near = [(torch.cdist(rows, codes) <= torch.cat(radii)).any(1) for rows in prior.split(ROWS)]
+    return ~torch.cat(near)
 
 
 def mutual_information_gap(codes: Tensor, factors: Tensor, num_bins: int = BINS) -> InformationGap:

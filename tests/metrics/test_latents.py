@@ -9,11 +9,12 @@ import torch
 from sklearn.metrics import mutual_info_score
 from torch.distributions import MultivariateNormal, kl_divergence
 
+from hf_genmodels.metrics.distribution import precision_recall
 from hf_genmodels.metrics.latents import (
     active_units,
     aggregate_gaussian_kl,
+    holes,
     mutual_information_gap,
-    share_in_holes,
 )
 from tests.testing_utils.refusals import refused
 
@@ -42,9 +43,11 @@ def test_gaussian_of_the_aggregate_posterior(generator: torch.Generator) -> None
 def test_holes_are_where_no_codes_are(generator: torch.Generator) -> None:
     prior, codes = torch.randn(2, 2000, 2, generator=generator).unbind()
     right = codes[codes[:, 0] > 0]
-    assert share_in_holes(right, prior) == pytest.approx(0.5, abs=0.05)
-    assert share_in_holes(codes, prior) < 0.06
-    assert share_in_holes(codes + 50, prior) == 1
+    assert holes(right, prior).float().mean().item() == pytest.approx(0.5, abs=0.05)
+    assert holes(codes, prior).float().mean() < 0.06
+    assert holes(codes + 50, prior).all()
+    share = holes(right, prior[:1500]).double().mean().item()
+    assert share == pytest.approx(1 - precision_recall(right, prior[:1500]).precision)
 
 
 def test_gap_of_codes_that_know_a_factor_each_in_part() -> None:

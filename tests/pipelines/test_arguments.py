@@ -48,6 +48,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
         ("plus", "minus"), (3, "zeros", [3], [None], torch.zeros(1, 2), [torch.zeros(1, 99)], [HOLLOW[1]])
     ),
     "mask": MASKS,
+    "dimensions": (3, "zero", [0], [0, 0], [0, 99], [0.5, 1], [0, 1, 0], [[0], [1]]),
     "operator": (None, 3, "inpainting", abs),
     "class_labels": LABELS,
     "timesteps": LABELS,

@@ -132,21 +132,6 @@ def test_log_likelihood_of_discrete_data_is_a_sum_over_the_latent(likelihood):
     assert estimate.tolist() == pytest.approx([exact], abs=0.02)
 
 
-def test_manifold_is_the_grid_of_normal_quantiles(pipeline):
-    grid = pipeline.manifold(num_rows=3, output_type="pt").images
-    left, middle, right = norm.ppf([1 / 6, 1 / 2, 5 / 6])
-    rows = [(x, y) for y in (right, middle, left) for x in (left, middle, right)]
-    expected = pipeline.decode(torch.tensor(rows).float(), output_type="pt").images
-    torch.testing.assert_close(grid, expected)
-    assert len(pipeline.manifold(num_rows=2).images) == 4
-
-
-def test_manifold_of_another_latent_is_an_error():
-    pipe = VAEPipeline(VAE(sample_size=8, latent_dim=3, block_out_channels=(4,)))
-    with pytest.raises(UserError, match="manifold needs a 2-D latent, this model's has 3 dimensions"):
-        pipe.manifold()
-
-
 def test_progress_bar_can_be_silenced(images, capsys):
     pipe = VAEPipeline(tiny_pipeline("VAEPipeline").vae)
     pipe.log_likelihood(images, num_samples=3)
