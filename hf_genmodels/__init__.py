@@ -50,6 +50,8 @@ _PUBLIC = {
     "StationaryTexture": "hf_genmodels.models.texture",
     "UNetTranslator": "hf_genmodels.models.unet_translator",
     "VAE": "hf_genmodels.models.vae",
+    "VAEDecoder": "hf_genmodels.models.vae_parts",
+    "VAEEncoder": "hf_genmodels.models.vae_parts",
     # pipelines
     "AAEPipeline": "hf_genmodels.pipelines.aae",
     "AVAEPipeline": "hf_genmodels.pipelines.avae",
@@ -159,6 +161,7 @@ if TYPE_CHECKING:
     from .models.texture import StationaryTexture
     from .models.unet_translator import UNetTranslator
     from .models.vae import VAE
+    from .models.vae_parts import VAEDecoder, VAEEncoder
     from .objectives.aae import AAEObjective
     from .objectives.autoencoder import AutoencoderObjective
     from .objectives.avae import AVAEObjective

@@ -59,7 +59,8 @@ class EncoderOutput(BaseOutput):
 
     Args:
         mean (`torch.Tensor` of shape `(batch, latent_dim)`): mu(x).
-        log_std (`torch.Tensor` of shape `(latent_dim,)`, *optional*): log sigma, one for all samples.
+        log_std (`torch.Tensor` of shape `(latent_dim,)` or `(batch, latent_dim)`, *optional*): log sigma, one for all
+            samples or one for each.
     """
 
     mean: Tensor

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..checks import check_minimums, check_positive
+from ..checks import check_minimums, check_positive, check_unused
 from ..choices import DiscriminatorNorm, LatentLoss
 from ..data.spec import DataSpec
+from ..errors import UserError
 from .architectures import (
     DISCRIMINATOR_NORM,
     DISCRIMINATORS,
@@ -20,10 +21,14 @@ from .architectures import (
     saved_generator_options,
     saved_norm,
 )
-from .base import Family, adopt_saved_options, load_networks
+from .base import Family, adopt_saved_options, check_shape, load_networks
+from .denoisers import load_vae
 
 if TYPE_CHECKING:
     from ..objectives.avae import AVAEObjective
+
+
+OF_VAE = "VAEEncoder", "VAEDecoder"  # the networks of a trained VAE
 
 
 @dataclass
@@ -45,6 +50,10 @@ class AVAEArguments(GeneratorArguments):
     log_std_learning_rate: float | None = field(
         default=None, metadata={"help": "Of log sigma; --learning_rate by default."}
     )
+    vae_model_name_or_path: str | None = field(
+        default=None,
+        metadata={"help": "Trained VAE (folder or Hub id) whose encoder and decoder stay as they are."},
+    )
 
 
 # building and reloading ----------------------------------------------------------------------------------------------
@@ -54,10 +63,11 @@ def build(args: AVAEArguments, data: DataSpec) -> "AVAEObjective":
     """The objective with new networks; see `Family.build`."""
     check_architecture(args, data)
     check_weights(args)
+    vae = trained_vae(args, data)
     xi_dim = args.latent_dim if args.xi_dim is None else args.xi_dim
     networks = {
-        "encoder": build_encoder(args, data, shared_log_std=True),
-        "decoder": build_generator(args, data, args.latent_dim),
+        "encoder": vae[0] if vae else build_encoder(args, data, shared_log_std=True),
+        "decoder": vae[1] if vae else build_generator(args, data, args.latent_dim),
         "generator": build_generator(args, data, args.latent_dim + xi_dim),
         "discriminator": build_discriminator(args, data),
     }
@@ -68,7 +78,14 @@ def reload(folder: Path, args: AVAEArguments, data: DataSpec) -> "AVAEObjective"
     """The objective around saved networks; see `Family.reload`."""
     check_positive(args, "discriminator_learning_rate")
     check_weights(args)
-    allowed = {"encoder": ENCODERS, "decoder": GENERATORS, "generator": GENERATORS, "discriminator": DISCRIMINATORS}
+    if args.vae_model_name_or_path is not None:
+        raise UserError("--vae_model_name_or_path cannot be changed with --pretrained_model_name_or_path")
+    allowed = {
+        "encoder": (*ENCODERS, OF_VAE[0]),
+        "decoder": (*GENERATORS, OF_VAE[1]),
+        "generator": GENERATORS,
+        "discriminator": DISCRIMINATORS,
+    }
     networks = load_networks(folder, data, allowed)
     adopt_saved_options(args, saved_options(networks))
     return objective(args, networks, data)
@@ -86,7 +103,27 @@ def objective(args: AVAEArguments, networks: dict[str, Any], data: DataSpec) -> 
         beta=args.beta,
         log_std_learning_rate=args.log_std_learning_rate,
         discriminator_learning_rate=args.discriminator_learning_rate,
+        frozen_vae=type(networks["encoder"]).__name__ == OF_VAE[0],
     )
+
+
+def trained_vae(args: AVAEArguments, data: DataSpec) -> tuple[Any, ...]:
+    """Encoder and decoder of the VAE that `--vae_model_name_or_path` names, whose latents' dimension `args` take over.
+
+    Raises:
+        UserError: There is none, it takes other samples, or options are given that are its own.
+    """
+    if args.vae_model_name_or_path is None:
+        return ()
+    from ..models.vae_parts import split_vae
+
+    check_unused(args, "with --vae_model_name_or_path", "beta", "log_std_learning_rate")
+    vae = load_vae(args.vae_model_name_or_path)
+    check_shape(vae, data)
+    if args.latent_dim not in (AVAEArguments.latent_dim, vae.config.latent_dim):
+        raise UserError(f"--latent_dim is the VAE's, {vae.config.latent_dim}; leave it out")
+    args.latent_dim = vae.config.latent_dim
+    return split_vae(vae)
 
 
 def check_weights(args: AVAEArguments) -> None:

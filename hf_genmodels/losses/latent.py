@@ -29,14 +29,15 @@ def latent_loss(kind: str, latents: Tensor, means: Tensor, log_std: Tensor) -> T
         kind: One of `LATENT_LOSSES`.
         latents: z, (batch, latent_dim), standard normal.
         means: mu(G(z, xi)), (batch, latent_dim).
-        log_std: log sigma, (latent_dim,); carries no gradient here.
+        log_std: log sigma, (latent_dim,), or (batch, latent_dim) of an encoder that says it for each fake; carries no
+            gradient here.
 
     Returns:
         Scalar, float32.
     """
     latents, means, log_std = latents.float(), means.float(), log_std.detach().float()
     if kind == "softmax":
-        weights = torch.softmax(-2 * log_std, dim=0)
+        weights = torch.softmax(-2 * log_std, dim=-1)
         return 0.5 * CODE_BATCH_SIZE * sum_per_sample(weights * (latents - means).square()).mean()
     if kind == "nll_b":
         latents = (1 - torch.exp(2 * log_std)).clamp(min=0).sqrt() * latents

@@ -35,13 +35,17 @@ class AVAEObjective(Objective):
     weights from the start the generator finds patterns that please E, and the critic wins), which
     `latent_warmup_steps=0` undoes. Training further from a saved model begins with the warm-up again.
 
+    With `frozen_vae` encoder and decoder are those of a trained VAE and stay as they are: generator and critic alone
+    learn, decoupled from it as the thesis proposes (section 3.5). Sigma may then depend on the image: L_Z takes that
+    of each fake.
+
     Log sigma moves by at most a learning rate a step: a short run ends with sigma near 1, hence with blurrier
     reconstructions and a weaker latent loss. `log_std_learning_rate` gives it a rate of its own.
     """
 
     pipeline_class = AVAEPipeline
     ema = ("encoder", "decoder", "generator")
-    phases = (
+    phases: tuple[Phase, ...] = (
         Phase("critic", trains=("discriminator",)),
         Phase("generator", trains=("generator",), reuse_batch=True),
         Phase("vae", trains=("encoder", "decoder"), reuse_batch=True),
@@ -108,6 +112,7 @@ class AVAEObjective(Objective):
         beta: float = 1.0,
         log_std_learning_rate: float | None = None,
         discriminator_learning_rate: float | None = None,
+        frozen_vae: bool = False,
     ) -> None:
         """Put the parts together.
 
@@ -122,6 +127,7 @@ class AVAEObjective(Objective):
             beta: Weight of the KL term.
             log_std_learning_rate: Of log sigma, the encoder's parameter `log_std`; the loop's by default.
             discriminator_learning_rate: Of the critic; the loop's by default.
+            frozen_vae: Leave encoder and decoder as they are.
 
         Raises:
             UserError: The encoder has no parameter `log_std` to give a learning rate to.
@@ -129,6 +135,8 @@ class AVAEObjective(Objective):
         networks = {"encoder": encoder, "decoder": decoder, "generator": generator, "discriminator": discriminator}
         super().__init__(networks, data)
         self.learning_rates["discriminator"] = discriminator_learning_rate
+        if frozen_vae:
+            self.frozen, self.phases = ("encoder", "decoder"), self.phases[:2]
         self.log_std_learning_rate = log_std_learning_rate
         if log_std_learning_rate is not None and "log_std" not in dict(encoder.named_parameters()):
             raise UserError("log_std_learning_rate is that of a parameter log_std, which the encoder does not have")

@@ -9,8 +9,10 @@ import re
 import pytest
 import torch
 
+from hf_genmodels import VAE, AutoPipeline, VAEPipeline
 from hf_genmodels.families.avae import AVAEArguments, build, reload
 from hf_genmodels.objectives.avae import AVAEObjective
+from hf_genmodels.training.entry import train_family
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -26,6 +28,7 @@ from tests.testing_utils.adversarial_objectives import (
 )
 from tests.testing_utils.objectives import IMAGES, VECTORS, make_batch, seeded_noise
 from tests.testing_utils.refusals import refused
+from tests.testing_utils.training import assert_same_run, interrupted
 
 CASES = [
     (VECTORS, MLP),
@@ -299,3 +302,71 @@ def test_saved_networks_that_do_not_fit(tmp_path):
 def test_refused_options(data, options, message):
     with refused(re.escape(message)):
         build(AVAEArguments(**options), data)
+
+
+# of a trained VAE ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def trained_vae(tmp_path):
+    torch.manual_seed(0)
+    vae = VAE(1, 8, latent_dim=3, block_out_channels=(4,), likelihood="bernoulli").eval()
+    VAEPipeline(vae, value_scale=16.0).save_pretrained(tmp_path / "vae")
+    return tmp_path / "vae", vae
+
+
+OF_TRAINED = {"architecture": "mlp", "hidden_dims": [6], "xi_dim": 2}
+
+
+@pytest.mark.parametrize("kind", ["nll_a", "nll_b", "softmax"])
+def test_a_trained_vae_gives_each_fake_its_sigma_and_learns_nothing(trained_vae, kind):
+    folder, vae = trained_vae
+    torch.manual_seed(0)
+    args = AVAEArguments(**OF_TRAINED, vae_model_name_or_path=str(folder), latent_loss=kind)
+    objective, batch = build(args, IMAGES), make_batch(IMAGES)
+    assert args.latent_dim == 3 and objective.frozen == ("encoder", "decoder")
+    assert [phase.name for phase in objective.phases] == ["critic", "generator"]
+    assert not {"encoder", "decoder"} & {name for phase in objective.phases for name in phase.trains}
+    losses = phase_losses(objective, "generator", batch)
+    draws = seeded_noise().normal((5, 5), like=batch["image"])
+    mean, log_std = vae.posterior_parameters(objective.networks["generator"](draws).sample)
+    expected = sum(
+        slow_latent_loss(kind, z[None], mu[None], s) for z, mu, s in zip(draws[:, :3], mean, log_std, strict=True)
+    )
+    assert losses["latent"].item() == pytest.approx(expected.item() / 5, rel=1e-4)
+    assert objective.evaluate(objective.networks, batch, torch.Generator())["kl"].shape == (5,)
+
+
+def test_an_avae_of_a_trained_vae_is_trained_resumed_and_trained_further(trained_vae, tmp_path):
+    folder, _ = trained_vae
+    words = ["--dataset_name", "builtin:digits", "--max_train_samples", "32", "--train_batch_size", "8"]
+    words += ["--architecture", "mlp", "--hidden_dims", "6", "--log_steps", "2", "--max_train_steps", "4"]
+    words += ["--checkpointing_steps", "2", "--vae_model_name_or_path", str(folder)]
+    train_family("avae", [*words, "--output_dir", str(tmp_path / "whole")])
+    resumed = interrupted(tmp_path / "whole", 2, tmp_path / "resumed")
+    train_family("avae", [*words, "--output_dir", str(resumed), "--resume_from_checkpoint", "latest"])
+    assert_same_run(tmp_path / "whole", resumed, 4)
+    pipe, vae = AutoPipeline.from_pretrained(resumed), VAEPipeline.from_pretrained(folder)
+    image = make_batch(IMAGES)["image"]
+    assert torch.equal(pipe.encode(image), vae.encode(image))
+    again = AVAEArguments()
+    objective = reload(resumed, again, IMAGES)
+    assert objective.frozen == ("encoder", "decoder") and (again.latent_dim, again.architecture) == (3, "mlp")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"latent_dim": 7}, "--latent_dim is the VAE's, 3; leave it out"),
+        ({"beta": 2.0}, "--beta has no meaning with --vae_model_name_or_path; leave it out"),
+        ({"log_std_learning_rate": 0.1}, "--log_std_learning_rate has no meaning with --vae_model_name_or_path"),
+    ],
+)
+def test_options_that_are_the_trained_vaes(trained_vae, options, message):
+    folder, _ = trained_vae
+    with refused(re.escape(message)):
+        build(AVAEArguments(**OF_TRAINED | options, vae_model_name_or_path=str(folder)), IMAGES)
+    with refused("takes samples of shape"):
+        build(AVAEArguments(**OF_TRAINED, vae_model_name_or_path=str(folder)), IMAGES_16)
+    with refused("cannot be changed with --pretrained_model_name_or_path"):
+        reload(folder, AVAEArguments(vae_model_name_or_path=str(folder)), IMAGES)
