@@ -66,7 +66,8 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
   reference-toy-gans reference-conditional reference-flow-toy reference-flow-digits reference-glow reference-vae-32 \
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
   reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances \
-  reference-formulations reference-formulations-digits reference-segmentation reference-priors
+  reference-formulations reference-formulations-digits reference-segmentation reference-priors \
+  reference-kl-estimators reference-disentanglement
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -79,6 +80,12 @@ reference-vae: reference-classifier
 	  --log_steps 117 --mixed_precision bf16 --seed 0
 	$(BIN)/hf-genmodels evaluate runs/reference-vae --dataset_name $(FASHION_MNIST) --split test --num_samples 10000 \
 	  --extractor runs/reference-classifier --metrics fid kid precision_recall mse ssim nll --batch_size 500 --seed 0
+
+reference-kl-estimators: $(STAMP)
+	$(BIN)/python benchmarks/reference_kl_estimators.py --output_dir runs/reference-kl-estimators
+
+reference-disentanglement: $(STAMP)
+	$(BIN)/python benchmarks/reference_disentanglement.py --output_dir runs/reference-disentanglement
 
 reference-anomaly: $(STAMP)
 	$(BIN)/python benchmarks/reference_anomaly.py --dataset_name $(FASHION_MNIST) --output_dir runs/reference-anomaly
