@@ -124,8 +124,8 @@ def main() -> None:
                 }
             )
             folders[row].append(folder)
-        text = f"{table(rows)}\n\n{kl_table(rows)}\n"
-        (args.output_dir / "table.md").write_text(text, encoding="utf-8")
+            text = f"{table(rows)}\n\n{kl_table(rows)}\n"
+            (args.output_dir / "table.md").write_text(text, encoding="utf-8")
     pictures = {}
     for row, seeds in rows.items():
         best = max(range(len(seeds)), key=lambda index: seeds[index]["train"]["MIG"])

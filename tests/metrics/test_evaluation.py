@@ -98,7 +98,7 @@ def test_every_metric_says_how_it_was_made(pipeline: VAEPipeline, extractor: str
         "MSE", "PSNR", "SSIM", "Parzen log-likelihood", "Parzen bandwidth", "negative log-likelihood",
         "bits per dimension", "LBP radius 1", "LBP radius 2", "AUROC", "feature distance",
         "active units", "KL", "KL of the codes' Gaussian to the prior", "prior draws in holes",
-        "prior draws in holes, codes from the prior", "KL of dimension 0", "KL of dimension 1",
+        "prior draws in holes, codes from the prior", "KL of dimension 0", "KL of dimension 1", "KL of dimension 2",
     }  # fmt: skip
     for name, result in results.items():
         assert np.isfinite(result["value"]), name
