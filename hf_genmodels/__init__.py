@@ -78,6 +78,7 @@ _PUBLIC = {
     "Pix2PixPipeline": "hf_genmodels.pipelines.pix2pix",
     "PixelwisePipeline": "hf_genmodels.pipelines.pixelwise",
     "PolarimetricPipeline": "hf_genmodels.pipelines.polarimetric",
+    "PosteriorPipeline": "hf_genmodels.pipelines.encoding",
     "ScorePipeline": "hf_genmodels.pipelines.score",
     "TexturePipeline": "hf_genmodels.pipelines.texture",
     "VAEGANPipeline": "hf_genmodels.pipelines.vaegan",
@@ -198,7 +199,7 @@ if TYPE_CHECKING:
     from .pipelines.cyclegan import CycleGANPipeline
     from .pipelines.ddpm import DDPMPipeline
     from .pipelines.edm import EDMPipeline
-    from .pipelines.encoding import EncodingPipeline
+    from .pipelines.encoding import EncodingPipeline, PosteriorPipeline
     from .pipelines.flow import FlowPipeline
     from .pipelines.flow_matching import FlowMatchingPipeline
     from .pipelines.gan import GANPipeline

@@ -12,12 +12,12 @@ from hf_genmodels.roles import Encoder, Generator
 
 from .base import GenerativePipelineOutput, Generators
 from .chunks import in_chunks
-from .encoding import EncodingPipeline, check_fit
+from .encoding import PosteriorPipeline, check_fit
 
 NETWORKS = ("generator", "decoder")
 
 
-class AVAEPipeline(EncodingPipeline):
+class AVAEPipeline(PosteriorPipeline):
     """Samples, codes, reconstructions and anomalies of an AVAE (Plumerault et al. 2020, arXiv 2012.11551; thesis).
 
     The code z says what an image is like as far as the VAE knows, xi holds the detail that it does not: the generator
@@ -35,7 +35,6 @@ class AVAEPipeline(EncodingPipeline):
         UserError: The networks' latents or samples differ, or the encoder has no log sigma.
     """
 
-    measures = EncodingPipeline.measures | {"posteriors"}
     sampling_options = frozenset({"network"})
     random_reconstructions = True
     model_cpu_offload_seq = "encoder->decoder->generator"

@@ -72,7 +72,7 @@ class GenerativePipeline(StoredPipeline):
             "label_maps", to compare with theirs, as `LabelMapPipeline`;
             or `(values, mask, generator=, output_type="pt")` "completions", as `PixelwisePipelineOutput`. Methods
             give "reconstructions", `reconstruct(images, output_type="pt")`; "codes", `encode(images)`, and with
-            `prior_latents` "latents"; "posteriors", `posterior(images)` as `EncodingPipeline` has it; "likelihood",
+            `prior_latents` "latents"; "posteriors", `posterior(images)` as `PosteriorPipeline` has it; "likelihood",
             `log_likelihood(images, generator=)`; "anomalies", as `AnomalyPipeline` has them; and "violations" of
             translations, `violations(images)` as in `PolarimetricPipeline`.
         tasks: What `hf-genmodels apply` can do to images with it, the first by default: "translate", a call

@@ -117,21 +117,6 @@ class EncodingPipeline(ManifoldPipeline, ReconstructingPipeline):
         mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
         return self.posterior_draw(mean, log_std, generator) if sample else mean
 
-    @torch.no_grad()
-    def posterior(self, images: Any) -> tuple[Tensor, Tensor]:
-        """Mean and log standard deviation of q(z|x) of each image, (batch, latent_dim) both.
-
-        Args:
-            images: PIL images, arrays or tensors, see `images.to_network`.
-
-        Raises:
-            UserError: The encoder is deterministic.
-        """
-        mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
-        if log_std is None:
-            raise UserError(f"the encoder of this {type(self).__name__} is deterministic; use encode")
-        return mean, log_std.expand_as(mean)
-
     def posterior_draw(self, mean: Tensor, log_std: Tensor | None, generator: torch.Generator | None) -> Tensor:
         """Draws from N(mean, exp(log_std)^2), (batch, latent_dim), for what `network_posterior` gave.
 
@@ -171,6 +156,23 @@ class EncodingPipeline(ManifoldPipeline, ReconstructingPipeline):
         if len(start) != 1 or len(end) != 1:
             raise UserError(f"interpolate goes from one image to one image, got {len(start)} and {len(end)}")
         return interpolate_latents(start[0], end[0], num_steps, mode)
+
+
+class PosteriorPipeline(EncodingPipeline):
+    """One whose encoder gives a distribution q(z|x) rather than a code."""
+
+    measures = EncodingPipeline.measures | {"posteriors"}
+
+    @torch.no_grad()
+    def posterior(self, images: Any) -> tuple[Tensor, Tensor]:
+        """Mean and log standard deviation of q(z|x) of each image, (batch, latent_dim) both.
+
+        Args:
+            images: PIL images, arrays or tensors, see `images.to_network`.
+        """
+        mean, log_std = self.network_posterior(self.prepare_images(images, self.dtype))
+        assert log_std is not None  # `check_fit`
+        return mean, log_std.expand_as(mean)
 
 
 def check_fit(

@@ -14,11 +14,11 @@ from hf_genmodels.losses.likelihood import (
 )
 from hf_genmodels.roles import VAENetwork
 
-from .encoding import EncodingPipeline
+from .encoding import PosteriorPipeline
 from .offloading import weights_of
 
 
-class VAEPipeline(EncodingPipeline):
+class VAEPipeline(PosteriorPipeline):
     """Samples, codes, reconstructions, likelihoods and anomaly scores of a VAE.
 
     Args:
@@ -26,7 +26,7 @@ class VAEPipeline(EncodingPipeline):
         value_scale: What 1 stands for in the data: 255 for 8-bit images, 65535 for 16-bit ones.
     """
 
-    measures = EncodingPipeline.measures | {"likelihood", "posteriors"}
+    measures = PosteriorPipeline.measures | {"likelihood"}
     scores = ("log_likelihood", "anomaly_score")
     likelihood_draws = 100
     model_cpu_offload_seq = "vae"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hf_genmodels.roles import Encoder, Generator
 
-from .encoding import EncodingPipeline, check_fit
+from .encoding import PosteriorPipeline, check_fit
 
 
-class VAEGANPipeline(EncodingPipeline):
+class VAEGANPipeline(PosteriorPipeline):
     """Samples, codes, reconstructions and anomaly scores of a VAE/GAN (Larsen et al. 2016, arXiv 1512.09300).
 
     Args:
@@ -19,7 +19,6 @@ class VAEGANPipeline(EncodingPipeline):
         UserError: The networks' latents or samples differ, or the encoder has no log sigma.
     """
 
-    measures = EncodingPipeline.measures | {"posteriors"}
     model_cpu_offload_seq = "encoder->decoder"
 
     def __init__(self, encoder: Encoder, decoder: Generator, value_scale: float = 255.0) -> None:

@@ -35,7 +35,7 @@ def test_a_class_says_what_it_has(name: str) -> None:
     assert "image" in call or "translations" not in kind.measures
     assert ("completions" in kind.measures) == ("mask" in call)
     methods = {"reconstructions": "reconstruct", "likelihood": "log_likelihood", "violations": "violations"}
-    methods["anomalies"] = "anomaly_score"
+    methods |= {"anomalies": "anomaly_score", "posteriors": "posterior"}
     for measure, method in methods.items():
         assert (measure in kind.measures) == hasattr(kind, method), measure
     if kind.measures:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import re
+import shutil
 
 import pytest
 import torch
@@ -344,6 +345,7 @@ def test_an_avae_of_a_trained_vae_is_trained_resumed_and_trained_further(trained
     words += ["--checkpointing_steps", "2", "--vae_model_name_or_path", str(folder)]
     train_family("avae", [*words, "--output_dir", str(tmp_path / "whole")])
     resumed = interrupted(tmp_path / "whole", 2, tmp_path / "resumed")
+    shutil.copytree(tmp_path / "whole" / "frozen", resumed / "frozen")
     train_family("avae", [*words, "--output_dir", str(resumed), "--resume_from_checkpoint", "latest"])
     assert_same_run(tmp_path / "whole", resumed, 4)
     pipe, vae = AutoPipeline.from_pretrained(resumed), VAEPipeline.from_pretrained(folder)
