@@ -19,6 +19,7 @@ from .plots import image_grid, scatter, stack_pictures
 Projection = Literal["pca", "tsne"]
 PROJECTIONS: tuple[str, ...] = get_args(Projection)
 PERPLEXITY = 30
+BATCH = 250
 MOST_CODES = 5000  # of t-SNE, whose time grows faster than their number
 
 
@@ -187,10 +188,11 @@ def picture_of_holes(
         raise UserError(f"a {type(pipeline).__name__} has no encoder with a prior over its codes, and so no holes")
     of_pipeline: Any = pipeline
     if "posteriors" in pipeline.measures:
-        mean, log_std = (each.cpu() for each in of_pipeline.posterior(images))
+        of_parts = [of_pipeline.posterior(part) for part in images.split(BATCH)]
+        mean, log_std = (torch.cat(each).cpu() for each in zip(*of_parts, strict=True))
         codes = mean + torch.exp(log_std) * torch.randn(mean.shape, generator=generator)
     else:
-        codes = of_pipeline.encode(images).cpu()
+        codes = torch.cat([of_pipeline.encode(part) for part in images.split(BATCH)]).cpu()
     prior = of_pipeline.prior_latents(len(codes), generator, None).cpu()
     in_hole = holes(codes, prior)
     kinds = torch.cat([torch.zeros(len(codes)), 1 + in_hole.float()]).long()
