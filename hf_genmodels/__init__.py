@@ -34,6 +34,7 @@ _PUBLIC = {
     "GaussianMixtureModel": "hf_genmodels.models.gaussian_mixture",
     "GaussianModel": "hf_genmodels.models.gaussian",
     "Glow": "hf_genmodels.models.glow",
+    "InfoGANDiscriminator": "hf_genmodels.models.infogan",
     "LensNetwork": "hf_genmodels.models.lens",
     "MLPDiscriminator": "hf_genmodels.models.mlp",
     "MLPEncoder": "hf_genmodels.models.mlp",
@@ -69,6 +70,8 @@ _PUBLIC = {
     "GaussianMixturePipeline": "hf_genmodels.pipelines.gaussian_mixture",
     "GaussianPipeline": "hf_genmodels.pipelines.gaussian",
     "GenerativePipeline": "hf_genmodels.pipelines.base",
+    "InfoGANCodes": "hf_genmodels.pipelines.infogan",
+    "InfoGANPipeline": "hf_genmodels.pipelines.infogan",
     "InverseProblemPipeline": "hf_genmodels.pipelines.inverse_problem",
     "LatentDDPMPipeline": "hf_genmodels.pipelines.latent_ddpm",
     "LabelMapPipeline": "hf_genmodels.pipelines.label_map",
@@ -102,6 +105,7 @@ _PUBLIC = {
     "GANObjective": "hf_genmodels.objectives.gan",
     "GaussianMixtureObjective": "hf_genmodels.objectives.gaussian_mixture",
     "GaussianObjective": "hf_genmodels.objectives.gaussian",
+    "InfoGANObjective": "hf_genmodels.objectives.infogan",
     "Pix2PixObjective": "hf_genmodels.objectives.pix2pix",
     "LabelMapObjective": "hf_genmodels.objectives.label_maps",
     "MomentMatchingObjective": "hf_genmodels.objectives.moment_matching",
@@ -150,6 +154,7 @@ if TYPE_CHECKING:
     from .models.gaussian import GaussianModel
     from .models.gaussian_mixture import GaussianMixtureModel
     from .models.glow import Glow
+    from .models.infogan import InfoGANDiscriminator
     from .models.lens import LensNetwork
     from .models.mlp import MLPDiscriminator, MLPEncoder, MLPGenerator
     from .models.nice import NICE
@@ -179,6 +184,7 @@ if TYPE_CHECKING:
     from .objectives.gan import GANObjective
     from .objectives.gaussian import GaussianObjective
     from .objectives.gaussian_mixture import GaussianMixtureObjective
+    from .objectives.infogan import InfoGANObjective
     from .objectives.label_maps import LabelMapObjective
     from .objectives.moment_matching import MomentMatchingObjective
     from .objectives.pix2pix import Pix2PixObjective
@@ -205,6 +211,7 @@ if TYPE_CHECKING:
     from .pipelines.gan import GANPipeline
     from .pipelines.gaussian import GaussianPipeline
     from .pipelines.gaussian_mixture import GaussianMixturePipeline
+    from .pipelines.infogan import InfoGANCodes, InfoGANPipeline
     from .pipelines.inverse_problem import InverseProblemPipeline
     from .pipelines.label_map import LabelMapPipeline
     from .pipelines.latent_ddpm import LatentDDPMPipeline

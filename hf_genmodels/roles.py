@@ -74,6 +74,10 @@ VAE_ROLE = Role(
     ("in_channels", "sample_size", "latent_dim"),
     ("posterior_parameters", "decoder_parameters", "decode", "negative_log_likelihood", "log_scale"),
 )
+CODING_DISCRIMINATOR = Role(
+    "discriminator that recognises codes, x -> logit, codes",
+    ("in_channels", "sample_size", "num_categories", "num_codes"),
+)
 FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse", "dim"), ("generate",))
 DENOISER = Role("denoising network, x_t, t -> noise", ("in_channels", "sample_size"))
 
@@ -83,5 +87,6 @@ Translator = Annotated[ModelMixin, TRANSLATOR]
 PixelwiseNetwork = Annotated[ModelMixin, PIXELWISE_GENERATOR]
 AutoencoderNetwork = Annotated[ModelMixin, AUTOENCODER]
 VAENetwork = Annotated[ModelMixin, VAE_ROLE]
+CodingDiscriminator = Annotated[ModelMixin, CODING_DISCRIMINATOR]
 FlowNetwork = Annotated[ModelMixin, FLOW]
 Denoiser = Annotated[ModelMixin, DENOISER]

@@ -163,7 +163,7 @@ RANGES = {
     **dict.fromkeys(("eta", "quantile"), Range(0, 1)),
 }
 BY_NAME: dict[str, Check] = {
-    **dict.fromkeys(("latents", "xi", "context"), check_latents),
+    **dict.fromkeys(("latents", "xi", "context", "codes"), check_latents),
     **dict.fromkeys(("plus", "minus"), check_groups),
     **dict.fromkeys(("image", "images", "a", "b", "values", "mask", "measurement", "intensities"), check_images),
     "class_labels": lambda pipeline, name, value: pipeline.class_numbers(value),

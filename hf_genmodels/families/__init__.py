@@ -22,8 +22,8 @@ logger = logging.getLogger(__name__)
 
 GROUP = "hf_genmodels.families"
 OURS = (
-    *("autoencoder", "vae", "gan", "began", "tempered_gan", "avae", "bigan", "vaegan", "aae", "flow", "ddpm"),
-    *("edm", "flow_matching", "score"),
+    *("autoencoder", "vae", "gan", "began", "tempered_gan", "infogan", "avae", "bigan", "vaegan", "aae"),
+    *("flow", "ddpm", "edm", "flow_matching", "score"),
     *("pix2pix", "cyclegan", "polarimetric", "pixelwise", "gaussian", "gaussian_mixture", "texture", "classifier"),
 )
 

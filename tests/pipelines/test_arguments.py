@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 import hf_genmodels
-from hf_genmodels import GenerativePipeline
+from hf_genmodels import GANPipeline, GenerativePipeline
 from hf_genmodels.operators import Inpainting
 from tests.families import TINY
 from tests.testing_utils.offloading import public_methods
@@ -43,7 +43,7 @@ MASKS: tuple[Any, ...] = (None, 3, "mask", [], torch.zeros(8, 8), np.zeros((0, 0
 CALLBACKS = (3, "print", ["latents"])
 WRONG: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("image", "images", "values", "measurement", "intensities"), IMAGES),
-    **dict.fromkeys(("latents", "xi", "context"), LATENTS),
+    **dict.fromkeys(("latents", "xi", "context", "codes"), LATENTS),
     **dict.fromkeys(
         ("plus", "minus"), (3, "zeros", [3], [None], torch.zeros(1, 2), [torch.zeros(1, 99)], [HOLLOW[1]])
     ),
@@ -55,7 +55,9 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "classifier": (3, "folder", [], object()),
     "callback_on_step_end": CALLBACKS,
     "callback_on_step_end_tensor_inputs": (3, "latents", ["no such tensor"], [3], None),
-    "tile_overlap": tuple(value for value in COUNTS if type(value) is not int or value != 0),
+    **dict.fromkeys(
+        ("tile_overlap", "code"), tuple(value for value in COUNTS if type(value) is not int or value != 0)
+    ),
     "quantile": (*NUMBERS, -0.1, 1.5),
 }
 BY_TYPE = {"int": COUNTS, "float": NUMBERS, "bool": FLAGS, "str": TEXTS, "Direction": TEXTS, "Method": TEXTS}
@@ -68,7 +70,7 @@ def good_arguments(pipeline: GenerativePipeline, method: Any) -> dict[str, Any]:
     image = torch.full((1, channels or pipeline.sample_shape[0], *sides), 0.5)
     latent_dim = getattr(pipeline, "latent_dim", None)
     latent = torch.zeros(1, *(getattr(pipeline, "latent_shape", None) or (latent_dim or 2,)))
-    of_latents = type(pipeline).__name__ == "GANPipeline"
+    of_latents = isinstance(pipeline, GANPipeline)
     good = {
         **dict.fromkeys(("image", "images", "values"), image),
         **dict.fromkeys(("a", "b"), latent if of_latents else image),
@@ -95,7 +97,7 @@ def wrong_arguments(pipeline: GenerativePipeline, method: Any) -> Iterator[tuple
         kinds = str(parameter.annotation).split(" | ")
         values = WRONG.get(name, ())
         if name in ("a", "b"):
-            values = LATENTS if type(pipeline).__name__ == "GANPipeline" else IMAGES
+            values = LATENTS if isinstance(pipeline, GANPipeline) else IMAGES
         if name == "generator":
             values = GENERATORS if "Generators" in kinds else (*GENERATORS, [torch.Generator()])
         values = values or next((BY_TYPE[kind] for kind in kinds if kind in BY_TYPE), ())
