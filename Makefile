@@ -67,7 +67,7 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
   reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances \
   reference-formulations reference-formulations-digits reference-segmentation reference-priors \
-  reference-kl-estimators reference-disentanglement
+  reference-kl-estimators reference-disentanglement reference-began reference-began-digits reference-infogan
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -191,6 +191,19 @@ reference-pixelwise: reference-classifier-32
 	$(BIN)/python benchmarks/reference_pixelwise.py --dataset_name $(FASHION_MNIST) --variants --seeds 1 \
 	  --extractor runs/reference-classifier-32 --output_dir runs/reference-pixelwise
 	$(BIN)/python benchmarks/reference_pixelwise.py --texture --lambdas 1 --seeds 1 --output_dir runs/reference-pixelwise
+
+reference-began: reference-classifier-32
+	$(BIN)/python benchmarks/reference_began.py --dataset_name $(FASHION_MNIST) --resolution 32 \
+	  --extractor runs/reference-classifier-32 --output_dir runs/reference-began
+
+reference-began-digits: $(STAMP)
+	$(BIN)/hf-genmodels train classifier --dataset_name builtin:digits --output_dir runs/reference-classifier-digits \
+	  $(RESUME) --max_train_steps 300 --log_steps 100 --seed 0 --num_threads 1
+	$(BIN)/python benchmarks/reference_began.py --dataset_name builtin:digits --resolution 8 --steps 1000 \
+	  --num_samples 300 --extractor runs/reference-classifier-digits --output_dir runs/reference-began-digits
+
+reference-infogan: $(STAMP)
+	$(BIN)/python benchmarks/reference_infogan.py --output_dir runs/reference-infogan
 
 clean:
 	rm -rf .typing .mypy_cache .ruff_cache .pytest_cache build dist *.egg-info

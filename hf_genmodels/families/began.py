@@ -35,7 +35,9 @@ class BEGANArguments:
             "help": "L(G(z)) / L(x) that is aimed at, 0 to 1: lower for better, higher for more diverse samples."
         },
     )
-    lambda_k: float = field(default=0.001, metadata={"help": "Gain of the control loop of k."})
+    lambda_k: float = field(
+        default=0.001, metadata={"help": "Gain of the control loop of k; more than the paper's 0.001 for short runs."}
+    )
 
 
 # building and reloading ----------------------------------------------------------------------------------------------

@@ -27,6 +27,10 @@ class BEGANObjective(Objective):
     discriminator's update, averaged over all micro-batches and processes. A saved model that is trained further starts
     with k = 0 again; a resumed run goes on with its own k.
 
+    k moves by at most lambda_k gamma L(x) in an update. With the paper's gain of 0.001 it stays near 0 for thousands
+    of updates, in which the discriminator is an autoencoder alone, and the generator makes what that restores best,
+    nearly the same for every z. Short runs want a larger gain, see `model_cards/reference/began.md`.
+
     For vectors the code should have fewer dimensions than the data: an autoencoder that can copy anything finds no
     fault with a fake.
 
