@@ -67,7 +67,8 @@ RESUME := --resume_from_checkpoint latest --checkpoints_total_limit 2
   reference-ddpm reference-ddpm-digits reference-trilemma reference-texture reference-pix2pix reference-polarimetric \
   reference-polarimetric-use reference-polarimetric-captures reference-pixelwise reference-variances \
   reference-formulations reference-formulations-digits reference-segmentation reference-priors \
-  reference-kl-estimators reference-disentanglement reference-began reference-began-digits reference-infogan
+  reference-kl-estimators reference-disentanglement reference-began reference-began-digits reference-infogan \
+  reference-classifier-digits reference-ambient reference-diffusion-gan
 
 reference-classifier: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name $(FASHION_MNIST) --output_dir runs/reference-classifier $(RESUME) \
@@ -143,13 +144,25 @@ reference-formulations: reference-classifier-32
 	$(BIN)/python benchmarks/reference_formulations.py --dataset_name $(FASHION_MNIST) \
 	  --extractor runs/reference-classifier-32 --output_dir runs/reference-formulations
 
-reference-formulations-digits: $(STAMP)
+reference-classifier-digits: $(STAMP)
 	$(BIN)/hf-genmodels train classifier --dataset_name builtin:digits --output_dir runs/reference-classifier-digits \
 	  $(RESUME) --max_train_steps 300 --log_steps 100 --seed 0 --num_threads 1
+
+reference-formulations-digits: reference-classifier-digits
 	$(BIN)/python benchmarks/reference_formulations.py --dataset_name builtin:digits --resolution 8 \
 	  --network "--block_out_channels 32 64 --layers_per_block 1" --steps 600 \
 	  --tasks ddpm edm flow_matching score --extractor runs/reference-classifier-digits \
 	  --output_dir runs/reference-formulations-digits
+
+reference-ambient: reference-classifier-digits
+	$(BIN)/python benchmarks/reference_ambient.py --extractor runs/reference-classifier-digits \
+	  --output_dir runs/reference-ambient
+
+# DIFFUSION_GAN_OPTIONS="--ddpm FOLDER" takes a DDPM that is trained already
+DIFFUSION_GAN_OPTIONS ?=
+reference-diffusion-gan: reference-classifier-32
+	$(BIN)/python benchmarks/reference_diffusion_gan.py --dataset_name $(FASHION_MNIST) \
+	  --extractor runs/reference-classifier-32 --output_dir runs/reference-diffusion-gan $(DIFFUSION_GAN_OPTIONS)
 
 # PRIORS_OPTIONS="--ddpm FOLDER --vae FOLDER" takes models that are trained already
 PRIORS_OPTIONS ?=

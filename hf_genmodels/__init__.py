@@ -49,6 +49,8 @@ _PUBLIC = {
     "SNGANDiscriminator": "hf_genmodels.models.sngan",
     "SNGANGenerator": "hf_genmodels.models.sngan",
     "StationaryTexture": "hf_genmodels.models.texture",
+    "StochasticUNet": "hf_genmodels.models.stochastic_unet",
+    "TimeDiscriminator": "hf_genmodels.models.time_discriminator",
     "UNetTranslator": "hf_genmodels.models.unet_translator",
     "VAE": "hf_genmodels.models.vae",
     "VAEDecoder": "hf_genmodels.models.vae_parts",
@@ -62,6 +64,7 @@ _PUBLIC = {
     "ConditionalDDPMPipeline": "hf_genmodels.pipelines.conditional_ddpm",
     "CycleGANPipeline": "hf_genmodels.pipelines.cyclegan",
     "DDPMPipeline": "hf_genmodels.pipelines.ddpm",
+    "DiffusionGANPipeline": "hf_genmodels.pipelines.diffusion_gan",
     "EDMPipeline": "hf_genmodels.pipelines.edm",
     "EncodingPipeline": "hf_genmodels.pipelines.encoding",
     "FlowMatchingPipeline": "hf_genmodels.pipelines.flow_matching",
@@ -98,6 +101,7 @@ _PUBLIC = {
     "ClassifierObjective": "hf_genmodels.objectives.classifier",
     "CycleGANObjective": "hf_genmodels.objectives.cyclegan",
     "DDPMObjective": "hf_genmodels.objectives.ddpm",
+    "DiffusionGANObjective": "hf_genmodels.objectives.diffusion_gan",
     "EDMObjective": "hf_genmodels.objectives.edm",
     "FactorVAEObjective": "hf_genmodels.objectives.factorvae",
     "FlowMatchingObjective": "hf_genmodels.objectives.flow_matching",
@@ -164,7 +168,9 @@ if TYPE_CHECKING:
     from .models.residual_flows import PlanarFlow, RadialFlow
     from .models.resnet_translator import ResNetTranslator
     from .models.sngan import SNGANDiscriminator, SNGANGenerator
+    from .models.stochastic_unet import StochasticUNet
     from .models.texture import StationaryTexture
+    from .models.time_discriminator import TimeDiscriminator
     from .models.unet_translator import UNetTranslator
     from .models.vae import VAE
     from .models.vae_parts import VAEDecoder, VAEEncoder
@@ -177,6 +183,7 @@ if TYPE_CHECKING:
     from .objectives.classifier import ClassifierObjective
     from .objectives.cyclegan import CycleGANObjective
     from .objectives.ddpm import DDPMObjective
+    from .objectives.diffusion_gan import DiffusionGANObjective
     from .objectives.edm import EDMObjective
     from .objectives.factorvae import FactorVAEObjective
     from .objectives.flow import FlowObjective
@@ -204,6 +211,7 @@ if TYPE_CHECKING:
     from .pipelines.conditional_ddpm import ConditionalDDPMPipeline
     from .pipelines.cyclegan import CycleGANPipeline
     from .pipelines.ddpm import DDPMPipeline
+    from .pipelines.diffusion_gan import DiffusionGANPipeline
     from .pipelines.edm import EDMPipeline
     from .pipelines.encoding import EncodingPipeline, PosteriorPipeline
     from .pipelines.flow import FlowPipeline

@@ -80,6 +80,7 @@ CODING_DISCRIMINATOR = Role(
 )
 FLOW = Role("flow, x <-> z", ("in_channels", "sample_size"), ("inverse", "dim"), ("generate",))
 DENOISER = Role("denoising network, x_t, t -> noise", ("in_channels", "sample_size"))
+STOCHASTIC_DENOISER = Role("stochastic denoiser, x_t, t, z -> x_0", ("in_channels", "sample_size", "latent_dim"))
 
 Generator = Annotated[ModelMixin, GENERATOR]
 Encoder = Annotated[ModelMixin, ENCODER]
@@ -90,3 +91,4 @@ VAENetwork = Annotated[ModelMixin, VAE_ROLE]
 CodingDiscriminator = Annotated[ModelMixin, CODING_DISCRIMINATOR]
 FlowNetwork = Annotated[ModelMixin, FLOW]
 Denoiser = Annotated[ModelMixin, DENOISER]
+StochasticDenoiser = Annotated[ModelMixin, STOCHASTIC_DENOISER]

@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 GROUP = "hf_genmodels.families"
 OURS = (
     *("autoencoder", "vae", "gan", "began", "tempered_gan", "infogan", "avae", "bigan", "vaegan", "aae"),
-    *("flow", "ddpm", "edm", "flow_matching", "score"),
+    *("flow", "ddpm", "edm", "flow_matching", "score", "diffusion_gan"),
     *("pix2pix", "cyclegan", "polarimetric", "pixelwise", "gaussian", "gaussian_mixture", "texture", "classifier"),
 )
 

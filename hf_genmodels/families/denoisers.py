@@ -27,11 +27,8 @@ LINEAR_BETAS = (0.1, 20.0)
 
 
 @dataclass
-class DenoiserArguments:
-    """Options of every family that trains one denoising network."""
-
-    # Ho et al. 2020, appendix B, and the clipping of their code
-    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "use_ema": True, "max_grad_norm": 1.0}
+class UNetArguments:
+    """Options that shape a U-Net."""
 
     block_out_channels: list[int] | None = field(
         default=None,
@@ -42,6 +39,15 @@ class DenoiserArguments:
         default=False, metadata={"help": "Self-attention in all levels but the first, not in the middle alone."}
     )
     dropout: float = field(default=0.0, metadata={"help": "Dropout in the residual blocks."})
+
+
+@dataclass
+class DenoiserArguments(UNetArguments):
+    """Options of every family that trains one denoising network."""
+
+    # Ho et al. 2020, appendix B, and the clipping of their code
+    loop_defaults: ClassVar[dict[str, Any]] = {"learning_rate": 2e-4, "use_ema": True, "max_grad_norm": 1.0}
+
     class_conditional: bool = field(
         default=False, metadata={"help": "Tell the network the class, for samples with classifier-free guidance."}
     )
@@ -94,12 +100,30 @@ def check_denoiser(args: DenoiserArguments) -> None:
     Raises:
         UserError: One line that names the option.
     """
-    check_minimums(args, layers_per_block=1)
-    for name in ("dropout", "label_dropout"):
-        if not 0 <= getattr(args, name) < 1:
-            raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
+    check_unet(args)
+    check_share(args, "label_dropout")
     if not args.class_conditional:
         check_unused(args, "without --class_conditional", "label_dropout")
+
+
+def check_unet(args: UNetArguments) -> None:
+    """Refuse impossible values of the options that shape a U-Net, but for its levels, see `find_levels`.
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    check_minimums(args, layers_per_block=1)
+    check_share(args, "dropout")
+
+
+def check_share(args: Any, name: str) -> None:
+    """Refuse a share of an option that does not lie in [0, 1).
+
+    Raises:
+        UserError: One line that names the option.
+    """
+    if not 0 <= getattr(args, name) < 1:
+        raise UserError(f"--{name} must lie in [0, 1), got {getattr(args, name)}")
 
 
 # networks ------------------------------------------------------------------------------------------------------------
@@ -162,23 +186,17 @@ def norm_groups(block_out_channels: tuple[int, ...], is_image: bool) -> int:
     return next(groups for groups in range(max(1, most), 0, -1) if common % groups == 0)
 
 
-def build_unet(args: DenoiserArguments, shape: tuple[int, ...], num_classes: int | None, name: str) -> "UNet2DModel":
-    """The denoising network for samples of a shape.
-
-    As in Ho et al. 2020, appendix B, attention has one head and is in the middle too; here it is, where it is wanted,
-    in all levels but the first, which is the dearest. For vectors the network is a dense one: one level of one pixel.
+def find_levels(args: UNetArguments, shape: tuple[int, ...], name: str) -> tuple[int, ...]:
+    """Widths of a U-Net's levels for samples of a shape: one level for vectors, which are one pixel.
 
     Args:
         args: Options of the family.
         shape: (channels, height, width), or (dim,).
-        num_classes: None for an unconditional network; otherwise it gets one class more, for "any".
         name: Of the data, for errors.
 
     Raises:
         UserError: The levels do not fit the shape.
     """
-    from diffusers import UNet2DModel
-
     is_image = len(shape) == 3
     channels = tuple(args.block_out_channels or (IMAGE_CHANNELS if is_image else VECTOR_CHANNELS))
     levels = len(channels)
@@ -196,6 +214,27 @@ def build_unet(args: DenoiserArguments, shape: tuple[int, ...], num_classes: int
         raise UserError(f"--block_out_channels must be one number for vectors, which {name} has, got {levels}")
     if args.attention and levels == 1:
         raise UserError("--attention has no meaning with one level of --block_out_channels; leave it out")
+    return channels
+
+
+def build_unet(args: DenoiserArguments, shape: tuple[int, ...], num_classes: int | None, name: str) -> "UNet2DModel":
+    """The denoising network for samples of a shape.
+
+    As in Ho et al. 2020, appendix B, attention has one head and is in the middle too; here it is, where it is wanted,
+    in all levels but the first, which is the dearest. For vectors the network is a dense one: one level of one pixel.
+
+    Args:
+        args: Options of the family.
+        shape: (channels, height, width), or (dim,).
+        num_classes: None for an unconditional network; otherwise it gets one class more, for "any".
+        name: Of the data, for errors.
+
+    Raises:
+        UserError: The levels do not fit the shape.
+    """
+    from diffusers import UNet2DModel
+
+    channels, is_image = find_levels(args, shape, name), len(shape) == 3
     deeper = "AttnDownBlock2D", "AttnUpBlock2D"
     down, up = deeper if args.attention else ("DownBlock2D", "UpBlock2D")
     return UNet2DModel(
@@ -203,8 +242,8 @@ def build_unet(args: DenoiserArguments, shape: tuple[int, ...], num_classes: int
         in_channels=shape[0],
         out_channels=shape[0] * (2 if args.learns_variances() else 1),
         block_out_channels=channels,
-        down_block_types=("DownBlock2D", *[down] * (levels - 1)),
-        up_block_types=(*[up] * (levels - 1), "UpBlock2D"),
+        down_block_types=("DownBlock2D", *[down] * (len(channels) - 1)),
+        up_block_types=(*[up] * (len(channels) - 1), "UpBlock2D"),
         layers_per_block=args.layers_per_block,
         dropout=args.dropout,
         attention_head_dim=None,

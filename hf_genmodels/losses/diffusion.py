@@ -5,7 +5,8 @@ product of 1 - beta up to a time step: the scheduler's `alphas_cumprod` at its i
 It is alpha_bar, not one step's alpha, that noises a sample and that turns a prediction into x_0.
 
 Sources: Ho et al. 2020 (DDPM, arXiv 2006.11239), Nichol & Dhariwal 2021 (learned variances, arXiv 2102.09672),
-Salimans & Ho 2022 (v, arXiv 2202.00512), Hang et al. 2023 (min-SNR weights, arXiv 2303.09556).
+Salimans & Ho 2022 (v, arXiv 2202.00512), Hang et al. 2023 (min-SNR weights, arXiv 2303.09556), Xiao et al. 2022
+(denoising diffusion GAN, arXiv 2112.07804).
 """
 
 from __future__ import annotations
@@ -130,6 +131,43 @@ def min_snr_weight(prediction_type: PredictionType, alpha_bar: Tensor, gamma: fl
         return (gamma / snr).clamp(max=1.0)
     weight = snr.clamp(max=gamma)
     return weight if prediction_type == "sample" else weight / (snr + 1)
+
+
+# few large steps -----------------------------------------------------------------------------------------------------
+
+
+def variance_preserving_betas(num_steps: int) -> list[float]:
+    """Betas of the variance-preserving diffusion in so many steps (Song et al. 2021, arXiv 2011.13456, eq. 33).
+
+    Its rate goes from 0.1 to 20, and times are evenly spread from 0.001, where the data count as clean, to 1, as in
+    the code of Xiao et al.
+    """
+    least, greatest, start = 0.1, 20.0, 1e-3
+    times = torch.linspace(start, 1, num_steps + 1, dtype=torch.float64)
+    log_alpha_bars = -0.5 * times.square() * (greatest - least) - times * least
+    betas: list[float] = (-torch.expm1(log_alpha_bars.diff())).tolist()
+    return betas
+
+
+def posterior_sample(
+    sample: Tensor, noisy: Tensor, noise: Tensor, alpha_bar: Tensor, previous_alpha_bar: Tensor
+) -> Tensor:
+    """A draw from q(x_{t-1} | x_t, x_0), which is Gaussian (Ho et al., eq. 6 and 7).
+
+    Args:
+        sample: x_0, (batch, ...).
+        noisy: x_t, same shape.
+        noise: Standard normal, same shape.
+        alpha_bar: Of t, (batch,).
+        previous_alpha_bar: Of t - 1, (batch,); 1 before the first step, where the draw is x_0.
+    """
+    places = (-1, *[1] * (sample.ndim - 1))
+    alpha_bar, previous = (each.to(sample.device).reshape(places) for each in (alpha_bar, previous_alpha_bar))
+    alpha = alpha_bar / previous
+    of_sample = previous.sqrt() * (1 - alpha) / (1 - alpha_bar)
+    of_noisy = alpha.sqrt() * (1 - previous) / (1 - alpha_bar)
+    variance = (1 - alpha) * (1 - previous) / (1 - alpha_bar)
+    return of_sample * sample + of_noisy * noisy + variance.sqrt() * noise
 
 
 # variational bound ---------------------------------------------------------------------------------------------------

@@ -22,11 +22,13 @@ from hf_genmodels.losses.diffusion import (
     log_variance_bounds,
     min_snr_weight,
     posterior_kl,
+    posterior_sample,
     predicted_noise,
     predicted_sample,
     prediction_target,
     prior_kl,
     q_sample,
+    variance_preserving_betas,
 )
 
 TYPES = get_args(PredictionType)
@@ -231,3 +233,41 @@ def test_bound_with_the_posterior_variance_is_that_of_the_posterior(pair):
     )
     expected = posterior_kl(sample, sample + 0.1 * noise, bars[TIMESTEPS], bars[TIMESTEPS - 1])
     assert found.tolist() == pytest.approx(expected.tolist(), rel=1e-5)
+
+
+# few large steps -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8])
+def test_betas_are_what_the_rate_of_the_noise_leaves(steps):
+    alpha_bars = np.cumprod(1 - np.array(variance_preserving_betas(steps)))
+    for number, alpha_bar in enumerate(alpha_bars, start=1):
+        times = np.linspace(0.001, 0.001 + 0.999 * number / steps, 20_001)
+        rates = 0.1 + 19.9 * times
+        integral = np.sum((rates[1:] + rates[:-1]) / 2 * np.diff(times))
+        assert alpha_bar == pytest.approx(math.exp(-integral), rel=1e-6)
+
+
+def test_posterior_is_bayes(pair):
+    """Density of x_{t-1} given x_0, times that of x_t given x_{t-1}: a product of two Gaussians in x_{t-1}."""
+    sample, noise = (each.double().requires_grad_() for each in pair)
+    noisy = torch.linspace(-2, 2, sample.numel(), dtype=torch.float64).reshape(sample.shape).requires_grad_()
+    alpha_bars = np.cumprod(1 - np.array(variance_preserving_betas(5)))
+    before, after = (torch.tensor(alpha_bars[place : place + 4]) for place in (0, 1))
+    drawn = posterior_sample(sample, noisy, noise, after, before)
+    slow = []
+    for row, (earlier, later) in enumerate(zip(before, after, strict=True)):
+        step = later / earlier
+        precision = 1 / (1 - earlier) + step / (1 - step)
+        mean = (earlier.sqrt() * sample[row] / (1 - earlier) + step.sqrt() * noisy[row] / (1 - step)) / precision
+        slow.append(mean + noise[row] / precision.sqrt())
+    torch.testing.assert_close(drawn, torch.stack(slow))
+    weights = torch.randn(drawn.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    both = [torch.autograd.grad((each * weights).sum(), (sample, noisy)) for each in (drawn, torch.stack(slow))]
+    torch.testing.assert_close(*both)
+
+
+def test_the_posterior_before_the_first_step_is_the_sample(pair):
+    sample, noise = pair
+    first = torch.full((4,), 0.5)
+    assert torch.equal(posterior_sample(sample, noise, noise, first, torch.ones(4)), sample)

@@ -104,6 +104,12 @@ CASES: tuple[tuple[str, dict[str, Any], dict[str, tuple[int, ...]]], ...] = (
     ("PatchDiscriminator", {"in_channels": 2, "width": 4, "receptive_field": 16}, SAMPLE),
     ("PixelwiseGenerator", IMAGE | {"width": 4, "num_residual_blocks": 1}, {"values": (2, 8, 8), "mask": (1, 8, 8)}),
     ("PixelwiseGenerator", IMAGE | {"width": 4, "architecture": "dcgan"}, {"values": (2, 8, 8), "mask": (1, 8, 8)}),
+    (
+        "StochasticUNet",
+        IMAGE | {"latent_dim": 3, "block_out_channels": (8,), "layers_per_block": 1},
+        LATENTS | {"noisy": (2, 8, 8), "timestep": ()},
+    ),
+    ("TimeDiscriminator", IMAGE | {"block_out_channels": (4, 4)}, SAMPLE | {"noisy": (2, 8, 8), "timestep": ()}),
 )
 TRANSLATORS: tuple[tuple[str, dict[str, Any], int], ...] = (
     *(("ResNetTranslator", {"norm": norm, "num_blocks": 1}, 4) for norm in ("instance", "batch", "none")),

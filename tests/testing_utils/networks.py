@@ -6,7 +6,7 @@ from typing import Any
 
 from diffusers import DDPMScheduler, ModelMixin, UNet2DModel
 
-from hf_genmodels import DCGANEncoder, DCGANGenerator, MLPEncoder, MLPGenerator, ResNetTranslator
+from hf_genmodels import DCGANEncoder, DCGANGenerator, MLPEncoder, MLPGenerator, ResNetTranslator, StochasticUNet
 from hf_genmodels.families.ddpm import DDPMArguments
 from hf_genmodels.families.denoisers import DenoiserArguments, build_scheduler, build_unet
 
@@ -59,3 +59,9 @@ def tiny_unet(shape: Shape, num_classes: int | None = None) -> UNet2DModel:
     """A denoising network of one level, as the families build them."""
     args = DenoiserArguments(block_out_channels=[8], layers_per_block=1)
     return build_unet(args, shape, num_classes, "the data")
+
+
+def tiny_stochastic_unet(shape: Shape) -> StochasticUNet:
+    """A denoising diffusion GAN's generator of one level."""
+    small = {"block_out_channels": (8,), "layers_per_block": 1, "norm_num_groups": 1}
+    return StochasticUNet(shape[0], size_of(shape), latent_dim=2, **small)
