@@ -28,7 +28,7 @@ from hf_genmodels.plots import image_grid, stack_pictures
 
 STEPS = 4
 GAN_NETWORKS = f"{NETWORK} --discriminator_channels 16 32 64 64"
-GAN_RUN = "--train_batch_size 32 --learning_rate 5e-4 --lr_scheduler cosine --ema_decay 0.999"
+GAN_RUN = "--train_batch_size 32 --learning_rate 5e-4 --lr_scheduler cosine"
 # row of the table -> a sampler of the DDPM, and its settings
 SAMPLERS = {
     "DDPM, DDIM": ("DDIMScheduler", {"clip_sample": False}),
