@@ -37,9 +37,8 @@ class DiffusionGANObjective(Objective):
     x_0) (eq. 6 and 7). The discriminator D(x_{t-1}, x_t, t) learns to tell it from x_{t-1} of the data (eq. 5), with
     the non-saturating loss; its R1 penalty is gamma / 2 ||grad D||^2 with respect to x_{t-1} of the data.
 
-    The penalty is an update of its own after every `penalty_every`-th of the discriminator's, with a gamma that is not
-    multiplied by that number; the authors' code adds it to the loss of these updates. All three phases of a step see
-    the same batch, each with noise and times of its own.
+    The penalty is part of the loss in every `penalty_every`-th step, with a gamma that is not multiplied by that
+    number, as in the authors' code. Both phases of a step see the same batch, each with noise and times of its own.
     """
 
     ema = ("generator",)
@@ -50,8 +49,6 @@ class DiffusionGANObjective(Objective):
         self, phase: Phase, networks: dict[str, Any], batch: Batch, noise: Noise, cache: dict[str, Any]
     ) -> dict[str, Tensor]:
         pair = self.diffused(batch["image"], noise)
-        if phase.name == "penalty":
-            return self.penalty_losses(networks["discriminator"], pair)
         if phase.name == "generator":
             fake = self.fake(networks["generator"], pair, noise)
             judged = networks["discriminator"](fake, pair.noisy, pair.timesteps).logits
@@ -59,22 +56,21 @@ class DiffusionGANObjective(Objective):
         return self.discriminator_losses(networks, pair, noise)
 
     def discriminator_losses(self, networks: dict[str, Any], pair: NoisyPair, noise: Noise) -> dict[str, Tensor]:
-        """The discriminator's loss, and the share of samples that it judges rightly."""
+        """The discriminator's loss, its penalty where the step has one, and the share that it judges rightly."""
         with torch.no_grad():
             fake = self.fake(networks["generator"], pair, noise)
-        judge = networks["discriminator"]
-        on_real = judge(pair.previous, pair.noisy, pair.timesteps).logits
+        judge, previous = networks["discriminator"], pair.previous.requires_grad_(self.is_penalised)
+        on_real = judge(previous, pair.noisy, pair.timesteps).logits
         on_fake = judge(fake, pair.noisy, pair.timesteps).logits
-        return {
-            "loss": discriminator_loss(GAN_LOSS, on_real, on_fake),
-            "accuracy": accuracy(GAN_LOSS, on_real.detach(), on_fake.detach()),
-        }
+        losses = {"loss": discriminator_loss(GAN_LOSS, on_real, on_fake)}
+        losses["accuracy"] = accuracy(GAN_LOSS, on_real.detach(), on_fake.detach())
+        if self.is_penalised:
+            losses["penalty"] = r1_penalty(on_real, previous, self.penalty_weight)
+            losses["loss"] = losses["loss"] + losses["penalty"]
+        return losses
 
-    def penalty_losses(self, discriminator: Any, pair: NoisyPair) -> dict[str, Tensor]:
-        """R1 of x_{t-1}."""
-        previous = pair.previous.requires_grad_()
-        logits = discriminator(previous, pair.noisy, pair.timesteps).logits
-        return {"loss": r1_penalty(logits, previous, self.penalty_weight)}
+    def before_step(self, step: int) -> None:
+        self.is_penalised = self.penalty_weight > 0 and step % self.penalty_every == 0
 
     def diffused(self, sample: Tensor, noise: Noise) -> NoisyPair:
         """Two neighbours of each sample's chain, at a random time."""
@@ -124,10 +120,9 @@ class DiffusionGANObjective(Objective):
         config: Any = generator.config
         self.latent_dim: int = config.latent_dim
         self.penalty_weight, self.penalty_every = penalty_weight, penalty_every
-        penalty = Phase("penalty", ("discriminator",), every=penalty_every, reuse_batch=True, double_backward=True)
+        self.before_step(0)
         self.phases = (
-            Phase("discriminator", trains=("discriminator",)),
-            *((penalty,) if penalty_weight else ()),
+            Phase("discriminator", trains=("discriminator",), double_backward=penalty_weight > 0),
             Phase("generator", trains=("generator",), reuse_batch=True),
         )
 
