@@ -1,6 +1,7 @@
 """The GAN's objective: adversarial losses, gradient penalties, class conditioning, and what steadies training."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 import torch
@@ -16,6 +17,7 @@ from ..losses.consensus import consensus_loss
 from ..losses.gan import (
     GANLoss,
     accuracy,
+    at_least_float32,
     discriminator_loss,
     feature_matching_loss,
     generator_loss,
@@ -24,6 +26,7 @@ from ..losses.gan import (
 from ..pipelines.gan import GANPipeline
 from .base import Batch, Gather, Noise, Objective, Phase, latent_samples
 from .critics import GradientPenalty, check_critics
+from .global_batch import mean_of_all, rows_of_all
 
 
 class GANObjective(Objective):
@@ -71,20 +74,25 @@ class GANObjective(Objective):
         if self.feature_loss is not None:
             with torch.no_grad():
                 on_real = discriminator(self.seen(batch["image"], noise, self.measured_data), **labels)
-        return self.fooling_losses(on_fake, on_real, batch)
+        return self.fooling_losses(on_fake, on_real, batch, noise)
 
-    def fooling_losses(self, on_fake: Any, on_real: Any, batch: Batch) -> dict[str, Tensor]:
+    def fooling_losses(self, on_fake: Any, on_real: Any, batch: Batch, noise: Noise) -> dict[str, Tensor]:
         """How far the generator is from what it wants, and with "acgan" how well its samples' classes are recognised.
 
         Args:
             on_fake: What the discriminator says of fakes.
             on_real: What it says of data; only a `feature_loss` looks at it.
             batch: Of the labels.
+            noise: Of this loss.
         """
         if self.feature_loss is None:
             losses = {"loss": generator_loss(self.gan_loss, on_fake.logits)}
         else:
-            losses = {"loss": feature_matching_loss(on_real.features, on_fake.features)}
+            real, fake = (
+                rows_of_all(at_least_float32(judged.features).flatten(1).mean(0, keepdim=True), noise)
+                for judged in (on_real, on_fake)
+            )
+            losses = {"loss": feature_matching_loss(real, fake)}
         if getattr(on_fake, "class_logits", None) is not None:
             losses["class"] = F.cross_entropy(on_fake.class_logits.float(), batch["label"])
             losses["loss"] = losses["loss"] + self.class_weight * losses["class"]
@@ -131,14 +139,15 @@ class GANObjective(Objective):
         fake, labels = self.generate(networks["generator"], batch, noise), self.discriminator_labels(batch)
         real, fake = self.seen(batch["image"], noise, self.measured_data), self.seen(fake, noise)
         on_real, on_fake = (networks["discriminator"](images, **labels) for images in (real, fake))
-        fooling, judging = self.fooling_losses(on_fake, on_real, batch), self.judging_losses(on_real, on_fake, batch)
+        fooling = self.fooling_losses(on_fake, on_real, batch, noise)
+        judging = self.judging_losses(on_real, on_fake, batch)
         own = {
             name: [parameter for parameter in network.parameters() if parameter.requires_grad]
             for name, network in self.networks.items()
         }
         players = [(fooling["loss"], own["generator"]), (judging["loss"], own["discriminator"])]
         assert self.consensus_weight is not None  # its phase is this one
-        loss, regulariser = consensus_loss(players, self.consensus_weight)
+        loss, regulariser = consensus_loss(players, self.consensus_weight, partial(mean_of_all, noise=noise))
         found = {"generator": fooling["loss"], "discriminator": judging["loss"], "consensus": regulariser}
         return {"loss": loss, **found, "accuracy": judging["accuracy"]}
 

@@ -11,6 +11,7 @@ from ..errors import UserError
 from ..losses.mmd import mmd_loss
 from ..pipelines.gan import GANPipeline
 from .base import Batch, Noise, Objective, Phase, latent_samples
+from .global_batch import rows_of_all
 
 BANDWIDTHS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
 
@@ -21,7 +22,8 @@ class MomentMatchingObjective(Objective):
     loss = squared maximum mean discrepancy of a batch of data and as many samples, see `losses.mmd`
 
     The kernel is a mixture of Gaussians on the samples themselves, as in section 4.1 of the paper; its autoencoder
-    (section 4.2) is left out. Large batches are what it needs: it sees no more of the data at a time.
+    (section 4.2) is left out. Large batches are what it needs: it sees no more of the data at a time
+    than the micro-batches of all processes.
     """
 
     pipeline_class = GANPipeline
@@ -33,6 +35,7 @@ class MomentMatchingObjective(Objective):
     ) -> dict[str, Tensor]:
         real = batch["image"]
         fake = networks["generator"](noise.normal((len(real), self.latent_dim), like=real)).sample
+        real, fake = (rows_of_all(sample.flatten(1), noise) for sample in (real, fake))
         return {"loss": mmd_loss(real, fake, self.bandwidths)}
 
     def __init__(self, generator: ModelMixin, data: DataSpec, bandwidths: tuple[float, ...] = BANDWIDTHS) -> None:

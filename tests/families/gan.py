@@ -41,6 +41,8 @@ CASE = FamilyCase(
         "spectral": Equal(MLP, "builtin:digits", change=spectral),
         "ambient": Equal(MLP | {"measurement": "drop 0.5"}, "builtin:digits"),
         "steadied": Equal(MLP | STEADIED),
+        "consensus": Equal(MLP | {"consensus_weight": 1.0, "generator_loss": "feature_matching"}),
+        "moments": Equal(MLP | {"generator_loss": "mmd"}),
     },
     resumed={
         "gan": DIGITS | {"lr_scheduler": "cosine", "random_flip": True},
