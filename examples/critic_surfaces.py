@@ -2,8 +2,9 @@
 
     python examples/critic_surfaces.py --output_dir runs/lectures
 
-Each panel is d(x) over the plane, in bands of equal width from blue (fake) to orange (real), after the same number of
-steps on the same data (black dots, `builtin:toy2d`'s ring of eight) and the same fakes (pink dots), which do not move:
+Each panel is d(x) over the plane, in bands of one width in all panels, blue below 0 (fake), orange above (real); a
+Wasserstein critic, whose differences alone mean something, less its mean. All have learnt for the same number of steps
+from the same data (black dots, `builtin:toy2d`'s ring of eight) and the same fakes (pink dots), which do not move:
 
 - Without a penalty d is steep everywhere, and the steeper the longer it is trained: tens between its least and its
   greatest value, where the others have about 1 to 3.
@@ -36,7 +37,7 @@ parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
 parser.add_argument("--output_dir", type=Path, default=Path("runs/lectures"))
 parser.add_argument("--steps", type=int, default=600)
 parser.add_argument("--seed", type=int, default=0)
-BATCH_SIZE, FAKES_STD, REACH = 128, 1.5, 3.0
+BATCH_SIZE, FAKES_STD, REACH, BAND = 128, 1.5, 3.0, 0.25
 
 Penalty = Callable[[MLPDiscriminator, Tensor, Tensor], Tensor]
 
@@ -106,13 +107,15 @@ def draw(name: str, about: Critic, batches: TrainingBatches, steps: int) -> Pane
     x, y = torch.meshgrid(ticks, ticks.flip(0), indexing="xy")  # the largest y is the first row
     with torch.no_grad():
         surface = critic(torch.stack([x, y], dim=2).flatten(0, 1)).logits.reshape(x.shape)
-        right = accuracy(about.loss, critic(real).logits, critic(fake).logits)
+        on_real, on_fake = critic(real).logits, critic(fake).logits
+    right = accuracy(about.loss, on_real, on_fake)
+    middle = (on_real.mean() + on_fake.mean()) / 2 if about.loss == "wasserstein" else 0
     slopes = {"at data": real, "at fakes": fake, "between": interpolate(real, fake, torch.rand(len(real)))}
     told = ", ".join(f"{steepness(critic, sample):.2g} {where}" for where, sample in slopes.items())
     extent = f"d from {surface.min():.3g} to {surface.max():.3g}"
     print(f"{name}: {extent}; slope {told}; accuracy {right:.2f}")
     panel = Panel(f"{name}: {extent}", (-REACH, REACH), (-REACH, REACH), width=400, height=420)
-    panel.bands(surface)
+    panel.bands(surface - middle, BAND)
     panel.dots(real, PALETTE[9])
     panel.dots(fake, PALETTE[3])
     return panel

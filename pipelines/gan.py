@@ -240,7 +240,7 @@ class GANPipeline(IterativePipeline):
 
     def _generate(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """(batch, latent_dim), and (1,) or (batch,) labels -> what the network makes of them."""
-        labels = match_labels(labels, len(latents))
+        latents, labels = latents.to(self.generator.dtype), match_labels(labels, len(latents))
         sample: Tensor = (self.generator(latents) if labels is None else self.generator(latents, labels)).sample
         return sample
 

@@ -52,6 +52,7 @@ class InfoGANPipeline(GANPipeline):
     """
 
     model_cpu_offload_seq = "generator->discriminator"
+    sampling_options = GANPipeline.sampling_options | {"codes"}
     discriminator: Any
 
     def __init__(
@@ -128,7 +129,7 @@ class InfoGANPipeline(GANPipeline):
         """Rows of samples along which one code alone changes (the paper's figure 2).
 
         Args:
-            code: Which continuous code, from 0; by default the category.
+            code: Which continuous code, from 0; by default the category, or the first code where there is none.
             num_rows: Rows, each of latents of its own, and of the categories in turn where a continuous code changes.
             num_steps: Of a continuous code: samples in a row, at least 2. Of the category a row has all.
             span: Of a continuous code: the first sample has -span, the last one span.
@@ -142,11 +143,10 @@ class InfoGANPipeline(GANPipeline):
             UserError: There is no such code, or a number is impossible.
         """
         latents = self.random_latents(num_rows, (self.latent_dim,), generator, None, self.dtype)
-        if code is None:
-            if self.num_classes is None:
-                raise UserError(f"there is no categorical code; give code, 0 to {self.num_codes - 1}")
+        if code is None and self.num_classes is not None:
             labels = torch.arange(self.num_classes).repeat(num_rows)
             return self._decode(latents.repeat_interleave(self.num_classes, 0), labels, output_type)
+        code = code or 0
         if not 0 <= code < self.num_codes:
             raise UserError(f"code must be 0 to {self.num_codes - 1} (num_codes is {self.num_codes}), got {code}")
         if num_steps < 2:
@@ -169,7 +169,7 @@ class InfoGANPipeline(GANPipeline):
         Raises:
             UserError: The images do not fit.
         """
-        found = self.discriminator(self.prepare_images(images, self.dtype))
+        found = self.discriminator(self.prepare_images(images, self.discriminator.dtype))
         has_category, has_codes = found.class_logits is not None, found.code_mean is not None
         return InfoGANCodes(
             probabilities=found.class_logits.float().softmax(1) if has_category else None,

@@ -88,10 +88,22 @@ def test_the_fields_of_the_dirac_gan() -> None:
         "WGAN-GP": torch.stack([psi, -theta - 0.5 * (psi.abs() - 1) * psi.sign()], 1),
         "GAN, R1": plain - down,
         "GAN, R2": plain - down,
-        "GAN, consensus optimisation": plain - both,
+        "consensus, simultaneous steps": plain - both,
     }
     for name, field in expected.items():
         torch.testing.assert_close(script["descent"](script["PANELS"][name], theta, psi), field, rtol=1e-5, atol=1e-6)
+
+
+def test_the_paths_of_the_dirac_gan() -> None:
+    """Where they end after 500 steps, from sqrt(2): what the picture is there to show."""
+    script = runpy.run_path(str(ROOT / "examples" / "dirac_gan.py"))
+    ends = {name: script["path"](method, 500)[-1].norm().item() for name, method in script["PANELS"].items()}
+    assert ends["GAN, simultaneous steps"] > 2
+    assert ends["GAN, alternating steps"] == pytest.approx(2**0.5, abs=0.1)
+    assert 0.1 < ends["non-saturating GAN"] < 0.6 and 0.3 < ends["WGAN, weights clipped"] < 0.8
+    assert ends["WGAN-GP"] > 1
+    arriving = ("GAN, instance noise", "GAN, R1", "GAN, R2", "consensus, simultaneous steps")
+    assert max(ends[name] for name in arriving) < 1e-3
 
 
 def test_divergences_are_integrals() -> None:

@@ -250,8 +250,9 @@ def check_finite(*groups: Any) -> None:
         UserError: One line that names the option.
     """
     for name, value in ((name, value) for group in groups for name, value in vars(group).items()):
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UserError(f"--{name} must be a finite number, got {value}")
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, float) and not math.isfinite(each):
+                raise UserError(f"--{name} must be a finite number, got {each}")
 
 
 def literal_choices(kind: Any) -> tuple[str, ...]:

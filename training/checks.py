@@ -169,7 +169,7 @@ def check_objective(objective: Objective) -> None:
 def schedule_warnings(objective: Objective, total_steps: int) -> list[str]:
     """Say where a run is over before a warm-up or annealing of its losses is."""
     return [
-        f"the weights of the losses change until step {steps}, and the run has only {total_steps} steps; "
+        f"the losses change until step {steps}, and the run has only {total_steps} steps; "
         f"lower --{option}, or train for longer"
         for option, steps in objective.schedule
         if total_steps <= steps

@@ -95,6 +95,9 @@ _NOT_PLAIN = object()
 def _plain(value: Any) -> Any:
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
+    if isinstance(value, (list, tuple)):
+        each = [_plain(entry) for entry in value]
+        return _NOT_PLAIN if _NOT_PLAIN in each else each
     if isinstance(value, GANLoss):
         parts = vars(value).items()
         return {name: getattr(part, "__qualname__", part) for name, part in parts}

@@ -39,7 +39,6 @@ class LabelMaps:
         ignore_index: The value of pixels that belong to no class: neither learnt nor measured.
         colors: Red, green and blue of each class, 0 to 255; None where nothing was read yet.
         pixels: How many pixels of the split each class has, as stored or resized; None where nothing was read yet.
-        otherwise: Names where neither `names` nor the data say any.
     """
 
     names: tuple[str, ...] | None = None

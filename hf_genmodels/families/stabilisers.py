@@ -24,7 +24,8 @@ class StabiliserArguments:
         default=None,
         metadata={
             "help": "In place of the generator's adversarial loss: feature_matching (mean features of the "
-            "discriminator), or mmd (moment matching by kernels, without a discriminator)."
+            "discriminator, whose own loss minimax, non_saturating and linear_logit make the same), or mmd (moment "
+            "matching by kernels, without a discriminator)."
         },
     )
     mmd_bandwidths: list[float] | None = field(
@@ -41,7 +42,9 @@ class StabiliserArguments:
     )
     instance_noise: float | None = field(
         default=None,
-        metadata={"help": "Standard deviation at the start of noise on what the discriminator sees, [-1, 1] scale."},
+        metadata={
+            "help": "Standard deviation at the start of noise on what the discriminator sees (images: of [-1, 1])."
+        },
     )
     instance_noise_steps: int | None = field(
         default=None, metadata={"help": "Step at which --instance_noise has fallen to 0, linearly."}

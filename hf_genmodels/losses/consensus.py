@@ -16,7 +16,7 @@ def consensus_loss(
     """One loss for all players' parameters, by whose gradient each minimises its own loss + gamma L.
 
     L = ||v||^2 / 2, with v the gradients of each player's loss by its own parameters (Mescheder et al. 2017, arXiv
-    1705.10461, section 3 and algorithm 2), which all players' parameters change. The mean of the L of several batches
+    1705.10461, section 4 and algorithm 2), which all players' parameters change. The mean of the L of several batches
     is larger than the L of them together: where processes share a batch, `mean_of_all` finds its v, and the mean of
     the gradients that they find is that of one process.
 

@@ -1,4 +1,4 @@
-"""f-GAN: the parts of adversarial losses that minimise an f-divergence (Nowozin et al. 2016, arXiv 1606.00709).
+"""f-GAN: parts of adversarial losses whose discriminator finds an f-divergence (Nowozin et al., arXiv 1606.00709).
 
 With v the bare output of the discriminator, T = g_f(v) and f* the conjugate of f, D_f(data || fakes) is bounded from
 below by E T(data) - E f*(T(fake)) (eq. 4 and 5), which the discriminator maximises. Of table 2, with increasing g_f:

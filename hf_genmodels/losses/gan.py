@@ -13,7 +13,9 @@ f_<divergence>  G: -E g_f(d(fake))        D: -E g_f(d(real)) + E f*(g_f(d(fake))
 The AVAE paper (arXiv 2012.11551) writes L_M with a critic that says "generated": its logit is -d. Least squares,
 hinge, Wasserstein and f-GAN take the bare output, without a sigmoid. The Wasserstein loss needs a Lipschitz critic:
 clipped weights, a gradient penalty (`penalties`) or spectral normalisation. Of f-GAN, see `f_gan`, the generator
-maximises the variational function of its fakes (section 3.2 of the paper): the same fixed points, larger gradients.
+maximises the variational function of its fakes, as the paper does in practice (section 3.2). The fixed points are the
+same, the way there is another divergence's: with the best discriminator the generator of f_kl goes down KL(fakes ||
+data) (Poole et al. 2016, arXiv 1612.02780).
 """
 
 from __future__ import annotations
@@ -226,7 +228,7 @@ def feature_matching_loss(real_features: Tensor, fake_features: Tensor) -> Tenso
     """||E f(x) - E f(G(z))||^2, f a hidden layer of the discriminator (Salimans et al. 2016, section 3.1).
 
     Args:
-        real_features: (batch, ...), f of data; no gradient goes to them.
+        real_features: (batch, ...), f of data.
         fake_features: Same shape, f of generated samples.
 
     Returns:
@@ -240,7 +242,7 @@ def feature_matching_loss(real_features: Tensor, fake_features: Tensor) -> Tenso
             f"feature_matching_loss: real_features have shape {tuple(real_features.shape)}, fake_features "
             f"{tuple(fake_features.shape)}; give features of as many real as generated samples"
         )
-    real, fake = at_least_float32(real_features.detach()), at_least_float32(fake_features)
+    real, fake = at_least_float32(real_features), at_least_float32(fake_features)
     return (real.mean(0) - fake.mean(0)).square().sum()
 
 

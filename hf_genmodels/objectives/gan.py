@@ -126,6 +126,11 @@ class GANObjective(Objective):
 
     def judging_losses(self, on_real: Any, on_fake: Any, batch: Batch) -> dict[str, Tensor]:
         """The discriminator's loss without a penalty, and the share of samples that it judges rightly."""
+        if self.minibatch_kernels and len(on_real.logits) < 2:
+            raise UserError(
+                "minibatch_kernels compare the samples of a batch, or its packs, and there is one: use a larger "
+                "--train_batch_size"
+            )
         losses = {"loss": discriminator_loss(self.gan_loss, on_real.logits, on_fake.logits)}
         losses["accuracy"] = accuracy(self.gan_loss, on_real.logits.detach(), on_fake.logits.detach())
         if getattr(on_real, "class_logits", None) is not None:
@@ -248,7 +253,6 @@ class GANObjective(Objective):
         self.learning_rates["discriminator"] = discriminator_learning_rate
         self.gan_loss = with_smoothed_labels(gan_loss, label_smoothing)
         self.gradient_penalty, self.weight_clip = gradient_penalty, weight_clip
-        # what is off is None: checkpoints of before do not tell of it
         self.feature_loss, self.consensus_weight = feature_loss, consensus_weight
         self.instance_noise, self.instance_noise_steps = instance_noise, instance_noise_steps
         self._noise_std = instance_noise or 0.0
@@ -264,6 +268,7 @@ class GANObjective(Objective):
         config = discriminator.config
         self.discriminator_reads_labels = config.get("conditioning", "none") not in ("none", "acgan")
         self.packing: int = config.get("packing", 1)
+        self.minibatch_kernels: int = config.get("minibatch_kernels", 0)
         self.batch_multiple = self.packing
         double = self.penalty.is_on
         if consensus_weight is not None:

@@ -1,5 +1,6 @@
 """The objective of generators without a discriminator: samples and data with the same moments."""
 
+import math
 from typing import Any
 
 import torch
@@ -21,9 +22,9 @@ class MomentMatchingObjective(Objective):
 
     loss = squared maximum mean discrepancy of a batch of data and as many samples, see `losses.mmd`
 
-    The kernel is a mixture of Gaussians on the samples themselves, as in section 4.1 of the paper; its autoencoder
-    (section 4.2) is left out. Large batches are what it needs: it sees no more of the data at a time
-    than the micro-batches of all processes.
+    The kernel is a mixture of Gaussians on the samples themselves, as in sections 4.1 and 4.3 of the paper; its
+    autoencoder (section 4.2) is left out. Large batches are what it needs: it sees no more of the data at a time than
+    the micro-batches of all processes.
     """
 
     pipeline_class = GANPipeline
@@ -51,8 +52,8 @@ class MomentMatchingObjective(Objective):
             UserError: A bandwidth is not positive, there is none, or the generator is told classes.
         """
         super().__init__({"generator": generator}, data)
-        if not bandwidths or min(bandwidths) <= 0:
-            raise UserError(f"mmd_bandwidths must be positive, got {' '.join(map(str, bandwidths)) or 'none'}")
+        if not bandwidths or not all(0 < width < math.inf for width in bandwidths):
+            raise UserError(f"mmd_bandwidths must be positive numbers, got {' '.join(map(str, bandwidths)) or 'none'}")
         config: Any = generator.config
         if config.get("num_classes"):
             raise UserError("generator_loss mmd takes no notice of classes: give it a generator without them")

@@ -12,8 +12,7 @@ from torch import Tensor
 from .canvas import INK, PAPER, Axes, Canvas, Color, Point
 from .charts import legend_line
 
-BANDS = 16
-# from the least value to the greatest
+BANDS = 12  # on each side of 0
 COLD, WARM = (70, 130, 180), (235, 150, 90)
 ARROW = (150, 150, 150)
 
@@ -42,18 +41,16 @@ class Panel:
         self.canvas.text(((left + right) / 2, bottom + 24), x_label, size=13, anchor="ma")
         self.axes.draw(self.canvas)
 
-    def bands(self, values: Tensor) -> None:
-        """Colour the ranges by a function, in bands between its least and its greatest value.
+    def bands(self, values: Tensor, width: float) -> None:
+        """Colour the ranges by a function, in bands from white at 0 to a cold color below and a warm one above.
 
         Args:
             values: (rows, columns), finite, at points that cover the ranges evenly, the largest y first.
+            width: Of a band; all values beyond `BANDS` of them have the last one's color.
         """
-        found = values.detach().double().cpu().numpy()
-        place = (found - found.min()) / max(np.ptp(found), np.finfo(float).tiny)
-        place = np.minimum(np.floor(place * BANDS), BANDS - 1)[:, :, None] / (BANDS - 1)
-        # white in the middle
-        ends = np.where(place < 0.5, COLD, WARM)
-        colors = 255 + (ends - 255) * np.abs(2 * place - 1)
+        found = values.detach().double().cpu().numpy()[:, :, None]
+        depth = np.minimum(np.floor(np.abs(found) / width), BANDS) / BANDS
+        colors = 255 + (np.where(found < 0, COLD, WARM) - 255) * depth
         (x0, x1), (y0, y1) = self.x_range, self.y_range
         (left, top), (right, bottom) = self.axes.place((x0, y1)), self.axes.place((x1, y0))
         self.canvas.picture((left, top, right, bottom), Image.fromarray(colors.round().astype(np.uint8)))

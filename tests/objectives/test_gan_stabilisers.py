@@ -11,6 +11,7 @@ from hf_genmodels import GANObjective, MomentMatchingObjective, UserError
 from hf_genmodels.families.gan import GANArguments, reload
 from hf_genmodels.losses.gan import GAN_LOSSES
 from hf_genmodels.losses.mmd import mmd_loss
+from hf_genmodels.training.state import plain_values
 from tests.testing_utils.adversarial_objectives import (
     DCGAN,
     IMAGES_16,
@@ -109,7 +110,7 @@ def test_consensus_of_both_players(options):
     kind = options.get("gan_loss", "non_saturating")
     of_both = list(slow_adversarial_terms(kind, list(on_real.logits), list(on_fake.logits)))
     if "generator_loss" in options:
-        of_both[0] = (on_real.features.detach().mean(0) - on_fake.features.mean(0)).square().sum()
+        of_both[0] = (on_real.features.mean(0) - on_fake.features.mean(0)).square().sum()
     own = [list(networks[name].parameters()) for name in ("generator", "discriminator")]
     fields = [torch.autograd.grad(*each, create_graph=True) for each in zip(of_both, own, strict=True)]
     energy = 0.3 * sum((entry**2 / 2).sum() for field in fields for entry in field)
@@ -236,8 +237,19 @@ def test_constructors_refuse_what_only_they_can_be_given():
         GANObjective(networks["generator"], networks["discriminator"], VECTORS, gradient_penalty="r1")
     with refused("generator_loss mmd takes no notice of classes"):
         MomentMatchingObjective(gan_objective(IMAGES, conditioning="cgan").networks["generator"], IMAGES)
-    with refused("mmd_bandwidths must be positive, got none"):
+    with refused("mmd_bandwidths must be positive numbers, got none"):
         MomentMatchingObjective(networks["generator"], VECTORS, ())
+
+
+def test_a_sample_alone_has_nothing_to_be_compared_with():
+    objective = gan_objective(minibatch_kernels=2, packing=2)
+    with refused("minibatch_kernels compare the samples of a batch, or its packs, and there is one"):
+        phase_losses(objective, "discriminator", make_batch(VECTORS, 2))
+
+
+def test_bandwidths_are_told_to_checkpoints():
+    objective = gan_objective(generator_loss="mmd", mmd_bandwidths=[0.3, 1.0])
+    assert plain_values(objective)["bandwidths"] == [0.3, 1.0]
 
 
 def test_all_is_off_by_default():

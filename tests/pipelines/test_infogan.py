@@ -80,7 +80,6 @@ def test_find_codes_is_what_the_discriminator_says():
         (lambda: transparent()(codes=[float("nan"), 0]), "codes: there are numbers that are not finite"),
         (lambda: transparent().traverse(code=2), r"code must be 0 to 1 \(num_codes is 2\), got 2"),
         (lambda: transparent().traverse(code=0, num_steps=1), "num_steps must be at least 2, got 1"),
-        (lambda: transparent(3, None).traverse(), "there is no categorical code; give code, 0 to 1"),
         (
             lambda: transparent()(latents=torch.zeros(1, 3), codes=[0, 0], truncation=0.5),
             "truncation is for random latents",

@@ -206,7 +206,7 @@ def test_violations_of_given_images():
     [
         ({"calibration": TURNED}, 'the left inverse "authors" belongs to the ideal calibration matrix; choose "orth'),
         ({"left_inverse": "pinv"}, "there is no left inverse 'pinv': choose one of authors, orthogonal"),
-        ({"calibration": IDEAL[:3]}, r"the calibration matrix has shape \(3, 3\), expected \(4, 3\)"),
+        ({"calibration": IDEAL[:3]}, "calibration must be four rows"),
     ],
 )
 def test_cameras_that_do_not_fit(options, message):

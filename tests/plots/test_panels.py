@@ -13,7 +13,7 @@ from tests.testing_utils.pictures import colored
 
 def test_bands_have_the_largest_y_at_the_top() -> None:
     panel = Panel("", (-1, 1), (-1, 1))
-    panel.bands(torch.tensor([[0.0, 1.0], [2.0, 3.0]]))
+    panel.bands(torch.tensor([[-9.0, -2.0], [3.0, 9.0]]), 0.5)
     picture = np.asarray(panel.finished()).astype(int)
 
     def at(x: float, y: float) -> np.ndarray:
@@ -25,10 +25,10 @@ def test_bands_have_the_largest_y_at_the_top() -> None:
     assert least[0] < least[2] and greatest[0] > greatest[2]  # blueish, and orange
 
 
-def test_a_constant_has_one_colour() -> None:
+def test_bands_are_white_at_0() -> None:
     panel = Panel("", (0, 1), (0, 1))
-    panel.bands(torch.full((3, 3), 7.0))
-    assert len(colored(panel.finished(), COLD)) > 10000
+    panel.bands(torch.full((3, 3), -0.4), 0.5)
+    assert len(colored(panel.finished(), (255, 255, 255))) > 10000
 
 
 def test_a_curve_ends_where_it_leaves_the_ranges() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hf_genmodels.errors import UserError
 from hf_genmodels.families import FAMILIES, Family
 from hf_genmodels.families.autoencoder import AutoencoderArguments
+from hf_genmodels.families.gan import GANArguments
 from hf_genmodels.families.polarimetric import PolarimetricArguments
 from hf_genmodels.families.vae import VAEArguments
 from hf_genmodels.training.arguments import TrainingArguments, check_arguments, command_line, loop_defaults, parse
@@ -177,6 +178,11 @@ def test_output_dir_is_required() -> None:
 def test_numbers_are_finite(name: str, value: str) -> None:
     with pytest.raises(UserError, match=f"--{name} must be a finite number, got {value}"):
         parsed(f"--{name}={value}")
+
+
+def test_numbers_of_a_list_are_finite() -> None:
+    with pytest.raises(UserError, match="--mmd_bandwidths must be a finite number, got inf"):
+        parsed("--output_dir", "x", "--generator_loss", "mmd", "--mmd_bandwidths", "0.1", "inf", family=GANArguments)
 
 
 def test_a_warm_up_needs_a_schedule_that_has_one() -> None:
