@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from scipy.stats import norm, truncnorm
 
 from hf_genmodels import UserError
-from hf_genmodels.pipelines.latents import check_dense, gaussian_grid, interpolate_latents, truncate_normal
+from hf_genmodels.pipelines.latents import check_dense, interpolate_latents, percentile_grid, truncate_normal
 from tests.testing_utils.pipelines import tiny_pipeline
 from tests.testing_utils.refusals import refused
 
@@ -60,11 +61,19 @@ def test_refused_paths():
 
 
 def test_grid_holds_the_quantiles_with_the_second_coordinate_upwards():
-    grid = gaussian_grid(4, torch.device("cpu"), torch.float64).unflatten(0, (4, 4))
+    grid = percentile_grid(4, (0, 1), 2, None).unflatten(0, (4, 4))
     quantiles = norm.ppf([0.125, 0.375, 0.625, 0.875])
     for row in range(4):
         assert grid[row, :, 0].tolist() == pytest.approx(quantiles)
         assert grid[row, :, 1].tolist() == pytest.approx([quantiles[3 - row]] * 4)
+
+
+def test_grid_of_codes_holds_their_quantiles_and_the_medians_of_the_rest():
+    codes = torch.randn(21, 3, generator=torch.Generator().manual_seed(0))
+    grid = percentile_grid(2, (2, 0), 3, codes).unflatten(0, (2, 2))
+    right, up = (np.quantile(codes[:, dimension].double().numpy(), [0.25, 0.75]) for dimension in (2, 0))
+    for row, column in np.ndindex(2, 2):
+        assert grid[row, column].tolist() == pytest.approx([up[1 - row], codes[:, 1].median().item(), right[column]])
 
 
 @pytest.mark.parametrize("threshold", [1e-3, 0.5, 2.0])

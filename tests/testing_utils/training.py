@@ -32,7 +32,7 @@ SMALL: dict[str, Any] = {
     "max_train_steps": 20,
     "checkpointing_steps": 5,
 }
-DEADLINE_SECONDS = 120
+DEADLINE_SECONDS = 240
 
 
 def options(output_dir: Path, **changes: Any) -> list[str]:
