@@ -176,6 +176,16 @@ def test_card_of_an_avae_speaks_of_xi_only_where_there_is_one(xi_dim: int, tmp_p
     assert ("num_samples=4, sample=True" in text) is (xi_dim == 0)
 
 
+@pytest.mark.parametrize("config", [{}, {"likelihood": "gaussian"}], ids=str)
+def test_card_of_an_avae_asks_the_decoder_whose_it_is(config: dict[str, str], tmp_path: Path) -> None:
+    """Further training does not name the VAE that encoder and decoder are of."""
+    folder = write_model(tmp_path, "avae")
+    write_json(folder / "model_index.json", {"_class_name": "AVAEPipeline", "decoder": ["hf_genmodels", "G"]})
+    write_json(folder / "decoder" / "config.json", {"_class_name": "G", "latent_dim": 2, **config})
+    write_json(folder / "training_args.json", {"family": "avae", "arguments": {"vae_model_name_or_path": None}})
+    assert ("those of a VAE that was trained before" in make_card(folder).text) is bool(config)
+
+
 @pytest.mark.parametrize(("statistics", "told"), [("batch", True), ("running", False), (None, False)])
 def test_card_of_a_network_that_normalises_by_the_batch(statistics: str | None, told: bool, tmp_path: Path) -> None:
     folder = write_model(tmp_path, "gan")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 
 OF_VAE = "VAEEncoder", "VAEDecoder"  # the networks of a trained VAE
+OPTIONS_OF_VAE = "beta", "log_std_learning_rate"  # of training encoder and decoder
 
 
 @dataclass
@@ -87,6 +88,8 @@ def reload(folder: Path, args: AVAEArguments, data: DataSpec) -> "AVAEObjective"
         "discriminator": DISCRIMINATORS,
     }
     networks = load_networks(folder, data, allowed)
+    if is_of_vae(networks):
+        check_unused(args, "where encoder and decoder are those of a trained VAE", *OPTIONS_OF_VAE)
     adopt_saved_options(args, saved_options(networks))
     return objective(args, networks, data)
 
@@ -103,8 +106,13 @@ def objective(args: AVAEArguments, networks: dict[str, Any], data: DataSpec) -> 
         beta=args.beta,
         log_std_learning_rate=args.log_std_learning_rate,
         discriminator_learning_rate=args.discriminator_learning_rate,
-        frozen_vae=type(networks["encoder"]).__name__ == OF_VAE[0],
+        frozen_vae=is_of_vae(networks),
     )
+
+
+def is_of_vae(networks: dict[str, Any]) -> bool:
+    """Whether encoder and decoder are those of a VAE that was trained before."""
+    return type(networks["encoder"]).__name__ == OF_VAE[0]
 
 
 def trained_vae(args: AVAEArguments, data: DataSpec) -> tuple[Any, ...]:
@@ -117,7 +125,7 @@ def trained_vae(args: AVAEArguments, data: DataSpec) -> tuple[Any, ...]:
         return ()
     from ..models.vae_parts import split_vae
 
-    check_unused(args, "with --vae_model_name_or_path", "beta", "log_std_learning_rate")
+    check_unused(args, "with --vae_model_name_or_path", *OPTIONS_OF_VAE)
     vae = load_vae(args.vae_model_name_or_path)
     check_shape(vae, data)
     if args.latent_dim not in (AVAEArguments.latent_dim, vae.config.latent_dim):

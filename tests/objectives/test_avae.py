@@ -354,6 +354,10 @@ def test_an_avae_of_a_trained_vae_is_trained_resumed_and_trained_further(trained
     again = AVAEArguments()
     objective = reload(resumed, again, IMAGES)
     assert objective.frozen == ("encoder", "decoder") and (again.latent_dim, again.architecture) == (3, "mlp")
+    for option in ({"beta": 4.0}, {"log_std_learning_rate": 0.1}):
+        (name,) = option
+        with refused(f"--{name} has no meaning where encoder and decoder are those of a trained VAE; leave it out"):
+            reload(resumed, AVAEArguments(**option), IMAGES)
 
 
 @pytest.mark.parametrize(
