@@ -84,6 +84,7 @@ class GenerativePipeline(StoredPipeline):
         default_direction: Of a call that takes `direction`, "a_to_b" or "b_to_a"; None of others.
         random_reconstructions: Whether `reconstruct` takes a `generator`.
         likelihood_options: Those of `sampling_options` that `log_likelihood` takes, too.
+        has_labelled_classes: Whether `class_labels` are those of data with labels, as samples can be judged by.
         likelihood_draws: How many draws stand behind each likelihood; None where that is no argument.
     """
 
@@ -95,6 +96,7 @@ class GenerativePipeline(StoredPipeline):
     default_direction: ClassVar[Direction | None] = None
     random_reconstructions: ClassVar[bool] = False
     likelihood_options: ClassVar[frozenset[str]] = frozenset()
+    has_labelled_classes: ClassVar[bool] = True
     likelihood_draws: ClassVar[int | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

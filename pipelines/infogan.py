@@ -53,6 +53,7 @@ class InfoGANPipeline(GANPipeline):
 
     model_cpu_offload_seq = "generator->discriminator"
     sampling_options = GANPipeline.sampling_options | {"codes"}
+    has_labelled_classes = False
     discriminator: Any
 
     def __init__(

@@ -64,7 +64,8 @@ class Request:
 
 def named_metrics(pipeline: GenerativePipeline, metrics: Sequence[str]) -> list[str]:
     """The metrics, with "auroc" of a class-conditional pipeline that scores no anomalies as that of its labels."""
-    is_of_labels = ANOMALY.served_by.isdisjoint(pipeline.measures) and pipeline.num_classes is not None
+    knows_labels = pipeline.num_classes is not None and pipeline.has_labelled_classes
+    is_of_labels = ANOMALY.served_by.isdisjoint(pipeline.measures) and knows_labels
     return ["label_auroc" if metric == "auroc" and is_of_labels else metric for metric in metrics]
 
 
@@ -103,6 +104,10 @@ def check_request(
             )
         if kind is LABELS and pipeline.num_classes is None:
             raise UserError(f"{metric} needs samples of classes that are asked for, and this {name} knows no classes")
+        if kind is LABELS and not pipeline.has_labelled_classes:
+            raise UserError(
+                f"{metric} needs classes of labelled data, and the categories of this {name} were found without labels"
+            )
         if metric in ("psnr", "ssim"):
             require_torchmetrics(metric)
         if metric == "lpips":

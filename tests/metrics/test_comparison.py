@@ -10,7 +10,16 @@ import pytest
 import torch
 from PIL import Image
 
-from hf_genmodels import VAE, Classifier, DCGANGenerator, GANPipeline, VAEPipeline
+from hf_genmodels import (
+    VAE,
+    Classifier,
+    DCGANGenerator,
+    GANPipeline,
+    InfoGANDiscriminator,
+    InfoGANPipeline,
+    MLPGenerator,
+    VAEPipeline,
+)
 from hf_genmodels.cli import main
 from hf_genmodels.cli.compare import split_model
 from hf_genmodels.data import DataArguments
@@ -167,6 +176,14 @@ def test_labels_that_nobody_knows() -> None:
     )
     with refused("accuracy needs samples of classes that are asked for, and this VAEPipeline knows no classes"):
         evaluate_pipeline(vae(0), DATA, metrics=["accuracy"], **{**OF_ALL, "extractor": judge})
+    generator = MLPGenerator(2, 1, 8, hidden_dims=(8,), num_classes=3, conditioning="concat")
+    infogan = InfoGANPipeline(generator, InfoGANDiscriminator(1, 8, 3, 0, hidden_dims=(8,)))
+    for metrics, message in (
+        (["accuracy", "auroc"], "accuracy needs classes of labelled data, and the categories of this InfoGANPipeline"),
+        (["auroc"], "auroc needs anomaly scores, and InfoGANPipeline has no"),
+    ):
+        with refused(message):
+            evaluate_pipeline(infogan, DATA, metrics=metrics, **{**OF_ALL, "extractor": judge})
     with refused("accuracy needs --extractor"):
         evaluate_pipeline(conditional(), DATA, metrics=["accuracy"], **{**OF_ALL, "extractor": None})
     with refused("accuracy needs class probabilities, and extractor pixels gives none"):
