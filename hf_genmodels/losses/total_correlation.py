@@ -98,5 +98,13 @@ def permuted_dimensions(latents: Tensor, uniform: Tensor) -> Tensor:
 
     Returns:
         (batch, latent_dim), draws from the product of the q(z_j) for a large batch.
+
+    Raises:
+        UserError: There is one code only, of which nothing can be permuted.
     """
+    if len(latents) < 2:
+        raise UserError(
+            f"codes are permuted over batches of at least 2 examples, got {len(latents)}; choose a larger "
+            "--train_batch_size"
+        )
     return latents.gather(0, uniform.argsort(0))

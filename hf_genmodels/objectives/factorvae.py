@@ -24,7 +24,8 @@ class FactorVAEObjective(VAEObjective):
     discriminator  -log D(z) - log(1 - D(z')), z the codes that the VAE was trained on, z' of a fresh batch, each
                    dimension permuted over the micro-batches of all processes
 
-    The paper halves the discriminator's loss, which an Adam optimiser does not see.
+    The paper halves the discriminator's loss, which an Adam optimiser does not see, and gives that optimiser betas of
+    its own, 0.5 and 0.9; here it has the loop's.
     """
 
     phases = (Phase("elbo", trains=("vae",)), Phase("discriminator", trains=("discriminator",)))

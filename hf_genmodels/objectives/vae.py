@@ -104,7 +104,8 @@ class VAEObjective(Objective):
             others: Networks of a subclass.
 
         Raises:
-            UserError: The total correlation is to be estimated from batches of data whose number is unknown.
+            UserError: There is one latent dimension, whose total correlation is 0, or the total correlation is to be
+                estimated from batches of data whose number is unknown.
         """
         super().__init__({"vae": vae, **others}, data)
         self.beta = self.final_beta = beta
@@ -113,6 +114,12 @@ class VAEObjective(Objective):
         self.free_bits = free_bits
         self.kl_estimator = kl_estimator
         self.tc_weight, self.tc_estimator = tc_weight, tc_estimator
+        config: Any = vae.config
+        if tc_weight > 0 and config.latent_dim < 2:
+            raise UserError(
+                "--tc_weight has no meaning with --latent_dim 1, whose total correlation is 0; leave it out or choose "
+                "more dimensions"
+            )
         if tc_weight > 0 and data.num_examples is None and tc_estimator != "discriminator":
             raise UserError(
                 f"--tc_estimator {tc_estimator} needs to know how many examples there are, and {data.name} is "

@@ -20,6 +20,9 @@ from tests.testing_utils.refusals import refused
 MLP = {"architecture": "mlp", "hidden_dims": [8], "latent_dim": 3}
 
 
+FACTOR = {"tc_weight": 2.0, "tc_estimator": "discriminator", "latent_hidden_dims": [4]}
+
+
 def objective_of(data=IMAGES, **options) -> VAEObjective:
     torch.manual_seed(0)
     return build(VAEArguments(**MLP | options), data)
@@ -240,6 +243,8 @@ def test_grey_levels_are_not_lost_silently(value_scale, found):
         (IMAGES, {"free_bits": -1.0}, "--free_bits must be at least 0"),
         (IMAGES, {"tc_weight": -1.0}, "--tc_weight must be at least 0"),
         (IMAGES, {"tc_estimator": "discriminator"}, "--tc_estimator has no meaning without --tc_weight; leave it out"),
+        (IMAGES, {"tc_weight": 1.0, "latent_dim": 1}, "--tc_weight has no meaning with --latent_dim 1, whose total"),
+        (IMAGES, FACTOR | {"latent_dim": 1}, "--tc_weight has no meaning with --latent_dim 1, whose total"),
         (IMAGES, {"tc_weight": 1.0, "latent_hidden_dims": [4]}, "no meaning with --tc_estimator minibatch_weighted"),
     ],
 )
@@ -341,9 +346,6 @@ def test_beta_tc_vae_is_the_three_parts_of_its_paper():
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-4)
 
 
-FACTOR = {"tc_weight": 2.0, "tc_estimator": "discriminator", "latent_hidden_dims": [4]}
-
-
 def test_factorvae_learns_from_the_discriminators_logits_and_the_discriminator_from_permuted_codes():
     objective, batch = objective_of(**FACTOR), make_batch(IMAGES)
     vae, judge = objective.networks["vae"], objective.networks["discriminator"]
@@ -373,6 +375,14 @@ def test_factorvae_learns_from_the_discriminators_logits_and_the_discriminator_f
     vae.zero_grad()
     losses["loss"].backward()
     assert all(parameter.grad is None for parameter in vae.parameters())
+
+
+def test_one_code_cannot_be_permuted():
+    objective = objective_of(**FACTOR)
+    batch, cache = {"image": make_batch(IMAGES)["image"][:1]}, {}
+    objective.losses(objective.phases[0], objective.networks, batch, seeded_noise(), cache)
+    with refused("codes are permuted over batches of at least 2 examples, got 1; choose a larger --train_batch_size"):
+        objective.losses(objective.phases[1], objective.networks, batch, seeded_noise(), cache)
 
 
 def test_a_discriminator_of_codes_is_found_again_or_built_anew(tmp_path):
