@@ -10,6 +10,7 @@ from diffusers import DDPMScheduler
 from torch import Tensor
 
 from hf_genmodels.errors import UserError
+from hf_genmodels.losses.diffusion import variance_preserving_betas
 from hf_genmodels.roles import StochasticDenoiser
 
 from .base import GenerativePipelineOutput, Generators
@@ -22,6 +23,7 @@ OF_TRAINING = {
     "variance_type": "fixed_small",
     "clip_sample": False,
     "thresholding": False,
+    "steps_offset": 0,
 }
 
 
@@ -50,23 +52,8 @@ class DiffusionGANPipeline(IterativePipeline):
         super().__init__()
         self.register_modules(generator=generator, scheduler=scheduler)
         self.register_to_config(value_scale=value_scale)
-        self._check_scheduler()
-
-    def _check_scheduler(self) -> None:
-        """Refuse a scheduler whose steps are others than those of the training.
-
-        Raises:
-            UserError: It is one.
-        """
-        name, config = type(self.scheduler).__name__, self.scheduler.config
-        if not isinstance(self.scheduler, DDPMScheduler):
-            raise UserError(f"a DiffusionGANPipeline takes the DDPMScheduler that it was saved with, not a {name}")
-        for entry, value in OF_TRAINING.items():
-            if config[entry] != value:
-                raise UserError(
-                    f"the {name} has {entry} {config[entry]!r}, and a DiffusionGANPipeline takes {value!r}: use the "
-                    "one that it was saved with"
-                )
+        check_scheduler(scheduler)
+        self._num_steps: int = self.scheduler.config.num_train_timesteps
 
     @torch.no_grad()
     def __call__(
@@ -98,7 +85,7 @@ class DiffusionGANPipeline(IterativePipeline):
             UserError: The arguments' shapes do not fit, the scheduler is of another training, or samples are not
                 finite.
         """
-        self._check_scheduler()
+        check_scheduler(self.scheduler, self._num_steps)
         names = self.start_steps(callback_on_step_end, callback_on_step_end_tensor_inputs)
         if latents is not None:
             batch_size = len(latents)
@@ -132,3 +119,30 @@ class DiffusionGANPipeline(IterativePipeline):
 
         made: Tensor = in_chunks(make, max_batch_size, noisy, codes)
         return made
+
+
+def check_scheduler(scheduler: Any, num_steps: int | None = None) -> None:
+    """Refuse a scheduler whose steps are others than those of a training.
+
+    Args:
+        scheduler: Of a pipeline.
+        num_steps: Of the training, where that is known.
+
+    Raises:
+        UserError: It is one.
+    """
+    name, config = type(scheduler).__name__, scheduler.config
+    if not isinstance(scheduler, DDPMScheduler):
+        raise UserError(f"a DiffusionGANPipeline takes the DDPMScheduler that it was saved with, not a {name}")
+    for entry, value in (OF_TRAINING | ({} if num_steps is None else {"num_train_timesteps": num_steps})).items():
+        if config[entry] != value:
+            raise UserError(
+                f"the {name} has {entry} {config[entry]!r}, and a DiffusionGANPipeline takes {value!r}: use the one "
+                "that it was saved with"
+            )
+    betas = torch.tensor(variance_preserving_betas(config.num_train_timesteps))
+    if scheduler.betas.shape != betas.shape or not torch.allclose(scheduler.betas.cpu(), betas):
+        raise UserError(
+            f"the {name} has other betas than a DiffusionGANPipeline of {len(betas)} steps was trained with: use the "
+            "one that it was saved with"
+        )

@@ -10,7 +10,7 @@ from ..data.spec import DataSpec
 from ..losses.diffusion import posterior_sample, q_sample
 from ..losses.gan import accuracy, discriminator_loss, generator_loss
 from ..losses.penalties import r1_penalty
-from ..pipelines.diffusion_gan import DiffusionGANPipeline
+from ..pipelines.diffusion_gan import DiffusionGANPipeline, check_scheduler
 from .base import Batch, Noise, Objective, Phase
 
 GAN_LOSS = "non_saturating"
@@ -106,12 +106,16 @@ class DiffusionGANObjective(Objective):
         Args:
             generator: x_t, t - 1, z -> x_0.
             discriminator: x_{t-1}, x_t, t - 1 -> logit of "real".
-            scheduler: The noise of a few large steps, of `prediction_type` "sample".
+            scheduler: The noise of a few large steps, see `families.diffusion_gan.build_scheduler`.
             data: What the training data look like.
             penalty_weight: gamma of R1; 0 for none.
             penalty_every: See above.
             discriminator_learning_rate: Of the discriminator; the loop's by default.
+
+        Raises:
+            UserError: The scheduler is another one.
         """
+        check_scheduler(scheduler)
         super().__init__({"generator": generator, "discriminator": discriminator}, data)
         self.learning_rates = {"discriminator": discriminator_learning_rate}
         self.scheduler: Any = scheduler
@@ -121,6 +125,7 @@ class DiffusionGANObjective(Objective):
         self.latent_dim: int = config.latent_dim
         self.penalty_weight, self.penalty_every = penalty_weight, penalty_every
         self.before_step(0)
+        # a phase is one or the other: the discriminator is float32 in all of its steps, though few have a penalty
         self.phases = (
             Phase("discriminator", trains=("discriminator",), double_backward=penalty_weight > 0),
             Phase("generator", trains=("generator",), reuse_batch=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 from diffusers import DDIMScheduler, DDPMScheduler
@@ -48,6 +50,10 @@ class TestDiffusionGANPipeline(PipelineTesterMixin, SamplingTesterMixin):
             (DDIMScheduler(4), "DDPMScheduler.*, not a DDIMScheduler"),
             (DDPMScheduler(4), "the DDPMScheduler has prediction_type 'epsilon', and a"),
             (DDPMScheduler(4, prediction_type="sample"), "the DDPMScheduler has clip_sample True, and a"),
+            (
+                DDPMScheduler(3, prediction_type="sample", clip_sample=False),
+                "has other betas than a .* of 3 steps was",
+            ),
         ],
     )
     def test_schedulers_of_another_training_are_refused(self, scheduler, message):
@@ -57,6 +63,17 @@ class TestDiffusionGANPipeline(PipelineTesterMixin, SamplingTesterMixin):
         pipeline.scheduler = scheduler
         with refused(message):
             pipeline()
+
+    def test_another_number_of_steps_is_refused(self, tmp_path):
+        pipeline = self.tiny()
+        pipeline.save_pretrained(tmp_path)
+        pipeline.scheduler = build_scheduler(7)
+        with refused("the DDPMScheduler has num_train_timesteps 7, and a DiffusionGANPipeline takes 3"):
+            pipeline()
+        file = tmp_path / "scheduler" / "scheduler_config.json"
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"trained_betas": None}))
+        with refused("has other betas than a DiffusionGANPipeline of 3 steps was trained with"):
+            DiffusionGANPipeline.from_pretrained(tmp_path)
 
 
 class CoinTosser(StochasticUNet):
