@@ -68,7 +68,7 @@ class InfoGANObjective(Objective):
         if self.num_categories is None:
             return {}
         uniform = noise.uniform((len(real),), like=real.float())
-        return {"labels": (uniform * self.num_categories).long().clamp(max=self.num_categories - 1)}
+        return {"labels": (uniform * self.num_categories).long()}
 
     def information(self, judged: Any, latents: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         """The bound L of what Q says of fakes, with the weights and without."""
