@@ -27,15 +27,17 @@ class BEGANObjective(Objective):
     discriminator's update, averaged over all micro-batches and processes. A saved model that is trained further starts
     with k = 0 again; a resumed run goes on with its own k.
 
-    k moves by at most lambda_k gamma L(x) in an update. With the paper's gain of 0.001 it stays near 0 for thousands
+    k rises by at most lambda_k gamma L(x) in an update. With the paper's gain of 0.001 it stays near 0 for thousands
     of updates, in which the discriminator is an autoencoder alone, and the generator makes what that restores best,
     nearly the same for every z. Short runs want a larger gain, see `model_cards/reference/began.md`.
 
     For vectors the code should have fewer dimensions than the data: an autoencoder that can copy anything finds no
     fault with a fake.
 
-    Differences from the paper: z is standard normal (there uniform in [-1, 1]), and the learning rate follows the
-    loop's schedule (there it is halved whenever M stalls). The paper says Adam and 1e-4 but no betas; 0.5 is DCGAN's.
+    Differences from the paper: its k and M take L(G(z_G)), of the fakes of the generator's phase, where these take the
+    discriminator's; the two networks are updated one after the other, so that the generator is judged by the updated
+    discriminator; z is standard normal (there uniform in [-1, 1]); and the learning rate follows the loop's schedule
+    (there it is halved whenever M stalls). The paper says Adam and 1e-4 but no betas; 0.5 is DCGAN's.
     """
 
     pipeline_class = GANPipeline
