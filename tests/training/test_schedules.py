@@ -117,8 +117,7 @@ def test_runs_that_end_before_the_losses_are_final(
     assert schedule_warnings(objective, 5) == []
     (warning,) = schedule_warnings(objective, 4)
     assert warning == (
-        f"the weights of the losses change until step 4, and the run has only 4 steps; lower --{option}, "
-        "or train for longer"
+        f"the losses change until step 4, and the run has only 4 steps; lower --{option}, or train for longer"
     )
 
 
