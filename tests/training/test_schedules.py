@@ -134,4 +134,4 @@ def test_the_loop_tells_of_a_schedule_that_is_too_long(
     objective = Adversaries()
     objective.schedule = (("warmup_steps", steps), ("short_steps", 1))
     make_loop(objective, tmp_path, max_train_steps=4).run(None)
-    assert capsys.readouterr().out.count("warning: the weights of the losses change") == warns
+    assert capsys.readouterr().out.count("warning: the losses change") == warns
