@@ -100,16 +100,9 @@ def apply_pipeline(
     reading = _Reading(
         resolution, conversion, on_bad_image, _value_scale(pipeline, given), center_fraction, resize_mode
     )
-    settings = {
-        "pipeline": type(pipeline).__name__,
-        "weights": _fingerprint(pipeline),
-        "task": chosen,
-        "batch_size": batch_size,
-        "seed": seed,
-        **reading.settings(),
-        "scores_format": scores_format if chosen == "score" else None,
-        "options": given,
-    }
+    settings: dict[str, Any] = {"pipeline": type(pipeline).__name__, "weights": _fingerprint(pipeline), "task": chosen}
+    settings |= {"batch_size": batch_size, "seed": seed, **reading.settings()}
+    settings |= {"scores_format": scores_format if chosen == "score" else None, "options": given}
     headers = _headers(pipeline, inputs, reading)
     names = list(headers)
     metadata = {} if chosen == "score" or parts else read_metadata(listing)
@@ -127,16 +120,13 @@ def apply_pipeline(
             chunk = names[start : start + batch_size]
             missing = {name for name in chunk if not output.has(name)}
             for batch_names, batch in _batches(inputs, chunk if missing else [], headers, reading):
-                first = start + chunk.index(batch_names[0])
-                try:
-                    results = _run(methods, batch, given, seed + first)
-                except UserError as error:
-                    raise UserError(f"{inputs.path(batch_names[0])}: {error}") from error
+                place = start + chunk.index(batch_names[0])
+                results = _run(methods, batch, given, seed + place, inputs.path(batch_names[0]))
                 if not written:
                     _save_settings(output_dir, settings)
                 for name, result in zip(batch_names, results, strict=True):
                     if name in missing:
-                        output.write(name, result if chosen == "score" else result[chosen])
+                        output.write(name, result if is_score else result[chosen])
                         written += 1
             bar.update(len(missing))
     output.finish(names)
@@ -175,8 +165,14 @@ def _options(
     return given
 
 
-def _run(methods: Mapping[str, Callable[..., Any]], batch: Tensor, options: Mapping[str, Any], seed: int) -> list[Any]:
-    """What the methods make of each image of a batch: a picture, an array, or numbers by the methods' names."""
+def _run(
+    methods: Mapping[str, Callable[..., Any]], batch: Tensor, options: Mapping[str, Any], seed: int, first: Path
+) -> list[Any]:
+    """What the methods make of each image of a batch: a picture, an array, or numbers by the methods' names.
+
+    Raises:
+        UserError: A method refuses the batch, of which `first` is the first image.
+    """
     made: list[dict[str, Any]] = [{} for _ in batch]
     for name, method in methods.items():
         accepted = inspect.signature(method).parameters
@@ -185,7 +181,10 @@ def _run(methods: Mapping[str, Callable[..., Any]], batch: Tensor, options: Mapp
             arguments["class_labels"] = [arguments["class_labels"]] * len(batch)
         if "generator" in accepted:
             arguments["generator"] = torch.Generator().manual_seed(seed)
-        result = method(**{"image" if name == "translate" else "images": batch}, **arguments)
+        try:
+            result = method(**{"image" if name == "translate" else "images": batch}, **arguments)
+        except UserError as error:
+            raise UserError(f"{first}: {error}") from error
         results = result.float().cpu().numpy() if isinstance(result, Tensor) else result.images
         for each, value in zip(made, results, strict=True):
             each[name] = value

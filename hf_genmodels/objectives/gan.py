@@ -270,19 +270,21 @@ class GANObjective(Objective):
         self.packing: int = config.get("packing", 1)
         self.minibatch_kernels: int = config.get("minibatch_kernels", 0)
         self.batch_multiple = self.packing
+        self.phases = self._phases(critic_updates)
+
+    def _phases(self, critic_updates: int) -> tuple[Phase, ...]:
         double = self.penalty.is_on
-        if consensus_weight is not None:
-            self.phases = (Phase("both", trains=("generator", "discriminator"), double_backward=True),)
-        elif share_fakes:
-            self.phases = (
+        if self.consensus_weight is not None:
+            return (Phase("both", trains=("generator", "discriminator"), double_backward=True),)
+        if self.share_fakes:
+            return (
                 Phase("generator", trains=("generator",)),
                 Phase("discriminator", trains=("discriminator",), reuse_batch=True, double_backward=double),
             )
-        else:
-            self.phases = (
-                Phase("discriminator", trains=("discriminator",), updates=critic_updates, double_backward=double),
-                Phase("generator", trains=("generator",), reuse_batch=True),
-            )
+        return (
+            Phase("discriminator", trains=("discriminator",), updates=critic_updates, double_backward=double),
+            Phase("generator", trains=("generator",), reuse_batch=True),
+        )
 
     # pictures --------------------------------------------------------------------------------------------------------
 
