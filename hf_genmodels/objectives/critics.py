@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.parametrize import is_parametrized
 
-from ..blocks.adversarial import MinibatchDiscrimination
+from ..blocks.minibatch import MinibatchDiscrimination
 from ..checks import check_choice
 from ..choices import PENALTIES, PatchPenalty, Penalty
 from ..errors import UserError

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hf_genmodels import DCGANDiscriminator, MLPDiscriminator, SNGANDiscriminator, UserError
-from hf_genmodels.blocks.adversarial import MinibatchDiscrimination
+from hf_genmodels.blocks.minibatch import MinibatchDiscrimination
 
 
 def slow_closeness(layer, features, i, kernel):
